@@ -1,0 +1,219 @@
+"""The frozen Event base and its CloudEvents 1.0 Kafka binding, binary and structured mode. Opens no connection.
+
+Source of the format: CloudEvents 1.0.2, "Kafka Protocol Binding" and "JSON Event Format".
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+TYPE_PREFIX = "io.noria."
+JSON = "application/json"
+STRUCTURED = "application/cloudevents+json"
+MAX_BYTES = 1_000_000
+
+Header = tuple[str, bytes | None]
+"""A Kafka header as it comes from the wire: the value may be null."""
+
+
+class Malformed(ValueError):
+    """A message that is no valid event; `reason` is a stable word, the message says where and what would be right."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Event(BaseModel):
+    """A frozen, versioned event. A subclass names its topic; its `key` puts related events into one partition.
+
+    Unknown fields are ignored, so that an additive revision does not break older consumers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="constants")
+
+    TOPIC: ClassVar[str]
+
+    project: str
+
+    @property
+    def key(self) -> str:
+        """Kafka key: events of one key keep their order."""
+        return self.project
+
+    @classmethod
+    def ce_type(cls) -> str:
+        """The CloudEvents type: the reverse-DNS prefix and the topic."""
+        return TYPE_PREFIX + cls.TOPIC
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """The CloudEvents attributes of an event. `(source, id)` is its identity."""
+
+    id: str
+    source: str
+    type: str
+    time: datetime
+    subject: str | None = None
+    traceparent: str | None = None
+    extensions: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+E = TypeVar("E", bound=Event)
+
+
+@dataclass(frozen=True)
+class Received(Generic[E]):
+    """An event with its attributes."""
+
+    meta: Meta
+    data: E
+
+
+def encode(event: Event, meta: Meta) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
+    """Key, value and headers of `event` in binary mode."""
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_id": meta.id,
+        "ce_source": meta.source,
+        "ce_type": meta.type,
+        "ce_time": meta.time.isoformat(),
+        "content-type": JSON,
+        "ce_subject": meta.subject,
+        "traceparent": meta.traceparent,
+        **{f"ce_{name}": value for name, value in meta.extensions.items()},
+    }
+    pairs = [(name, value.encode()) for name, value in headers.items() if value is not None]
+    return event.key.encode(), event.model_dump_json().encode(), pairs
+
+
+def decode(cls: type[E], headers: Iterable[Header], value: bytes | None) -> Received[E]:
+    """The event of a Kafka message in either mode.
+
+    Raises:
+        Malformed: with the reason `no_value`, `too_large`, `bad_header`, `missing_attribute`, `unsupported`,
+            `wrong_type`, `not_utf8`, `not_json`, `too_deep` or `invalid_data`.
+    """
+    if value is None:
+        raise Malformed("no_value", "the message has no value; give the event's data as JSON")
+    if len(value) > MAX_BYTES:
+        raise Malformed("too_large", f"the value has {len(value)} bytes; at most {MAX_BYTES} are taken")
+    text = _headers(headers)
+    content = text.get("content-type", JSON).split(";")[0].strip().lower()
+    if content == STRUCTURED:
+        return _structured(cls, text, value)
+    if content != JSON:
+        raise Malformed("unsupported", f"content-type is {content[:80]!r}; give {JSON} or {STRUCTURED}")
+    attributes = {name[3:]: item for name, item in text.items() if name.startswith("ce_")}
+    meta = _meta(cls, attributes, text.get("traceparent"))
+    return Received(meta, _validate(cls, value))
+
+
+def new_meta(event: Event, source: str, id: str, *, time: datetime | None = None, **extensions: str) -> Meta:
+    """Attributes for an event that starts here."""
+    return Meta(id=id, source=source, type=event.ce_type(), time=time or datetime.now(UTC), extensions=extensions)
+
+
+def _headers(headers: Iterable[Header]) -> dict[str, str]:
+    result: dict[str, str] = {}
+    for name, item in headers:
+        if item is None:
+            if name.startswith("ce_") or name == "content-type":
+                raise Malformed("bad_header", f"header {name[:80]!r} is null; give its value as UTF-8 text")
+            continue
+        try:
+            result[name.lower()] = item.decode()
+        except UnicodeDecodeError as error:
+            if name.startswith("ce_") or name == "content-type":
+                raise Malformed("bad_header", f"header {name[:80]!r} is not UTF-8") from error
+    return result
+
+
+def _meta(cls: type[Event], attributes: Mapping[str, str], traceparent: str | None) -> Meta:
+    for required in ("specversion", "id", "source", "type"):
+        if not attributes.get(required):
+            raise Malformed("missing_attribute", f"CloudEvents attribute {required!r} is missing or empty")
+    if attributes["specversion"] != "1.0":
+        raise Malformed("unsupported", f"specversion is {attributes['specversion'][:20]!r}; give '1.0'")
+    if attributes["type"] != cls.ce_type():
+        raise Malformed("wrong_type", f"type is {attributes['type'][:120]!r}; this topic takes {cls.ce_type()!r}")
+    for name, limit in (("id", 200), ("source", 500)):
+        if len(attributes[name]) > limit or "\x00" in attributes[name]:
+            raise Malformed("bad_header", f"attribute {name!r} is longer than {limit} characters or holds a NUL")
+    known = {"specversion", "id", "source", "type", "time", "subject", "datacontenttype", "dataschema"}
+    return Meta(
+        id=attributes["id"],
+        source=attributes["source"],
+        type=attributes["type"],
+        time=_time(attributes.get("time")),
+        subject=attributes.get("subject"),
+        traceparent=traceparent or attributes.get("traceparent"),
+        extensions={k: v for k, v in attributes.items() if k not in known and k != "traceparent"},
+    )
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DATETIME: TypeAdapter[datetime] = TypeAdapter(datetime)
+
+
+def _time(raw: str | None) -> datetime:
+    if raw is None:
+        return _EPOCH  # `time` is optional in CloudEvents; the clock would make a replay differ
+    try:
+        parsed = _DATETIME.validate_python(raw)
+    except ValidationError as error:
+        raise Malformed("bad_header", f"time is {raw[:60]!r}; give RFC 3339, as 2026-01-31T12:00:00Z") from error
+    if not 1970 <= parsed.year <= 9000:
+        raise Malformed("bad_header", f"time is {raw[:60]!r}; give a year from 1970 to 9000")
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _structured(cls: type[E], headers: Mapping[str, str], value: bytes) -> Received[E]:
+    whole = load_json(value)
+    if not isinstance(whole, dict):
+        raise Malformed("not_json", "a structured event is a JSON object with the attributes and 'data'")
+    body = cast(dict[str, Any], whole)
+    attributes = {k: v for k, v in body.items() if k not in ("data", "data_base64") and isinstance(v, str)}
+    meta = _meta(cls, attributes, headers.get("traceparent"))
+    if not isinstance(body.get("data"), dict):
+        raise Malformed("invalid_data", "'data' is missing or no JSON object (data_base64 is not taken)")
+    return Received(meta, _validate(cls, json.dumps(body["data"]).encode()))
+
+
+def _validate(cls: type[E], value: bytes) -> E:
+    try:
+        return cls.model_validate_json(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        if first["type"] != "json_invalid":
+            where = ".".join(str(part) for part in first["loc"])
+            raise Malformed("invalid_data", f"data.{where}: {first['msg']}"[:500]) from error
+        load_json(value)  # says more exactly what is wrong
+        raise Malformed("not_json", first["msg"][:300]) from error
+
+
+def load_json(value: bytes) -> Any:
+    """`value` as JSON.
+
+    Raises:
+        Malformed: `not_utf8`, `too_deep` or `not_json`.
+    """
+    try:
+        text = value.decode()
+    except UnicodeDecodeError as error:
+        raise Malformed("not_utf8", f"the value is not UTF-8 at byte {error.start}") from error
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise Malformed("too_deep", "the value is nested too deep") from error
+    except ValueError as error:
+        raise Malformed("not_json", f"the value is not JSON: {error}"[:300]) from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")

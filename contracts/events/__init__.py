@@ -1,0 +1,1 @@
+"""One module a producer, one class an event version."""

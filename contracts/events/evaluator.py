@@ -1,0 +1,37 @@
+"""What the evaluator produces."""
+
+from typing import ClassVar
+
+from contracts.envelope import Event
+from contracts.types import ArtifactRef, DatasetRef, Metric, ModelRef, ProjectName, Sha256
+
+
+class ModelScoredV1(Event):
+    """A candidate and its champion measured on the same held-out rows."""
+
+    TOPIC: ClassVar[str] = "evaluator.model.scored.v1"
+
+    project: ProjectName
+    project_revision: Sha256
+    run_id: str
+    evaluation_id: str
+    dataset: DatasetRef
+    champion: ModelRef
+    metrics: dict[str, Metric]
+    champion_metrics: dict[str, Metric]
+    base_metrics: dict[str, Metric]
+    differences: dict[str, Metric]
+    """Candidate minus champion, paired by example."""
+    results: ArtifactRef
+    """Parquet: one row an example with the answers of candidate, champion and base and their figures."""
+
+
+class EvaluationFailedV1(Event):
+    """A candidate could not be measured."""
+
+    TOPIC: ClassVar[str] = "evaluator.model.failed.v1"
+
+    project: ProjectName
+    run_id: str
+    cause: str
+    detail: str

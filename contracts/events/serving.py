@@ -1,0 +1,49 @@
+"""What serving produces."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from contracts.envelope import Event
+from contracts.types import ModelRef, ProjectName
+
+
+class DeploymentChangedV1(Event):
+    """A model version began or ceased to answer, or could not."""
+
+    TOPIC: ClassVar[str] = "serving.deployment.changed.v1"
+
+    project: ProjectName
+    model: ModelRef
+    status: Literal["deployed", "failed", "removed"]
+    detail: str = ""
+    seconds: float = Field(default=0.0, description="From the promotion's arrival to the change")
+
+
+class InferenceCompletedV1(Event):
+    """A request to the gateway and its answer, errors and cancellations too."""
+
+    TOPIC: ClassVar[str] = "serving.inference.completed.v1"
+
+    project: ProjectName
+    request_id: str = Field(max_length=100)
+    model: ModelRef
+    endpoint: Literal["chat.completions", "completions"]
+    messages: tuple[dict[str, Any], ...] | None = None
+    prompt: str | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
+    stream: bool = False
+    user: str | None = None
+    output: str = ""
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    time_to_first_token: float | None = Field(default=None, description="Seconds")
+    seconds: float = 0.0
+    status: Literal["ok", "error", "cancelled"] = "ok"
+    error: str | None = None
+
+    @property
+    def key(self) -> str:
+        """A request's events keep their order."""
+        return self.request_id

@@ -1,0 +1,58 @@
+"""What the trainer produces."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from contracts.envelope import Event
+from contracts.types import BaseRef, DatasetRef, Files, ProjectName, Sha256
+
+
+class RunProgressedV1(Event):
+    """Where a training run stands; at most one a second a run."""
+
+    TOPIC: ClassVar[str] = "trainer.run.progressed.v1"
+
+    project: ProjectName
+    run_id: str
+    step: int
+    total_steps: int
+    epoch: float
+    loss: float | None = None
+    validation_loss: float | None = None
+    learning_rate: float
+    tokens: int = Field(description="Non-padding tokens seen so far")
+    tokens_per_second: float
+    eta_seconds: float
+
+
+class RunFailedV1(Event):
+    """A training run ended without a model."""
+
+    TOPIC: ClassVar[str] = "trainer.run.failed.v1"
+
+    project: ProjectName
+    run_id: str
+    dataset: DatasetRef
+    cause: str = Field(description="out_of_memory, loss_not_finite, base_not_found, empty_dataset, cancelled, ...")
+    detail: str
+
+
+class ModelTrainedV1(Event):
+    """A training run ended with a model."""
+
+    TOPIC: ClassVar[str] = "trainer.model.trained.v1"
+
+    project: ProjectName
+    project_revision: Sha256
+    run_id: str
+    dataset: DatasetRef
+    base: BaseRef
+    kind: Literal["lora", "full"]
+    files: Files = Field(description="Weights as safetensors, configuration, tokenizer, manifest.json")
+    weights: Sha256 = Field(description="Digest of the weights' file or files")
+    code: Sha256 = Field(description="Digest of the training code")
+    environment: Sha256 = Field(description="Digest of the installed packages")
+    figures: dict[str, float] = Field(
+        description="train_loss, validation_loss, tokens, seconds, tokens_per_second, steps"
+    )

@@ -1,0 +1,141 @@
+"""What a project wants of every stage, closed and typed: a project file's content. Knows no YAML and no service."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
+
+from contracts.types import ProjectName
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
+
+
+def parse_duration(raw: Any) -> Any:
+    """Seconds of '20s', '5m', '1.5h', '2d'; numbers are seconds.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    if isinstance(raw, timedelta | int | float) and not isinstance(raw, bool):
+        return raw
+    match = _DURATION.match(raw.strip()) if isinstance(raw, str) else None
+    if match is None:
+        raise ValueError("give a duration as 20s, 5m, 1.5h or 2d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _seconds_text(value: timedelta) -> str:
+    return f"{value.total_seconds():g}s"
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(_seconds_text, return_type=str)]
+Gate = Annotated[str, StringConstraints(pattern=r"^[a-z_0-9]+ *(>|>=|<|<=) *(champion|-?\d+(\.\d+)?)$")]
+MetricName = Literal["loss", "exact_match", "chrf", "bleu", "rouge_l"]
+
+
+class Section(BaseModel):
+    """Base of the sections: frozen and closed, so that a misspelt key is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Prompt(Section):
+    """What stands around the user's turns, applied by name at training and serving, never baked into records."""
+
+    system: str | None = Field(default=None, max_length=20_000)
+
+
+class Freeze(Section):
+    """When a dataset is frozen: once `records` new or changed records wait and none has come for `quiet`."""
+
+    records: int = Field(default=500, ge=1)
+    quiet: Duration = Field(default=timedelta(seconds=20), ge=timedelta(0))
+
+
+class Prep(Section):
+    """How accepted records become a dataset."""
+
+    held_out: float = Field(default=0.15, ge=0, le=0.9)
+    validation: float = Field(default=0.05, ge=0, le=0.9)
+    deduplicate: Literal["exact", "none"] = "exact"
+    min_chars: int = Field(default=1, ge=0, description="Least length of a completion in characters")
+    max_chars: int = Field(default=20_000, ge=1, description="Greatest length of a whole record in characters")
+    freeze: Freeze = Freeze()
+
+    @model_validator(mode="after")
+    def _leaves_train(self) -> "Prep":
+        if self.held_out + self.validation >= 1:
+            raise ValueError("held_out + validation leave nothing to train on; keep their sum below 1")
+        return self
+
+
+class Adapter(Section):
+    """LoRA in PEFT's words (https://huggingface.co/docs/peft/package_reference/lora), or full fine-tuning."""
+
+    kind: Literal["lora", "none"] = "lora"
+    r: int = Field(default=16, ge=1, le=256)
+    alpha: int | None = Field(default=None, ge=1, description="lora_alpha; 2 r where absent")
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    layers_to_transform: tuple[int, ...] | None = None
+
+
+class Train(Section):
+    """The training recipe; names as in transformers' TrainingArguments where they exist."""
+
+    method: Literal["sft"] = "sft"
+    adapter: Adapter = Adapter()
+    epochs: float = Field(default=3, gt=0, le=1000)
+    max_steps: int | None = Field(default=None, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0, le=10)
+    lr_scheduler: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    batch_size: int = Field(default=8, ge=1, le=4096, description="Examples a step")
+    max_length: int = Field(default=512, ge=8, le=1_000_000, description="Tokens an example; longer ones are cut")
+    seed: int = Field(default=7, ge=0, lt=2**32)
+
+
+class Evaluate(Section):
+    """The evaluation suite."""
+
+    suite: tuple[MetricName, ...] = ("loss", "exact_match", "chrf", "rouge_l")
+    held_out: bool = True
+    compare: Literal["champion", "base"] = "champion"
+
+
+class GateRules(Section):
+    """What a candidate must reach to be promoted; an empty list promotes by hand alone."""
+
+    require: tuple[Gate, ...] = ("chrf > champion",)
+    approval: Literal["none", "one person"] = "none"
+
+
+class Serve(Section):
+    """How the model answers where a request does not say."""
+
+    max_tokens: int = Field(default=256, ge=1, le=100_000)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+
+
+class ProjectSpec(Section):
+    """A whole project. Its revision is the digest of its canonical JSON."""
+
+    project: ProjectName
+    base: str = Field(min_length=1, max_length=500)
+    prompt: Prompt = Prompt()
+    prep: Prep = Prep()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    gate: GateRules = GateRules()
+    serve: Serve = Serve()
+
+    @model_validator(mode="after")
+    def _gate_is_measured(self) -> "ProjectSpec":
+        for rule in self.gate.require:
+            metric = re.split(r"[ <>=]", rule)[0]
+            if metric not in self.evaluate.suite:
+                raise ValueError(f"gate.require names {metric!r}, which evaluate.suite does not measure")
+        return self

@@ -1,0 +1,69 @@
+"""Values that several events carry: references to artifacts, datasets, bases and models, and metrics with intervals.
+
+Knows nothing of where artifacts lie or how metrics are computed.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 digest, 64 lower-case hexadecimal digits."""
+
+ProjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+"""A project's and its model's name: lower-case letters, digits and hyphens, at most 63 (an RFC 1123 label)."""
+
+RecordId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""A record's identity within its project, chosen by whoever submits it; no control characters."""
+
+
+class Value(BaseModel):
+    """Base of the values inside events: frozen; unknown fields are ignored so that producers may add some."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ArtifactRef(Value):
+    """An immutable file in the artifact store."""
+
+    uri: str = Field(description="Where it lies: file://, s3://, gs:// or az://", max_length=2048)
+    sha256: Sha256
+    bytes: int = Field(ge=0, description="Size in bytes")
+
+
+Files = dict[str, ArtifactRef]
+"""Files of a directory by their relative path, '/' between the parts."""
+
+
+class BaseRef(Value):
+    """A base model: its name as the project gives it and the files it was resolved to."""
+
+    name: str
+    digest: Sha256 = Field(description="Digest of the files' paths and digests")
+    files: Files
+
+
+class DatasetRef(Value):
+    """A frozen dataset: one Parquet file a split."""
+
+    project: ProjectName
+    version: Sha256 = Field(description="Digest of the content, the same whatever the order of arrival")
+    number: int = Field(ge=1, description="1, 2, ... in the order of freezing")
+    files: Files = Field(description="'train', 'validation' and 'held_out' -> Parquet")
+
+
+class ModelRef(Value):
+    """A registered model version; version 0 is the base, untouched."""
+
+    name: ProjectName
+    version: int = Field(ge=0)
+
+
+class Metric(Value):
+    """A figure on n examples with its 95% bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int = Field(ge=0, description="Number of examples")
+    higher_is_better: bool = True

@@ -1,0 +1,77 @@
+"""Every schema and golden message is pinned; a breaking change under the same version fails."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from contracts import export
+from contracts.compat import breaking_changes
+from contracts.envelope import Event, decode, encode
+from contracts.topics import TOPICS, Topic
+
+ROOT = Path(__file__).parents[2]
+by_topic = pytest.mark.parametrize("topic", TOPICS, ids=lambda t: t.name)
+
+
+def golden(event: type[Event]) -> dict[str, Any]:
+    return json.loads(export.example_path(event).read_text())
+
+
+def committed(path: str) -> dict[str, Any] | None:
+    """The file on the newest commit of main, or None where it is not there (or this is no git checkout)."""
+    for branch in ("origin/main", "main", "HEAD"):
+        found = subprocess.run(["git", "show", f"{branch}:{path}"], cwd=ROOT, capture_output=True, check=False)
+        if found.returncode == 0:
+            return json.loads(found.stdout)
+    return None
+
+
+def test_generated_files_are_current() -> None:
+    for path, text in export.files().items():
+        assert path.read_text() == text, f"{path.name} differs; run: python -m contracts.export"
+
+
+def test_no_orphan_schema_or_golden_message() -> None:
+    names = {t.name for t in TOPICS}
+    assert {p.stem for p in export.EXAMPLES.glob("*.json")} >= names
+    assert {p.stem for p in export.SCHEMAS.glob("*.json")} == names | {"asyncapi"}
+
+
+@by_topic
+def test_every_event_has_producer_and_consumer(topic: Topic) -> None:
+    assert topic.producers
+    assert topic.consumers
+    assert topic.event.TOPIC.split(".")[-1].startswith("v")
+    assert "_" not in topic.name
+
+
+@by_topic
+def test_golden_message_is_read_by_todays_class_and_schema(topic: Topic) -> None:
+    message = golden(topic.event)
+    headers = [(name, value.encode()) for name, value in message["headers"].items()]
+    received = decode(topic.event, headers, json.dumps(message["data"]).encode())
+    assert received.data.model_dump(mode="json") == message["data"]
+    assert received.data.key == message["key"]
+    key, _, again = encode(received.data, received.meta)
+    assert key.decode() == message["key"]
+    assert dict(again) == dict(headers)
+    jsonschema.validate(message["data"], export.schema(topic.event))
+
+
+@by_topic
+def test_schema_breaks_nothing_of_the_last_commit_on_main(topic: Topic) -> None:
+    before = committed(f"contracts/schemas/{topic.name}.json")
+    if before is not None:
+        assert breaking_changes(before, export.schema(topic.event)) == []
+
+
+@by_topic
+def test_golden_message_of_the_last_commit_is_read_by_todays_class(topic: Topic) -> None:
+    before = committed(f"contracts/examples/{topic.name}.json")
+    if before is not None:
+        headers = [(name, value.encode()) for name, value in before["headers"].items()]
+        decode(topic.event, headers, json.dumps(before["data"]).encode())

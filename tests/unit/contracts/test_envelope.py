@@ -1,0 +1,94 @@
+"""The Kafka binding takes both modes and refuses what is malformed, each with its reason."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.envelope import STRUCTURED, Header, Malformed, decode, encode, new_meta
+from contracts.events.upstream import RecordSubmittedV1
+
+DATA: dict[str, Any] = {"project": "p", "record_id": "r", "record": {"text": "hello"}}
+HEADERS: list[Header] = [
+    ("ce_specversion", b"1.0"),
+    ("ce_id", b"1"),
+    ("ce_source", b"urn:test"),
+    ("ce_type", b"io.noria.upstream.record.submitted.v1"),
+    ("ce_time", b"2026-01-31T12:00:00Z"),
+    ("content-type", b"application/json"),
+]
+
+
+def with_header(name: str, value: bytes | None) -> list[Header]:
+    return [(n, v) for n, v in HEADERS if n != name] + [(name, value)]
+
+
+def test_binary_mode() -> None:
+    received = decode(RecordSubmittedV1, HEADERS, json.dumps(DATA).encode())
+    assert (received.meta.source, received.meta.id) == ("urn:test", "1")
+    assert received.data.record == {"text": "hello"}
+
+
+def test_structured_mode() -> None:
+    attributes = {name[3:]: value.decode() for name, value in HEADERS if name.startswith("ce_") and value}
+    body = json.dumps({**attributes, "data": DATA}).encode()
+    received = decode(RecordSubmittedV1, [("content-type", f"{STRUCTURED}; charset=utf-8".encode())], body)
+    assert received == decode(RecordSubmittedV1, HEADERS, json.dumps(DATA).encode())
+
+
+@given(
+    st.text(min_size=1, max_size=50), st.text(max_size=50), st.dictionaries(st.text(max_size=9), st.text(max_size=9))
+)
+def test_round_trip(record_id: str, text: str, tags: dict[str, str]) -> None:
+    try:
+        event = RecordSubmittedV1(project="p", record_id=record_id, tags=tags, record={"text": text})
+    except ValueError:
+        return
+    meta = new_meta(event, "urn:test", "id-1", causationid="c")
+    _, value, headers = encode(event, meta)
+    received = decode(RecordSubmittedV1, headers, value)
+    assert received.data == event
+    assert received.meta == meta
+
+
+def test_foreign_headers_are_let_through_whatever_they_hold() -> None:
+    headers = [*HEADERS, ("x-other", b"\xff\xfe"), ("x-null", None)]
+    assert decode(RecordSubmittedV1, headers, json.dumps(DATA).encode()).data.project == "p"
+
+
+def test_additive_fields_are_ignored() -> None:
+    assert decode(RecordSubmittedV1, HEADERS, json.dumps({**DATA, "new": 1}).encode()).data.record_id == "r"
+
+
+@pytest.mark.parametrize(
+    ("headers", "value", "reason"),
+    [
+        ([], b"{}", "missing_attribute"),
+        (with_header("ce_id", None), b"{}", "bad_header"),
+        (with_header("ce_id", b"\xff"), b"{}", "bad_header"),
+        (with_header("ce_id", b""), b"{}", "missing_attribute"),
+        (with_header("ce_id", b"x" * 201), b"{}", "bad_header"),
+        (with_header("ce_type", b"io.noria.other.v1"), b"{}", "wrong_type"),
+        (with_header("ce_specversion", b"0.3"), b"{}", "unsupported"),
+        (with_header("ce_time", b"yesterday"), b"{}", "bad_header"),
+        (with_header("ce_time", b"9999-01-01T00:00:00Z"), b"{}", "bad_header"),
+        (with_header("content-type", b"text/plain"), b"{}", "unsupported"),
+        (HEADERS, None, "no_value"),
+        (HEADERS, b"x" * 1_000_001, "too_large"),
+        (HEADERS, b"{", "not_json"),
+        (HEADERS, b"\xff", "not_utf8"),
+        (HEADERS, b"[" * 100_000, "too_deep"),
+        (HEADERS, b"[]", "invalid_data"),
+        (HEADERS, b'{"project": "p"}', "invalid_data"),
+        (HEADERS, json.dumps({**DATA, "project": "../etc"}).encode(), "invalid_data"),
+        (with_header("content-type", STRUCTURED.encode()), b"[]", "not_json"),
+        (with_header("content-type", STRUCTURED.encode()), b"{}", "missing_attribute"),
+        (with_header("content-type", STRUCTURED.encode()), b'{"a": NaN}', "not_json"),
+    ],
+)
+def test_malformed(headers: list[Header], value: bytes | None, reason: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        decode(RecordSubmittedV1, headers, value)
+    assert caught.value.reason == reason, str(caught.value)
