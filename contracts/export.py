@@ -1,4 +1,4 @@
-"""Writes what outsiders read: a JSON Schema an event and the AsyncAPI 3 document. Knows only the catalogue.
+"""Writes what outsiders read: JSON Schemas, the AsyncAPI 3 document, the events page. Knows only the catalogue.
 
 Run `python -m contracts.export` after a change of an event class; a test fails while the files differ.
 Source: AsyncAPI 3.0.0 (https://www.asyncapi.com/docs/reference/specification/v3.0.0), Kafka bindings 0.5.0.
@@ -8,24 +8,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from contracts.envelope import JSON, STRUCTURED, Event
+from contracts.envelope import JSON, STRUCTURED
+from contracts.page import events_page
+from contracts.schema import ROOT, SCHEMAS, example_path, schema
 from contracts.topics import FOR_EVER, TOPICS, Topic, dead_letter_topic
 
-ROOT = Path(__file__).parent
-SCHEMAS = ROOT / "schemas"
-EXAMPLES = ROOT / "examples"
 ASYNCAPI = SCHEMAS / "asyncapi.json"
-SCHEMA_BASE = "https://noria.dev/schemas/"
-
-
-def schema(event: type[Event]) -> dict[str, Any]:
-    """JSON Schema (2020-12) of the event's data as it stands on the wire."""
-    body = event.model_json_schema(mode="validation")
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"{SCHEMA_BASE}{event.TOPIC}.json",
-        **body,
-    }
+EVENTS_PAGE = ROOT.parent / "docs" / "events.md"
 
 
 def asyncapi(service: str | None = None, server: str = "127.0.0.1:9092") -> dict[str, Any]:
@@ -125,15 +114,10 @@ def _headers() -> dict[str, Any]:
     return {"type": "object", "required": ["ce_specversion", "ce_id", "ce_source", "ce_type"], "properties": properties}
 
 
-def example_path(event: type[Event]) -> Path:
-    """The golden message of an event version."""
-    return EXAMPLES / f"{event.TOPIC}.json"
-
-
 def files() -> dict[Path, str]:
     """Every generated file with its content."""
     schemas = {SCHEMAS / f"{t.name}.json": _text(schema(t.event)) for t in TOPICS}
-    return {**schemas, ASYNCAPI: _text(asyncapi())}
+    return {**schemas, ASYNCAPI: _text(asyncapi()), EVENTS_PAGE: events_page()}
 
 
 def _text(document: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from contracts import export
+from contracts import export, schema
 from contracts.compat import breaking_changes
 from contracts.envelope import Event, decode, encode
 from contracts.topics import TOPICS, Topic
@@ -18,7 +18,7 @@ by_topic = pytest.mark.parametrize("topic", TOPICS, ids=lambda t: t.name)
 
 
 def golden(event: type[Event]) -> dict[str, Any]:
-    return json.loads(export.example_path(event).read_text())
+    return json.loads(schema.example_path(event).read_text())
 
 
 def committed(path: str) -> dict[str, Any] | None:
@@ -37,8 +37,8 @@ def test_generated_files_are_current() -> None:
 
 def test_no_orphan_schema_or_golden_message() -> None:
     names = {t.name for t in TOPICS}
-    assert {p.stem for p in export.EXAMPLES.glob("*.json")} >= names
-    assert {p.stem for p in export.SCHEMAS.glob("*.json")} == names | {"asyncapi"}
+    assert {p.stem for p in schema.EXAMPLES.glob("*.json")} >= names
+    assert {p.stem for p in schema.SCHEMAS.glob("*.json")} == names | {"asyncapi"}
 
 
 @by_topic
@@ -59,14 +59,14 @@ def test_golden_message_is_read_by_todays_class_and_schema(topic: Topic) -> None
     key, _, again = encode(received.data, received.meta)
     assert key.decode() == message["key"]
     assert dict(again) == dict(headers)
-    jsonschema.validate(message["data"], export.schema(topic.event))
+    jsonschema.validate(message["data"], schema.schema(topic.event))
 
 
 @by_topic
 def test_schema_breaks_nothing_of_the_last_commit_on_main(topic: Topic) -> None:
     before = committed(f"contracts/schemas/{topic.name}.json")
     if before is not None:
-        assert breaking_changes(before, export.schema(topic.event)) == []
+        assert breaking_changes(before, schema.schema(topic.event)) == []
 
 
 @by_topic
