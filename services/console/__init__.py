@@ -1,0 +1,1 @@
+"""Console: the command `noria` and the local stack; it reads what the other services say and starts them."""
