@@ -1,0 +1,1 @@
+"""What every service stands on: consumption, outbox, jobs, artifacts, health. It knows no service."""

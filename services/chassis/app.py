@@ -1,0 +1,78 @@
+"""Starts and stops a service: database, Kafka, consumer, relay, retries, jobs, timers, HTTP. Knows no service.
+
+The HTTP entrance opens first, so that /health/ready says what a start waits for.
+"""
+
+import asyncio
+import contextlib
+import gc
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from services.chassis import health, http, telemetry
+from services.chassis.runtime import Runtime
+from services.chassis.service import Service, Timer
+
+__all__ = ["Service", "Timer", "make_app", "run"]
+LOG: Any = structlog.get_logger("service")
+
+
+def make_app(service: Service, runtime: Runtime) -> FastAPI:
+    """The HTTP application; its lifespan is the service's."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        start = asyncio.create_task(runtime.start())
+        start.add_done_callback(runtime.report)
+        yield
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+        await runtime.stop()
+
+    app = FastAPI(title=f"Noria {service.name}", lifespan=lifespan, redoc_url=None)
+    http.install_errors(app)
+    checks = runtime.checks()
+    bootstrap = service.settings.kafka_bootstrap
+    app.include_router(
+        health.make_router(service.name, checks, runtime.lag, runtime.metrics, runtime.refresh, bootstrap)
+    )
+    if service.router is not None:
+        app.include_router(service.router(runtime.context))
+    return app
+
+
+def run(service: Service) -> None:
+    """Starts everything and blocks until SIGTERM or SIGINT."""
+    settings = service.settings
+    telemetry.configure_logging(service.name, settings.log_level)
+    telemetry.configure_tracing(service.name)
+    begun = time.monotonic()
+    runtime = Runtime(service)
+    config = uvicorn.Config(
+        make_app(service, runtime),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=3,
+        server_header=False,
+    )
+    gc.collect()
+    gc.freeze()
+    server = http.Server(config)
+    LOG.info("service starts", host=settings.host, port=settings.port, home=str(settings.home))
+    # uvicorn raises the signal that stopped it once more for whoever handled it before; a stop is no failure.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server.run()
+    LOG.info("service stopped", seconds=round(time.monotonic() - begun, 1))
+    if runtime.failed or not server.started:
+        sys.exit(1)

@@ -1,0 +1,40 @@
+"""Many rows in one statement straight through the driver: SQLAlchemy's work on each parameter costs more than SQLite's.
+
+Knows no table of its own.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, Table
+
+
+def insert(connection: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Inserts rows whose values stand in the order of `columns` and are what the driver takes (see `moment`)."""
+    if rows:
+        connection.exec_driver_sql(_insert(table, columns, connection.dialect.name), list(rows))
+
+
+@cache
+def _insert(table: Table, columns: tuple[str, ...], dialect: str) -> str:
+    mark = "?" if dialect == "sqlite" else "%s"
+    names = ", ".join(f'"{name}"' for name in columns)
+    return f'INSERT INTO "{table.name}" ({names}) VALUES ({", ".join([mark] * len(columns))})'  # noqa: S608 - names of our own
+
+
+def moment(connection: Connection, when: datetime) -> Any:
+    """A UTC moment as the driver takes it; SQLite keeps text in SQLAlchemy's form."""
+    if connection.dialect.name == "sqlite":
+        return when.strftime("%Y-%m-%d %H:%M:%S.%f")
+    return when
+
+
+def among(connection: Connection, column: str, values: Collection[str]) -> tuple[str, Any]:
+    """A condition 'column is one of values' with one parameter, and the parameter, however many values there are."""
+    if connection.dialect.name == "sqlite":
+        from pydantic_core import to_json
+
+        return f'"{column}" IN (SELECT value FROM json_each(?))', to_json(list(values)).decode()
+    return f'"{column}" = ANY(%s)', list(values)

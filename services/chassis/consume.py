@@ -1,0 +1,179 @@
+"""Consumption through FastStream: batches to the intake in one worker thread, offsets committed after the transaction.
+
+One subscriber a service. A batch that the database refuses is tried again until it is taken; nothing is committed
+before. Knows no table.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka.message import KafkaMessage
+
+from services.chassis.intake import Intake, Sheet, record, take
+from services.chassis.messages import Raw
+
+LOG: Any = structlog.get_logger("consume")
+FOR_EVER_MS = 10**9
+"""FastStream sleeps once more for as long after an empty poll, so no poll is ever empty."""
+FETCH_WAIT_MS = 1000
+"""aiokafka's next fetch waits for the one under way, so this bounds the delay of a partition with a backlog."""
+
+
+class Consumer:
+    """The consumer group of a service. `on_commit(sheet)` is called after each transaction.
+
+    `instance` names this member (KIP-345): one that comes back under its name takes its partitions over at once,
+    where a new member would wait until the killed one's session has run out.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        bootstrap: str,
+        records: int,
+        on_commit: Callable[[Sheet], None],
+        instance: str | None = None,
+    ) -> None:
+        self.fault: str | None = None
+        self._intake = intake
+        self._on_commit = on_commit
+        self._taken: dict[TopicPartition, int] = {}
+        self._broker = KafkaBroker(
+            bootstrap,
+            client_id=intake.group,
+            consumer_only=True,
+            allow_auto_create_topics=False,
+            apply_types=False,
+            logger=None,
+            graceful_timeout=6.0,
+        )
+        self._subscriber = self._broker.subscriber(
+            *intake.routes,
+            group_id=intake.group,
+            group_instance_id=instance,
+            batch=True,
+            max_records=records,
+            batch_timeout_ms=FOR_EVER_MS,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            auto_offset_reset="earliest",
+            ack_policy=AckPolicy.MANUAL,
+            no_reply=True,
+            parser=_parse,
+            decoder=_decode,
+        )
+        self._subscriber(self._on_batch)
+
+    @property
+    def _consumer(self) -> AIOKafkaConsumer | None:
+        return self._subscriber.consumer
+
+    async def start(self) -> None:
+        """Joins the group; tries on while Kafka is away."""
+        while True:
+            try:
+                await self._broker.start()
+            except (KafkaError, OSError) as error:
+                LOG.warning("waiting for Kafka to consume", detail=f"{error!r}"[:300])
+                await self._broker.stop()
+                await asyncio.sleep(1)
+            else:
+                return
+
+    async def stop(self) -> None:
+        """Finishes the batch under way and leaves the group."""
+        await self._broker.stop()
+
+    async def _on_batch(self, messages: Any) -> None:  # FastStream builds a model of any narrower type
+        for topic, count in _by_topic(messages).items():
+            self._intake.metrics.consumed.labels(topic).inc(count)
+        sheet = await self._take(messages)
+        record(sheet, self._intake.metrics)
+        self._on_commit(sheet)
+        await self._commit(messages)
+
+    async def _take(self, messages: Sequence[Raw]) -> Sheet:
+        pause = 0.2
+        while True:
+            begun = time.perf_counter()
+            try:
+                sheet = await asyncio.to_thread(take, self._intake, messages)
+            except Exception as error:
+                self.fault = f"a batch cannot be taken: {type(error).__name__}: {error}"[:500]
+                LOG.error("batch not taken, trying again", detail=self.fault, messages=len(messages), pause=pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+            else:
+                self.fault = None
+                LOG.debug("batch", messages=len(messages), seconds=round(time.perf_counter() - begun, 4))
+                return sheet
+
+    async def _commit(self, messages: Sequence[Raw]) -> None:
+        offsets = {TopicPartition(m.topic, m.partition): m.offset + 1 for m in messages}
+        self._taken.update(offsets)
+        if self._consumer is None:
+            return
+        try:
+            await self._consumer.commit(offsets)
+        except (KafkaError, IllegalStateError) as error:
+            # The messages come again, here or at another member, and the inbox knows them.
+            LOG.info("offsets not committed; the messages will come again", detail=f"{error!r}"[:300])
+
+    async def lag(self) -> dict[str, int]:
+        """Messages not taken yet, by topic, of the partitions this instance holds."""
+        result = dict.fromkeys(self._intake.routes, 0)
+        consumer = self._consumer
+        for place in consumer.assignment() if consumer else ():
+            high = consumer.highwater(place) if consumer else None
+            if consumer is None or high is None:
+                continue
+            taken = self._taken.get(place)
+            if taken is None:
+                taken = await consumer.position(place)
+            result[place.topic] += max(0, high - taken)
+        return result
+
+    async def check(self) -> str | None:
+        """What keeps this instance from consuming; None where nothing does."""
+        if self.fault is not None:
+            return self.fault
+        if self._consumer is None:
+            return "has not joined its consumer group yet"
+        try:
+            await asyncio.wait_for(self._consumer.topics(), 2)
+        except (KafkaError, TimeoutError, OSError) as error:
+            return f"Kafka does not answer: {error!r}"[:300]
+        return None if self._consumer.assignment() else "no partition assigned (yet, or more instances than partitions)"
+
+
+def _by_topic(messages: Sequence[Raw]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for message in messages:
+        counts[message.topic] = counts.get(message.topic, 0) + 1
+    return counts
+
+
+async def _parse(records: Any) -> KafkaMessage:
+    """Wraps a batch as it is; FastStream's own parser raises on a null header and loses the message."""
+    return KafkaMessage(body=b"", raw_message=records, consumer=_NO_CONSUMER)
+
+
+async def _decode(message: KafkaMessage) -> Any:
+    return message.raw_message
+
+
+class _NoConsumer:
+    async def commit(self) -> None:
+        """Does nothing: offsets are committed by Consumer alone."""
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Does nothing."""
+
+
+_NO_CONSUMER = _NoConsumer()

@@ -1,0 +1,123 @@
+"""Engines, transactions and migrations for SQLite and PostgreSQL. Knows no table."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from services.chassis.settings import Settings
+
+T = TypeVar("T")
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def open_engine(settings: Settings) -> Engine:
+    """The engine of the service's database. On PostgreSQL the service's tables live in a schema of its name."""
+    url = make_url(settings.database_url)
+    if url.get_backend_name() == "sqlite":
+        # FULL: an offset is committed to Kafka right after the transaction; a power cut must not take the rows back.
+        return open_sqlite(settings.database_url, synchronous="FULL")
+    return create_engine(
+        url,
+        pool_size=4,
+        max_overflow=4,
+        pool_pre_ping=True,
+        connect_args={"options": f"-csearch_path={settings.SERVICE}", "connect_timeout": 5},
+    )
+
+
+def open_sqlite(url: str, synchronous: str) -> Engine:
+    """An SQLite engine in WAL mode. `synchronous`: FULL syncs at each commit, NORMAL survives a kill only."""
+    path = make_url(url).database
+    if path and path != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON", "busy_timeout=30000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]
+        # A deferred transaction that turns to writing can fail at once with SQLITE_BUSY; an immediate one waits.
+        reads = connection.get_execution_options().get("noria_reads", False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that may write: committed at the end, rolled back when anything is raised."""
+    with _turn(engine), engine.begin() as connection:
+        yield connection
+
+
+_TURNS: WeakKeyDictionary[Engine, Lock] = WeakKeyDictionary()
+
+
+def _turn(engine: Engine) -> AbstractContextManager[Any]:
+    """SQLite has one writer: its threads queue here, where waiting costs no polling."""
+    if engine.dialect.name != "sqlite":
+        return nullcontext()
+    return _TURNS.setdefault(engine, Lock())
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that only reads."""
+    with engine.connect().execution_options(noria_reads=True) as connection, connection.begin():
+        yield connection
+
+
+SQLITE_FAULTS = frozenset({"BUSY", "LOCKED", "NOMEM", "READONLY", "IOERR", "CORRUPT", "FULL", "CANTOPEN", "PROTOCOL"})
+POSTGRES_FAULTS = frozenset({"08", "40", "53", "57", "58"})
+"""SQLSTATE classes: connection, transaction rollback, resources, operator intervention, system error."""
+
+
+def is_database_fault(error: BaseException) -> bool:
+    """Whether `error` says that the database is away, locked or full, rather than that a statement is wrong."""
+    if not isinstance(error, DBAPIError):
+        return False
+    name = str(getattr(error.orig, "sqlite_errorname", "")).removeprefix("SQLITE_").split("_")[0]
+    state = getattr(error.orig, "sqlstate", None)
+    if name or state:
+        return name in SQLITE_FAULTS or str(state)[:2] in POSTGRES_FAULTS
+    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+
+
+def migrate(engine: Engine, schema: str, *folders: Path) -> None:
+    """Brings the tables of the chassis and of `folders` (Alembic scripts) to their newest revision, under a lock."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    locations = [MIGRATIONS / "versions", *(folder / "versions" for folder in folders)]
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", "\n".join(str(path) for path in locations))
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"noria.{schema}"})
+            connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "heads")
+
+
+def check(engine: Engine) -> None:
+    """Raises the driver's error where the database does not answer."""
+    with reading(engine) as connection:
+        connection.execute(text("SELECT 1"))
+
+
+def in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
+    """The result of `work` in one writing transaction."""
+    with writing(engine) as connection:
+        return work(connection)

@@ -1,0 +1,37 @@
+"""A named lease in the database: who alone may do a thing for now. Knows not what the thing is."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, Table, select, update
+
+from services.chassis.tables import Lease
+
+LEASE: Table = getattr(Lease, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
+
+
+def hold(connection: Connection, name: str, owner: str, seconds: float) -> bool:
+    """Takes or renews the lease; False where another owner holds it. Writes only when half of it has passed."""
+    now = datetime.now(UTC)
+    found = connection.execute(select(LEASE.c.owner, LEASE.c.until).where(LEASE.c.name == name)).first()
+    if found is None:
+        return _insert(connection, name, owner, now + timedelta(seconds=seconds))
+    if found.owner == owner and (found.until - now).total_seconds() > seconds / 2:
+        return True
+    if found.owner != owner and found.until > now:
+        return False
+    values = {"owner": owner, "until": now + timedelta(seconds=seconds)}
+    mine = (LEASE.c.name == name, LEASE.c.owner == found.owner, LEASE.c.until == found.until)
+    return connection.execute(update(LEASE).where(*mine).values(**values)).rowcount == 1
+
+
+def release(connection: Connection, owner: str) -> None:
+    """Frees all leases of an owner."""
+    connection.execute(LEASE.delete().where(LEASE.c.owner == owner))
+
+
+def _insert(connection: Connection, name: str, owner: str, until: datetime) -> bool:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(LEASE).values(name=name, owner=owner, until=until).on_conflict_do_nothing()
+    return connection.execute(statement).rowcount == 1

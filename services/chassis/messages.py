@@ -1,0 +1,92 @@
+"""A message from Kafka, its event, and its row in a dead-letter topic. Opens no connection and no transaction."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from contracts.envelope import Event, Malformed, Meta, decode
+from contracts.topics import dead_letter_topic
+from services.chassis import outbox
+
+Handler = Callable[[Any, Meta, Any], Iterable[Event]]
+"""handler(event, meta, store) -> events to emit."""
+
+
+class Raw(Protocol):
+    """What is taken of a Kafka record (aiokafka's ConsumerRecord fits)."""
+
+    @property
+    def topic(self) -> str: ...  # noqa: D102
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def timestamp(self) -> int: ...  # noqa: D102
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The event class of a topic and its handler."""
+
+    event: type[Event]
+    handler: Handler
+
+
+@dataclass(slots=True)
+class Item:
+    """A message with its event, or with the reason why there is none. `identity` is (source, id)."""
+
+    raw: Raw
+    identity: tuple[str, str]
+    meta: Meta | None = None
+    event: Event | None = None
+    malformed: Malformed | None = None
+
+
+def routes(handlers: Mapping[type[Event], Handler]) -> dict[str, Route]:
+    """Topic -> route."""
+    return {event.TOPIC: Route(event, handler) for event, handler in handlers.items()}
+
+
+def read(raw: Raw, event: type[Event]) -> Item:
+    """The message's event. Never raises: a message that is none carries the reason."""
+    try:
+        received = decode(event, raw.headers, raw.value)
+    except Malformed as error:
+        return _malformed(raw, error)
+    except Exception as error:
+        return _malformed(raw, Malformed("unreadable", f"{type(error).__name__}: {error}"[:500]))
+    return Item(raw, (received.meta.source, received.meta.id), received.meta, received.data)
+
+
+def _malformed(raw: Raw, error: Malformed) -> Item:
+    # The record's own time makes the place unique even where a topic was made anew and counts from 0 again.
+    place = f"{raw.partition}/{raw.offset}/{raw.timestamp}"
+    return Item(raw, (f"kafka:{raw.topic}", place), malformed=error)
+
+
+def dead_letter(raw: Raw, group: str, reason: str, detail: str, now: datetime) -> outbox.Row:
+    """The outbox row that carries the message as it came, and why, to its dead-letter topic."""
+    notes = {
+        "noria-id": outbox.event_id(group, raw.topic, f"{raw.partition}/{raw.offset}", 0),
+        "noria-reason": reason,
+        "noria-detail": detail[:2000],
+        "noria-topic": raw.topic,
+        "noria-partition": str(raw.partition),
+        "noria-offset": str(raw.offset),
+        "noria-group": group,
+        "noria-time": now.isoformat(),
+    }
+    value = raw.value
+    if raw.key is None and value is None:  # aiokafka sends no message without both
+        value, notes["noria-value"] = b"", "null"
+    headers = [*raw.headers, *((name, text.encode("utf-8", "replace")) for name, text in notes.items())]
+    return (dead_letter_topic(raw.topic, group), raw.key, value, outbox.pack_headers(headers))

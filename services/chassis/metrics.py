@@ -1,0 +1,43 @@
+"""The Prometheus figures of a service, named noria_<service>_... in base units. No id is ever a label."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """Counters and gauges that the chassis keeps; a service adds its own to `registry` with `prefix`."""
+
+    def __init__(self, service: str) -> None:
+        self.registry = CollectorRegistry()
+        self.prefix = f"noria_{service}_"
+        self.consumed = self.counter("consumed_total", "Messages taken from Kafka", "topic")
+        self.done = self.counter("done_total", "Messages handled", "topic")
+        self.dead = self.counter("dead_total", "Messages put into a dead-letter topic", "topic", "reason")
+        self.parked = self.counter("parked_total", "Times a message was parked", "topic", "reason")
+        self.duplicates = self.counter("duplicates_total", "Messages that had been taken before", "topic")
+        self.batch_seconds = self.histogram("batch_seconds", "Seconds of a batch's transaction")
+        self.handler_seconds = self.histogram("handler_seconds", "Seconds of a handler", "topic")
+        self.published = self.counter("published_total", "Messages that Kafka has confirmed", "topic")
+        self.parked_waiting = self.gauge("parked_waiting", "Messages parked now")
+        self.outbox_waiting = self.gauge("outbox_waiting", "Messages to publish")
+        self.outbox_failed = self.gauge("outbox_failed", "Messages that Kafka refused for good")
+        self.outbox_age = self.gauge("outbox_age_seconds", "Age of the oldest message to publish")
+        self.lag = self.gauge("lag", "Messages not taken yet", "topic")
+        self.jobs = self.gauge("jobs", "Jobs by kind and status", "kind", "status")
+
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        """A counter of this service."""
+        return Counter(self.prefix + name, text, labels, registry=self.registry)
+
+    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        """A gauge of this service."""
+        return Gauge(self.prefix + name, text, labels, registry=self.registry)
+
+    def histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        """A histogram of this service, in seconds."""
+        return Histogram(self.prefix + name, text, labels, registry=self.registry, buckets=SECONDS)
+
+    def text(self) -> bytes:
+        """All figures in Prometheus' text format."""
+        return generate_latest(self.registry)

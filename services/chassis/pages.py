@@ -1,0 +1,38 @@
+"""Keyset pages: {"items": [...], "next": cursor or null}. Knows no table."""
+
+import base64
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from services.chassis.http import ApiError
+
+T = TypeVar("T")
+
+
+def page(items: Sequence[T], limit: int, key: Callable[[T], list[Any]]) -> dict[str, Any]:
+    """A page of `limit` items out of up to limit + 1 fetched ones; `key` gives an item's place (JSON values)."""
+    shown = list(items[:limit])
+    return {"items": shown, "next": encode(key(shown[-1])) if len(items) > limit else None}
+
+
+def encode(place: list[Any]) -> str:
+    """An opaque cursor for the place after which the next page begins."""
+    return base64.urlsafe_b64encode(json.dumps(place, default=str).encode()).decode().rstrip("=")
+
+
+def decode(cursor: str | None) -> list[Any] | None:
+    """The place of a cursor, None without one.
+
+    Raises:
+        ApiError: 400 `invalid_cursor` where it is none of ours.
+    """
+    if not cursor:
+        return None
+    try:
+        place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except ValueError as error:
+        raise ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page") from error
+    if not isinstance(place, list):
+        raise ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page")
+    return list(place)

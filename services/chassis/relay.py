@@ -1,0 +1,195 @@
+"""Publishes the rows of an outbox table to Kafka in their order. Knows no handler and no FastStream.
+
+Rows are deleted once Kafka has confirmed them; a kill in between sends them again under the same ce_id. One instance
+relays a database at a time, by a lease.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+from sqlalchemy import Connection, Engine, delete, func, select, update
+
+from services.chassis import kafka
+from services.chassis.database import reading, writing
+from services.chassis.leases import hold
+from services.chassis.metrics import Metrics
+from services.chassis.outbox import OUTBOX, unpack_headers
+
+LOG: Any = structlog.get_logger("relay")
+FOR_GOOD = (
+    MessageSizeTooLargeError,
+    RecordTooLargeError,
+    InvalidTopicError,
+    TopicAuthorizationFailedError,
+    AssertionError,  # aiokafka asserts what it cannot encode
+    TypeError,
+    ValueError,
+)
+LIMIT = 1000
+IDLE_SECONDS = 5.0
+LEASE_SECONDS = 30.0
+ABSENT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A row to publish."""
+
+    id: int
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What an outbox holds: rows to publish, age of the oldest in seconds, rows refused for good."""
+
+    waiting: int
+    age: float
+    failed: int
+
+
+class Relay:
+    """The relay of one outbox table. `filled` is set by whoever commits rows."""
+
+    def __init__(self, engine: Engine, bootstrap: str, owner: str, metrics: Metrics | None = None) -> None:
+        self.filled = asyncio.Event()
+        self.connected = False
+        self._engine = engine
+        self._bootstrap = bootstrap
+        self._owner = owner
+        self._metrics = metrics
+        self._absent: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Publishes until cancelled; survives any absence of Kafka or the database."""
+        while True:
+            producer = kafka.producer(self._bootstrap, self._owner)
+            try:
+                await producer.start()
+                self.connected = True
+                await self._publish(producer)
+            except (KafkaError, OSError) as error:
+                LOG.warning("outbox waits for Kafka", bootstrap=self._bootstrap, detail=f"{error!r}"[:300])
+            except Exception:
+                LOG.exception("outbox could not be published; in 2 s once more")
+            finally:
+                self.connected = False
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(producer.stop(), 2)
+            await asyncio.sleep(2)
+
+    async def _publish(self, producer: AIOKafkaProducer) -> None:
+        sent: list[int] = []
+        refused: list[tuple[int, str]] = []
+        while True:
+            self.filled.clear()
+            rows = await asyncio.to_thread(self._step, sent, refused)
+            sent, refused = [], []
+            if rows:
+                sent, refused = await self._send(producer, rows)
+            if not (sent or refused):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.filled.wait(), IDLE_SECONDS)
+
+    def _step(self, sent: Sequence[int], refused: Sequence[tuple[int, str]]) -> list[Pending]:
+        """Writes down what became of the last rows and gives the next, none while another instance relays."""
+        if not (sent or refused or self._anything()):
+            return []
+        with writing(self._engine) as connection:
+            settle(connection, sent, refused)
+            if not hold(connection, "relay", self._owner, LEASE_SECONDS):
+                return []
+            now = time.monotonic()
+            self._absent = {topic: until for topic, until in self._absent.items() if until > now}
+            return pending(connection, LIMIT, tuple(self._absent))
+
+    def _anything(self) -> bool:
+        with reading(self._engine) as connection:
+            return bool(pending(connection, 1, ()))
+
+    async def _send(
+        self, producer: AIOKafkaProducer, rows: Sequence[Pending]
+    ) -> tuple[list[int], list[tuple[int, str]]]:
+        """Sends all, then waits for all: (ids that Kafka has, ids refused for good with the reason)."""
+        futures: list[Any] = [await self._hand_over(producer, row) for row in rows]
+        results: list[Any] = await asyncio.gather(*futures, return_exceptions=True)
+        sent: list[int] = []
+        refused: list[tuple[int, str]] = []
+        for row, result in zip(rows, results, strict=True):
+            if isinstance(result, FOR_GOOD):
+                refused.append((row.id, f"{type(result).__name__}: {result}"[:500]))
+                LOG.error("Kafka refuses a message for good", topic=row.topic, outbox_id=row.id, detail=refused[-1][1])
+            elif isinstance(result, UnknownTopicOrPartitionError):
+                self._absent[row.topic] = time.monotonic() + ABSENT_SECONDS
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                sent.append(row.id)
+                if self._metrics:
+                    self._metrics.published.labels(row.topic).inc()
+        return sent, refused
+
+    async def _hand_over(self, producer: AIOKafkaProducer, row: Pending) -> Any:
+        if row.topic in self._absent:
+            return _failed(UnknownTopicOrPartitionError())
+        try:
+            return await producer.send(row.topic, row.value, row.key, headers=unpack_headers(row.headers))
+        except FOR_GOOD as error:
+            return _failed(error)
+        except UnknownTopicOrPartitionError as error:
+            LOG.error("a topic does not exist; its messages wait", topic=row.topic)
+            self._absent[row.topic] = time.monotonic() + ABSENT_SECONDS
+            return _failed(error)
+
+
+def _failed(error: Exception) -> asyncio.Future[Any]:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.set_exception(error)
+    return future
+
+
+def pending(connection: Connection, limit: int, without: Sequence[str]) -> list[Pending]:
+    """The oldest rows to publish, those of some topics left out."""
+    columns = (OUTBOX.c.id, OUTBOX.c.topic, OUTBOX.c.key, OUTBOX.c.value, OUTBOX.c.headers)
+    query = select(*columns).where(OUTBOX.c.status == "pending")
+    if without:
+        query = query.where(OUTBOX.c.topic.not_in(without))
+    return [Pending(*row) for row in connection.execute(query.order_by(OUTBOX.c.id).limit(limit))]
+
+
+def settle(connection: Connection, sent: Sequence[int], refused: Sequence[tuple[int, str]]) -> None:
+    """Deletes rows that Kafka has and marks those it refuses for good."""
+    for begin in range(0, len(sent), 500):
+        connection.execute(delete(OUTBOX).where(OUTBOX.c.id.in_(sent[begin : begin + 500])))
+    for id, reason in refused:
+        connection.execute(update(OUTBOX).where(OUTBOX.c.id == id).values(status="failed", reason=reason))
+
+
+def backlog(engine: Engine) -> Backlog:
+    """What the outbox holds now."""
+    query = select(OUTBOX.c.status, func.count(), func.min(OUTBOX.c.created_at, type_=OUTBOX.c.created_at.type))
+    with reading(engine) as connection:
+        found = {
+            status: (count, oldest) for status, count, oldest in connection.execute(query.group_by(OUTBOX.c.status))
+        }
+    waiting, oldest = found.get("pending", (0, None))
+    age = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
+    return Backlog(waiting, max(0.0, age), found.get("failed", (0, None))[0])

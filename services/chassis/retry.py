@@ -1,0 +1,91 @@
+"""Tries parked messages again when their time has come, lane by lane in order. Sleeps until then; polls nothing."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from sqlmodel import Session
+
+from services.chassis import outbox, parking
+from services.chassis.database import reading, writing
+from services.chassis.errors import Dead, Park
+from services.chassis.intake import HANDLER_FAILED, Intake, Sheet, attempt, bury, record
+from services.chassis.messages import read
+
+LOG: Any = structlog.get_logger("retry")
+HEADS = 100
+FOLLOWERS = 200
+
+
+async def keep_retrying(
+    intake: Intake, changed: asyncio.Event, on_commit: Callable[[bool], None], longest: float = 30.0
+) -> None:
+    """Until cancelled: waits for the next due try, or for `changed`, and works. Calls `on_commit(jobs)` after."""
+    while True:
+        try:
+            wait = await asyncio.to_thread(_work, intake)
+            on_commit(True)
+        except Exception:
+            LOG.exception("parked messages could not be tried again; in 5 s once more")
+            wait = 5.0
+        changed.clear()
+        try:
+            async with asyncio.timeout(longest if wait is None else min(wait, longest)):
+                await changed.wait()
+        except TimeoutError:
+            continue
+
+
+def _work(intake: Intake) -> float | None:
+    """Tries what is due; the seconds until the next try, None where nothing is parked."""
+    while True:
+        with reading(intake.engine) as connection:
+            moment = parking.earliest(connection, intake.group)
+        if moment is None:
+            return None
+        wait = (moment - datetime.now(UTC)).total_seconds()
+        if wait > 0:
+            return wait
+        if not try_due(intake):
+            return parking.FIRST_SECONDS
+
+
+def try_due(intake: Intake) -> int:
+    """Tries every due message and what waits behind it, in one transaction; how many were tried."""
+    sheet = Sheet(datetime.now(UTC))
+    tried = 0
+    with writing(intake.engine) as connection, Session(connection, expire_on_commit=False) as session:
+        store = intake.store(session)
+        for head in parking.due(connection, intake.group, sheet.now, HEADS):
+            lane = [head, *parking.followers(connection, intake.group, head, FOLLOWERS)]
+            for waiting in lane:
+                tried += 1
+                if not _try(intake, waiting, sheet, session, store):
+                    break
+        session.flush()
+        outbox.put(connection, sheet.rows, sheet.now)
+    record(sheet, intake.metrics)
+    return tried
+
+
+def _try(intake: Intake, waiting: parking.Waiting, sheet: Sheet, session: Session, store: Any) -> bool:
+    """Whether the message is settled for good."""
+    connection = session.connection()
+    item = read(waiting, intake.routes[waiting.topic].event)
+    try:
+        if item.malformed is not None:
+            raise Dead(item.malformed.reason, str(item.malformed))
+        attempt(intake, item, sheet, session, store)
+    except Dead as error:
+        bury(intake, waiting, sheet, error.reason, str(error))
+    except Park as error:
+        attempts = waiting.attempts + 1
+        if error.reason != HANDLER_FAILED or attempts < intake.attempts:
+            retry_at = sheet.now + parking.pause(attempts, intake.longest_pause)
+            parking.postpone(connection, waiting.number, error.reason, str(error), attempts, retry_at)
+            return False
+        bury(intake, waiting, sheet, HANDLER_FAILED, f"given up after {attempts} tries: {error}")
+    parking.remove(connection, [waiting.number])
+    return True

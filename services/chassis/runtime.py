@@ -1,0 +1,196 @@
+"""The running parts of a service and their order: database, topics, consumer, relay, retries, jobs, timers."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Coroutine, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from sqlmodel import Session
+
+from services.chassis import database, kafka, leases, parking
+from services.chassis.artifacts import open_store
+from services.chassis.consume import Consumer
+from services.chassis.context import Context
+from services.chassis.health import Check
+from services.chassis.intake import Intake, Sheet
+from services.chassis.jobs import JobBook
+from services.chassis.messages import routes
+from services.chassis.metrics import Metrics
+from services.chassis.relay import Relay, backlog
+from services.chassis.retry import keep_retrying
+from services.chassis.service import Service, Timer
+from services.chassis.workers import Workers, reclaim
+
+LOG: Any = structlog.get_logger("service")
+OLD_SECONDS = 60.0
+
+
+class Runtime:
+    """A service while it runs. `start` may wait long; `stop` ends in seconds, whatever was reached."""
+
+    def __init__(self, service: Service) -> None:
+        settings = service.settings
+        self.service = service
+        self.metrics = Metrics(service.name)
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
+        self.engine = database.open_engine(settings)
+        self.context: Context[Any] = Context(settings, self.engine, service.store, open_store(settings), self.metrics)
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._consumer: Consumer | None = None
+        self._relay: Relay | None = None
+        self._workers: Workers | None = None
+        self._waits_for = "database"
+        self.failed = False
+
+    async def start(self) -> None:
+        """Starts every part once what it needs is there."""
+        settings = self.service.settings
+        await self._migrate()
+        self._workers = Workers(self.context, self.service.jobs, self.owner)
+        self._relay = Relay(self.engine, settings.kafka_bootstrap, self.owner, self.metrics)
+        self.context.connect(self._relay.filled.set, self._workers.wake)
+        self._workers.start()
+        self._spawn(*(self._tick(timer) for timer in self.service.timers))
+        self._spawn(*(task(self.context) for task in self.service.background))
+        self._waits_for = "kafka"
+        await kafka.wait_for_topics(settings.kafka_bootstrap, self.service.name)
+        self._spawn(self._relay.run())
+        if self.service.handlers:
+            await self._consume()
+        self._waits_for = ""
+        LOG.info("service ready to work", topics=sorted(event.TOPIC for event in self.service.handlers))
+
+    async def _consume(self) -> None:
+        settings, context = self.service.settings, self.context
+        intake = Intake(
+            group=settings.group,
+            source=settings.source,
+            routes=routes(self.service.handlers),
+            engine=self.engine,
+            store=self.service.store,
+            metrics=self.metrics,
+            attempts=settings.handler_attempts,
+            longest_pause=settings.park_seconds,
+        )
+        parked = asyncio.Event()
+
+        def committed(sheet: Sheet) -> None:
+            context.wake(jobs=sheet.jobs)
+            if sheet.parked:
+                parked.set()
+
+        self._spawn(keep_retrying(intake, parked, lambda jobs: context.wake(jobs=jobs)))
+        instance = f"{settings.group}-{socket.gethostname()}-{settings.port}" if settings.port else None
+        self._consumer = Consumer(intake, settings.kafka_bootstrap, settings.batch_records, committed, instance)
+        await self._consumer.start()
+
+    async def _migrate(self) -> None:
+        folders = [self.service.migrations] if self.service.migrations else []
+        waited = 0
+        while True:
+            try:
+                await asyncio.to_thread(database.migrate, self.engine, self.service.name, *folders)
+                await asyncio.to_thread(self._reclaim)
+            except Exception as error:
+                if not database.is_database_fault(error):
+                    raise
+                if waited % 10 == 0:
+                    LOG.warning("waiting for the database", waited_seconds=waited, detail=str(error)[:300])
+                waited += 1
+                await asyncio.sleep(1)
+            else:
+                return
+
+    def _reclaim(self) -> None:
+        with database.writing(self.engine) as connection, Session(connection) as session:
+            if freed := reclaim(JobBook(session), socket.gethostname()):
+                LOG.info("jobs of an ended process will resume", jobs=freed)
+
+    def _spawn(self, *coroutines: Coroutine[Any, Any, Any]) -> None:
+        for each in coroutines:
+            task = asyncio.create_task(each)
+            task.add_done_callback(self.report)
+            self._tasks.append(task)
+
+    async def _tick(self, timer: Timer) -> None:
+        while True:
+            await asyncio.sleep(timer.every)
+            try:
+                await self.context.tick(timer.run, datetime.now(UTC))
+            except Exception:
+                LOG.exception("timer failed", timer=timer.name)
+
+    def report(self, task: asyncio.Task[None]) -> None:
+        """Ends the process where a start or a background task failed for good; a process manager starts it anew."""
+        if not task.cancelled() and task.exception() is not None:
+            self.failed = True
+            LOG.error("the service must end", exc_info=task.exception())
+            signal.raise_signal(signal.SIGTERM)
+
+    async def stop(self) -> None:
+        """Finishes the batch under way, gives jobs and leases back, stops every part."""
+        parts: list[Awaitable[Any]] = []
+        if self._consumer is not None:
+            parts.append(self._consumer.stop())
+        if self._workers is not None:
+            parts.append(self._workers.stop())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(9.0):
+                await asyncio.gather(*parts, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(Exception):
+            await asyncio.to_thread(database.in_transaction, self.engine, lambda c: leases.release(c, self.owner))
+        self.engine.dispose()
+
+    def checks(self) -> Mapping[str, Check]:
+        """The readiness checks by name."""
+        return {"database": self._database, "kafka": self._kafka, "outbox": self._outbox, **self.service.ready}
+
+    async def _database(self) -> str | None:
+        await asyncio.to_thread(database.check, self.engine)
+        return "waiting to migrate" if self._waits_for == "database" else None
+
+    async def _kafka(self) -> str | None:
+        if self._waits_for:
+            return f"waiting for {self._waits_for}"
+        if self._consumer is None:
+            return None if self._relay and self._relay.connected else "the producer has no connection"
+        return await self._consumer.check()
+
+    async def _outbox(self) -> str | None:
+        if self._waits_for == "database":
+            return "waiting for the database"
+        state = await asyncio.to_thread(backlog, self.engine)
+        if state.waiting and state.age > OLD_SECONDS:
+            return f"{state.waiting} messages wait for Kafka, the oldest for {state.age:.0f} s"
+        return None
+
+    async def lag(self) -> dict[str, int]:
+        """Messages not taken yet by topic."""
+        return await self._consumer.lag() if self._consumer else {}
+
+    async def refresh(self) -> None:
+        """Brings the gauges up to date."""
+        if self._waits_for == "database":
+            return
+        state, parked, jobs = await asyncio.to_thread(self._figures)
+        self.metrics.outbox_waiting.set(state.waiting)
+        self.metrics.outbox_failed.set(state.failed)
+        self.metrics.outbox_age.set(state.age)
+        self.metrics.parked_waiting.set(parked)
+        for (kind, status), count in jobs.items():
+            self.metrics.jobs.labels(kind, status).set(count)
+        for topic, count in (await self.lag()).items():
+            self.metrics.lag.labels(topic).set(count)
+
+    def _figures(self) -> tuple[Any, int, dict[tuple[str, str], int]]:
+        with database.reading(self.engine) as connection, Session(connection) as session:
+            return backlog(self.engine), parking.count(connection), JobBook(session).counts()

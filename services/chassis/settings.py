@@ -1,0 +1,94 @@
+"""Settings from the environment: NORIA_<SERVICE>_X over NORIA_X, and a `.env` file. Opens nothing."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+
+class Settings(BaseSettings):
+    """What every service can be told. A service subclasses it, names itself in SERVICE and sets its port."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
+
+    SERVICE: ClassVar[str] = "noria"
+
+    home: Path = Field(default=Path(".noria"), description="Folder of all state", validate_default=True)
+    cache: Path = Field(default=Path("~/.cache/noria"), description="Folder of downloads", validate_default=True)
+    host: str = Field(default="127.0.0.1", description="Address the HTTP entrance listens on")
+    port: int = Field(default=0, ge=0, le=65535, description="Port of the HTTP entrance; 0: any free one")
+    kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="Kafka's bootstrap servers, host:port,...")
+    database: str | None = Field(default=None, description="SQLAlchemy URL; default: SQLite under home/state")
+    artifacts: str | None = Field(default=None, description="Root of the artifact store; default: home/artifacts")
+    artifact_roots: list[str] = Field(default_factory=list[str], description="Further roots to read artifacts from")
+    log_level: str = Field(default="info", description="debug, info, warning or error")
+    batch_records: int = Field(default=500, ge=1, description="Most messages in one transaction")
+    handler_attempts: int = Field(default=10, ge=1, description="Tries before an unexpected fault makes a message dead")
+    park_seconds: float = Field(default=60.0, gt=0, description="Longest pause between tries of a parked message")
+    job_attempts: int = Field(default=3, ge=1, description="Tries of a job whose process crashed")
+    lease_seconds: float = Field(default=20.0, gt=0, description="A lease not renewed for so long is free")
+    stop_seconds: float = Field(default=8.0, gt=0, description="Time a job's process has to save its state")
+
+    @field_validator("home", "cache")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path.expanduser().absolute()
+
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy URL of the service's database."""
+        return self.database or f"sqlite:///{self.home / 'state' / f'{self.SERVICE}.db'}"
+
+    @property
+    def artifact_root(self) -> str:
+        """Where artifacts are written, as a URI."""
+        return self.artifacts or (self.home / "artifacts").as_uri()
+
+    @property
+    def group(self) -> str:
+        """The consumer group."""
+        return f"{self.SERVICE}.main"
+
+    @property
+    def source(self) -> str:
+        """The CloudEvents source of what the service emits."""
+        return f"/noria/{self.SERVICE}"
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a child process."""
+        import json
+
+        values = self.model_dump(mode="json", include=self.model_fields_set)
+        prefix = f"NORIA_{self.SERVICE.upper()}_"
+        return {
+            prefix + name.upper(): value if isinstance(value, str) else json.dumps(value)
+            for name, value in values.items()
+            if value is not None
+        }
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then `.env`; within each the service's own name first."""
+        prefixes = [f"NORIA_{cls.SERVICE.upper()}_", "NORIA_"]
+        environment = [EnvSettingsSource(settings_cls, env_prefix=p) for p in prefixes]
+        dotenv = [DotEnvSettingsSource(settings_cls, env_file=".env", env_prefix=p) for p in prefixes]
+        return (init_settings, *environment, *dotenv)
+
+
+def service_settings(service: str, settings: type[Settings] = Settings) -> Settings:
+    """Settings of a service by its name, for tools that know no service's own class."""
+    return type(f"{service.title()}Settings", (settings,), {"SERVICE": service, "__module__": __name__})()

@@ -1,0 +1,49 @@
+"""An outbox in an SQLite file of its own, for whoever must write down an event within a millisecond.
+
+Survives a kill of the process at any moment; a power cut may take the last moments (no sync a row). Knows no handler.
+"""
+
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+from contracts.envelope import Event, Meta
+from services.chassis import outbox
+from services.chassis.database import migrate, open_sqlite, writing
+from services.chassis.metrics import Metrics
+from services.chassis.relay import Backlog, Relay, backlog
+from services.chassis.settings import Settings
+
+
+class Spool:
+    """`put` writes an event down; `relay` carries the written ones to Kafka."""
+
+    def __init__(self, path: Path, settings: Settings, metrics: Metrics | None = None) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._engine = open_sqlite(f"sqlite:///{path}", synchronous="NORMAL")
+        migrate(self._engine, settings.SERVICE)
+        self._relay: Relay | None = None
+
+    def put(self, event: Event, id: str, *, time: datetime | None = None, traceparent: str | None = None) -> None:
+        """Writes the event down under the ce_id `id`; well under a millisecond, so it may be called in an event loop."""
+        now = datetime.now(UTC)
+        meta = Meta(id, self._settings.source, event.ce_type(), time or now, traceparent=traceparent)
+        with writing(self._engine) as connection:
+            outbox.put(connection, [outbox.event_row(event, meta)], now)
+        if self._relay is not None:
+            self._relay.filled.set()
+
+    async def relay(self) -> None:
+        """Carries events to Kafka until cancelled."""
+        owner = f"{self._settings.SERVICE}-spool-{uuid.uuid4().hex[:8]}"
+        self._relay = Relay(self._engine, self._settings.kafka_bootstrap, owner, self._metrics)
+        await self._relay.run()
+
+    def backlog(self) -> Backlog:
+        """What waits for Kafka."""
+        return backlog(self._engine)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._engine.dispose()

@@ -1,0 +1,132 @@
+"""The chassis' tables as SQLModel classes: inbox, outbox, parked, job, lease, project revisions. Holds no logic."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Index, Integer, LargeBinary, MetaData, Text
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+METADATA = MetaData()
+NUMBER = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite numbers rows by itself only where the type is INTEGER."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite keeps no zone, so what comes back is given one."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuses a moment without a zone."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone; give it in UTC")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """The moment in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(SQLModel):
+    """Base of the chassis' tables."""
+
+    metadata = METADATA
+
+
+class Inbox(Base, table=True):
+    """A message taken: its effect, its dead letter or its parked row stands in the same transaction."""
+
+    __tablename__ = "inbox"
+
+    consumer: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    taken_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
+class Outbox(Base, table=True):
+    """A message to publish. Deleted once Kafka has it; `failed` when Kafka refuses it for good."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (Index("outbox_status", "status", "id"),)
+
+    id: int | None = Field(default=None, sa_column=Column(NUMBER, primary_key=True, autoincrement=True))
+    topic: str
+    key: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    value: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    headers: str = Field(sa_column=Column(Text, nullable=False))
+    status: str = "pending"
+    reason: str | None = None
+    created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
+class Parked(Base, table=True):
+    """A message that waits: for its own next try, or behind an older one of its key."""
+
+    __tablename__ = "parked"
+    __table_args__ = (Index("parked_due", "retry_at"), Index("parked_key", "consumer", "topic", "key"))
+
+    number: int | None = Field(default=None, sa_column=Column(NUMBER, primary_key=True, autoincrement=True))
+    consumer: str
+    topic: str
+    partition: int
+    offset: int = Field(sa_column=Column(BigInteger, nullable=False))
+    key: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    value: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    headers: str = Field(sa_column=Column(Text, nullable=False))
+    reason: str
+    detail: str
+    attempts: int
+    parked_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    retry_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
+class JobRow(Base, table=True):
+    """A long job and who holds it. `token` grows with each lease: a completion with an old one is refused."""
+
+    __tablename__ = "job"
+    __table_args__ = (Index("job_due", "kind", "status", "created_at"),)
+
+    id: str = Field(primary_key=True)
+    kind: str
+    project: str | None = None
+    spec: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    status: str = "queued"
+    attempts: int = 0
+    crashes: int = 0
+    cancel: bool = False
+    token: int = 0
+    owner: str | None = None
+    lease_until: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    progress: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    code: str | None = None
+    detail: str | None = Field(default=None, sa_column=Column(Text))
+    created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    finished_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+
+
+class Lease(Base, table=True):
+    """Who alone may do a named thing for now."""
+
+    __tablename__ = "lease"
+
+    name: str = Field(primary_key=True)
+    owner: str
+    until: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
+class ProjectRevision(Base, table=True):
+    """A project's specification as it was defined; the newest of a project is in force."""
+
+    __tablename__ = "project_revision"
+
+    project: str = Field(primary_key=True)
+    revision: str = Field(primary_key=True)
+    spec: str = Field(sa_column=Column(Text, nullable=False))
+    defined_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))

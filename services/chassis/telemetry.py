@@ -1,0 +1,125 @@
+"""Logs, trace context and the names of spans and attributes. Knows no transport.
+
+Logs are JSON lines by structlog. Trace context is W3C traceparent, carried in the header of that name.
+"""
+
+import importlib
+import logging
+import os
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+
+from contracts.envelope import Meta
+
+
+def configure_logging(service: str, level: str) -> None:
+    """JSON lines on standard output, from structlog and from the standard library alike."""
+    number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _named(service),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=max(number, logging.INFO), force=True)
+    for name in ("aiokafka", "faststream", "uvicorn.access", "alembic", "asyncio"):
+        logging.getLogger(name).setLevel(
+            logging.CRITICAL if name in ("aiokafka", "uvicorn.access") else logging.WARNING
+        )
+
+
+def _named(service: str) -> Any:
+    def add(_: Any, __: str, entry: dict[str, Any]) -> dict[str, Any]:
+        return {"service": service, **entry}
+
+    return add
+
+
+class _Tracing:
+    """Whether spans are recorded: only where the standard OTEL_ variables name an exporter."""
+
+    on = False
+
+
+def configure_tracing(service: str) -> None:
+    """Records spans where OTEL_TRACES_EXPORTER or OTEL_EXPORTER_OTLP_ENDPOINT is set; else context is only passed on."""
+    exporter = os.environ.get("OTEL_TRACES_EXPORTER", "otlp" if "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ else "none")
+    if exporter == "none":
+        return
+    from opentelemetry import trace
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+
+    provider = TracerProvider(resource=Resource.create({"service.name": f"noria-{service}"}))
+    if exporter == "console":
+        provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter(out=sys.stderr)))
+    else:
+        name = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+        provider.add_span_processor(BatchSpanProcessor(importlib.import_module(name).OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    _Tracing.on = True
+
+
+def recording() -> bool:
+    """Whether spans are recorded."""
+    return _Tracing.on
+
+
+@contextmanager
+def handling(topic: str, group: str, meta: Meta) -> Iterator[str]:
+    """The span of a message's handler (OpenTelemetry messaging conventions); gives the traceparent of what it emits."""
+    from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    propagator = TraceContextTextMapPropagator()
+    parent = propagator.extract({"traceparent": meta.traceparent} if meta.traceparent else {})
+    attributes = {
+        "messaging.system": "kafka",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": topic,
+        "messaging.consumer.group.name": group,
+        "messaging.message.id": meta.id,
+    }
+    with trace.get_tracer("noria").start_as_current_span(
+        f"process {topic}", parent, kind=trace.SpanKind.CONSUMER, attributes=attributes
+    ):
+        carrier: dict[str, str] = {}
+        propagator.inject(carrier)
+        yield carrier.get("traceparent") or next_traceparent(meta.traceparent)
+
+
+def next_traceparent(parent: str | None) -> str:
+    """A traceparent (W3C Trace Context) in the trace of `parent`, or of a new trace where there is none."""
+    parts = (parent or "").split("-")
+    span = f"{random.getrandbits(64) or 1:016x}"
+    if len(parts) == 4 and len(parts[1]) == 32 and len(parts[3]) == 2:
+        return f"00-{parts[1]}-{span}-{parts[3]}"
+    return f"00-{random.getrandbits(128) or 1:032x}-{span}-01"
+
+
+def trace_id(traceparent: str | None) -> str | None:
+    """The trace id of a traceparent."""
+    parts = (traceparent or "").split("-")
+    return parts[1] if len(parts) == 4 else None

@@ -1,0 +1,70 @@
+"""Long jobs on both databases: resumed after kills, given back, cancelled, failed; events once."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.tiny.stand import Stand, until
+
+
+@pytest.fixture()
+def stand(kafka: str, database_url: str, tmp_path: Path) -> Iterator[Stand]:
+    stand = Stand(kafka, database_url, tmp_path)
+    stand.make_topics()
+    yield stand.start()
+    stand.stop()
+
+
+def outcomes(stand: Stand, count: int) -> dict[int, str]:
+    found = stand.read(stand.pong, lambda found: len(found) >= count, 40)
+    return {json.loads(m.value())["number"]: json.loads(m.value())["text"] for m in found}
+
+
+def step(stand: Stand, number: int) -> int:
+    places = list(stand.home.glob(f"state/jobs/{stand.name}/job*{number}/step"))
+    return int(places[0].read_text() or 0) if places else 0
+
+
+def test_job_resumes_where_it_was_after_a_kill_of_the_service(stand: Stand) -> None:
+    stand.send(stand.ping_of(1, "work", "0.3"))
+    until(lambda: step(stand, 1), lambda n: n >= 3)
+    stand.kill()
+    begun = step(stand, 1)
+    stand.start(ready=False)
+    outcome = outcomes(stand, 1)[1]
+    assert outcome in (f"done from {begun} to 10", f"done from {begun + 1} to 10")
+    assert not list(stand.home.glob(f"state/jobs/{stand.name}/job*"))
+
+
+def test_job_is_given_back_when_the_service_stops(stand: Stand) -> None:
+    stand.send(stand.ping_of(1, "work", "0.3"))
+    until(lambda: step(stand, 1), lambda n: n >= 2)
+    assert stand.stop() < 10
+    begun = step(stand, 1)
+    assert begun < 9
+    stand.start(ready=False)
+    assert outcomes(stand, 1)[1] == f"done from {begun} to 10"
+
+
+def test_job_that_cannot_succeed_says_why(stand: Stand) -> None:
+    stand.send(
+        stand.ping_of(1, "work", "fails"),
+        stand.ping_of(2, "work", "out-of-memory"),
+        stand.ping_of(3, "work", "crashes"),
+        stand.ping_of(4, "work", "not a number"),
+    )
+    assert outcomes(stand, 4) == {
+        1: "failed no_luck",
+        2: "failed out_of_memory",
+        3: "failed crashed",
+        4: "failed internal",
+    }
+
+
+def test_job_is_cancelled_while_it_runs_and_before(stand: Stand) -> None:
+    stand.send(stand.ping_of(1, "work", "stubborn"), stand.ping_of(2, "work", "0.1"))
+    until(lambda: list(stand.home.glob("state/jobs/*/job*1")), bool)
+    stand.send(stand.ping_of(2, "cancel", id="c2"), stand.ping_of(1, "cancel", id="c1"))
+    assert outcomes(stand, 2) == {1: "failed cancelled", 2: "failed cancelled"}

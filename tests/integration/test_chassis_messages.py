@@ -1,0 +1,102 @@
+"""The fates of messages on a real broker and on both databases: once in effect, dead, parked; kills in between."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.tiny.stand import Stand, until
+
+
+@pytest.fixture()
+def stand(kafka: str, database_url: str, tmp_path: Path) -> Iterator[Stand]:
+    stand = Stand(kafka, database_url, tmp_path)
+    stand.make_topics()
+    yield stand
+    stand.stop()
+
+
+def test_each_message_has_one_effect_through_duplicates_and_kills(stand: Stand) -> None:
+    total = 1500
+    stand.start()
+    stand.send(*(stand.ping_of(n % total, key=f"k{n % 7}") for n in range(0, total, 2)))
+    stand.send(*(stand.ping_of(n % total, key=f"k{n % 7}") for n in range(total)))
+    until(stand.notes, lambda found: len(found) > 50)
+    for _ in range(2):
+        stand.kill()
+        stand.start(ready=False)
+        stand.send(*(stand.ping_of(n, key=f"k{n % 7}") for n in range(0, total, 5)))
+    notes = until(stand.notes, lambda found: len(found) >= total, 60)
+    until(stand.lag, lambda lag: lag == 0)
+    assert Counter(stand.notes()) == Counter(range(total))
+    assert len(notes) == total
+    by_id = {
+        m.headers()[1][1]: json.loads(m.value())["number"]
+        for m in stand.read(stand.pong, lambda found: len({m.headers()[1][1] for m in found}) == total)
+    }
+    assert Counter(by_id.values()) == Counter(range(total))
+    until(lambda: stand.figure("outbox_waiting"), lambda waiting: waiting == 0)
+    assert stand.stop() < 10
+
+
+def test_what_cannot_be_read_is_dead_and_the_rest_goes_on(stand: Stand) -> None:
+    stand.start()
+    key, value, headers = stand.ping_of(1)
+    broken = [
+        (None, None, []),
+        (b"k", value, []),
+        (b"k", value, [("ce_id", None), *headers[2:]]),
+        (b"k", value, [("ce_type", b"\xff\xfe"), *headers[:3]]),
+        (b"k", value, [*headers[:3], ("ce_type", b"io.noria.something.else.v1")]),
+        (b"k", b"\xff\xfe\x00", headers),
+        (b"k", b"{not json", headers),
+        (b"k", b"[" * 50_000, headers),
+        (b"k", b'"' + b"x" * 900_000 + b'"', headers),
+        (b"k", b'{"project": {"a": 1}}', headers),
+        (b"k", value, [*headers, ("reply_to", b"somewhere")]),
+    ]
+    stand.send(*broken, stand.ping_of(2), stand.ping_of(3, "dead"))
+    until(stand.notes, lambda found: sorted(found) == [1, 2])
+
+    dead = stand.read(stand.dead, lambda found: len(found) >= 11)
+    reasons = Counter(dict(m.headers())["noria-reason"].decode() for m in dead)
+    assert reasons == {
+        "no_value": 1,
+        "missing_attribute": 1,
+        "bad_header": 2,
+        "wrong_type": 1,
+        "not_utf8": 1,
+        "not_json": 1,
+        "too_deep": 1,
+        "invalid_data": 2,
+        "not_wanted": 1,
+    }
+    assert {m.value() for m in dead} >= {b"", b"\xff\xfe\x00", broken[8][1]}
+    until(stand.lag, lambda lag: lag == 0)
+    assert stand.figure("dead_total") == 11
+
+
+def test_order_by_key_holds_while_an_older_message_waits(stand: Stand, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    stand.start()
+    stand.send(stand.ping_of(0, "wait", str(gate), key="a"), *(stand.ping_of(n, key="a") for n in range(1, 40)))
+    stand.send(*(stand.ping_of(100 + n, key="b") for n in range(5)))
+    until(stand.notes, lambda found: found == [100, 101, 102, 103, 104])
+    until(lambda: stand.figure("parked_waiting"), lambda waiting: waiting == 40)
+    until(stand.lag, lambda lag: lag == 0)
+    stand.kill()
+    stand.start()
+    stand.send(*(stand.ping_of(n, key="a") for n in range(40, 60)))
+    gate.touch()
+    until(stand.notes, lambda found: [n for n in found if n < 100] == list(range(60)))
+    assert stand.figure("parked_waiting") == 0
+
+
+def test_handler_that_fails_is_tried_again_and_then_dead(stand: Stand) -> None:
+    stand.start()
+    stand.send(stand.ping_of(1, "bug"), stand.ping_of(2), stand.ping_of(3))
+    until(stand.notes, lambda found: found == [2, 3])
+    dead = stand.read(stand.dead, lambda found: len(found) == 1)
+    assert dict(dead[0].headers())["noria-reason"] == b"handler_failed"

@@ -1,0 +1,125 @@
+"""Notes pings and answers with pongs; fails, waits and works on demand."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fastapi import APIRouter
+from sqlalchemy import MetaData
+from sqlmodel import Field, SQLModel, col, select
+
+from contracts.envelope import Event, Meta
+from services.chassis import child
+from services.chassis.context import Context
+from services.chassis.errors import Dead, JobFailed, JobStopped, Park
+from services.chassis.jobs import Failure, Job, JobKind
+from services.chassis.service import Service
+from services.chassis.settings import Settings
+from services.chassis.store import ChassisStore
+from tests.integration.tiny.events import NAME, Ping, Pong
+
+
+class TinySettings(Settings):
+    SERVICE: ClassVar[str] = NAME
+
+
+class Base(SQLModel):
+    metadata = MetaData()
+
+
+class Note(Base, table=True):
+    __tablename__ = "note"
+
+    place: int | None = Field(default=None, primary_key=True)
+    number: int
+    text: str
+
+
+class SqlStore(ChassisStore):
+    def note(self, number: int, text: str) -> None:
+        self.session.add(Note(number=number, text=text))
+
+    def notes(self) -> list[tuple[int, str]]:
+        return [(n.number, n.text) for n in self.session.exec(select(Note).order_by(col(Note.place)))]
+
+
+def on_ping(event: Ping, meta: Meta, store: SqlStore) -> Iterable[Event]:
+    store.note(event.number, event.text)
+    match event.do:
+        case "dead":
+            raise Dead("not_wanted", "this one is never wanted")
+        case "wait" if not Path(event.text).exists():
+            raise Park("not_yet", f"{event.text} does not exist yet")
+        case "bug":
+            raise ValueError("a fault of the handler")
+        case "work":
+            store.jobs.enqueue("work", f"job/{event.number}", {"number": event.number, "how": event.text})
+            return []
+        case "cancel":
+            store.jobs.cancel(f"job/{event.number}")
+            return []
+        case _:
+            return [Pong(project=event.project, number=event.number, text=event.text)]
+
+
+def work(spec: dict[str, Any], workdir: Path, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Counts to ten with a checkpoint at each step, and misbehaves as `how` says."""
+    match spec["how"]:
+        case "fails":
+            raise JobFailed("no_luck", "there was none")
+        case "out-of-memory":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "crashes":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "stubborn":
+            time.sleep(3600)
+        case _:
+            pass
+    place = workdir / "step"
+    first = step = int(place.read_text()) if place.exists() else 0
+    while step < 10:
+        time.sleep(float(spec["how"] or 0))
+        step += 1
+        place.write_text(str(step))
+        report({"step": step})
+        if child.stop_requested() and not child.cancelled(workdir):
+            raise JobStopped
+        if child.cancelled(workdir):
+            raise JobStopped
+    return {"first": first, "last": step}
+
+
+def on_done(store: SqlStore, job: Job, result: dict[str, Any]) -> Iterable[Event]:
+    return [Pong(project="p", number=job.spec["number"], text=f"done from {result['first']} to {result['last']}")]
+
+
+def on_failed(store: SqlStore, job: Job, failure: Failure) -> Iterable[Event]:
+    return [Pong(project="p", number=job.spec["number"], text=f"failed {failure.code}")]
+
+
+def make_router(context: Context[SqlStore]) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/notes")
+    async def notes() -> list[tuple[int, str]]:  # pyright: ignore[reportUnusedFunction]
+        return await context.read(lambda store: store.notes())
+
+    return router
+
+
+def make_service(settings: TinySettings) -> Service:
+    return Service(
+        settings=settings,
+        handlers={Ping: on_ping},
+        store=SqlStore,
+        migrations=Path(__file__).parent / "migrations",
+        router=make_router,
+        jobs=(JobKind("work", "tests.integration.tiny.service:work", on_done, on_failed),),
+    )
+
+
+if __name__ == "__main__":
+    make_service(TinySettings()).run()

@@ -1,0 +1,142 @@
+"""The three fates of a message, once in effect, on SQLite and PostgreSQL."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.chassis import parking, retry
+from services.chassis.database import reading, writing
+from services.chassis.intake import Intake, take
+from services.chassis.outbox import OUTBOX, unpack_headers
+from tests.unit.chassis.records import ping
+
+
+def notes(engine: Engine) -> list[int]:
+    with reading(engine) as connection:
+        return [number for (number,) in connection.execute(text("SELECT number FROM note ORDER BY place"))]
+
+
+def published(engine: Engine) -> list[Any]:
+    with reading(engine) as connection:
+        return list(connection.execute(OUTBOX.select().order_by(OUTBOX.c.id)))
+
+
+def hasten(engine: Engine) -> None:
+    with writing(engine) as connection:
+        past = datetime.now(UTC) - timedelta(seconds=1)
+        connection.execute(parking.PARKED.update().values(retry_at=past))
+
+
+def test_effect_and_event_stand_once_whatever_comes_twice(intake: Intake) -> None:
+    batch = [ping(1), ping(2), ping(1, offset=7)]
+    first = take(intake, batch)
+    again = take(intake, batch)
+    assert first.fates["done", batch[0].topic, ""] == 2
+    assert again.fates["duplicate", batch[0].topic, ""] == 3
+    assert notes(intake.engine) == [1, 2]
+    assert len(published(intake.engine)) == 2
+
+
+def test_emitted_event_names_its_cause_and_keeps_the_trace(intake: Intake) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    record = ping(1)
+    take(intake, [replace(record, headers=[*record.headers, ("traceparent", trace.encode())])])
+    headers = dict(unpack_headers(published(intake.engine)[0].headers))
+    assert headers["ce_causationid"] == b"id-1"
+    assert headers["ce_source"] == b"/noria/tiny"
+    assert str(headers["traceparent"]).split("-")[1] == trace.split("-")[1]
+    assert headers["traceparent"] != trace.encode()
+
+
+def test_dead_message_goes_to_its_topic_as_it_came_and_the_others_are_done(intake: Intake) -> None:
+    record = ping(2, "dead")
+    strange = [*record.headers, ("x", b"\xff\x00"), ("y", None)]
+    take(intake, [ping(1), replace(record, headers=strange), ping(3)])
+    assert notes(intake.engine) == [1, 3]
+    dead = [row for row in published(intake.engine) if row.topic.endswith(".dlq")]
+    assert [row.topic for row in dead] == [f"{record.topic}.tiny.main.dlq"]
+    assert bytes(dead[0].value) == record.value
+    headers = unpack_headers(dead[0].headers)
+    assert headers[: len(strange)] == strange
+    notes_of = dict(headers)
+    assert notes_of["noria-reason"] == b"not_wanted"
+    assert notes_of["noria-offset"] == b"2"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"value": None}, b"no_value"),
+        ({"value": b"\xff\xfe"}, b"not_utf8"),
+        ({"value": b"{"}, b"not_json"),
+        ({"value": b"[" * 100_000}, b"too_deep"),
+        ({"value": b"x" * 1_000_001}, b"too_large"),
+        ({"value": b'{"project": 1}'}, b"invalid_data"),
+        ({"headers": []}, b"missing_attribute"),
+        ({"headers": [("ce_id", None)]}, b"bad_header"),
+        ({"headers": [("ce_id", b"\xff")]}, b"bad_header"),
+    ],
+)
+def test_malformed_message_is_dead_once(intake: Intake, change: dict[str, Any], reason: bytes) -> None:
+    broken = replace(ping(1), **change)
+    for _ in range(2):
+        take(intake, [broken, ping(2)])
+    dead = [row for row in published(intake.engine) if row.topic.endswith(".dlq")]
+    assert len(dead) == 1
+    assert dict(unpack_headers(dead[0].headers))["noria-reason"] == reason
+    assert dead[0].value == broken.value
+    assert notes(intake.engine) == [2]
+
+
+def test_parked_message_holds_back_its_key_alone(intake: Intake, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    take(intake, [ping(1, "wait", str(gate)), ping(2), ping(3, key="other")])
+    take(intake, [ping(4), ping(5, key="other")])
+    assert notes(intake.engine) == [3, 5]
+    hasten(intake.engine)
+    retry.try_due(intake)
+    assert notes(intake.engine) == [3, 5]
+    gate.touch()
+    hasten(intake.engine)
+    assert retry.try_due(intake) == 3
+    assert notes(intake.engine) == [3, 5, 1, 2, 4]
+    with reading(intake.engine) as connection:
+        assert parking.count(connection) == 0
+        assert parking.earliest(connection, intake.group) is None
+
+
+def test_parked_message_is_no_longer_new(intake: Intake, tmp_path: Path) -> None:
+    batch = [ping(1, "wait", str(tmp_path / "gate"))]
+    take(intake, batch)
+    take(intake, batch)
+    with reading(intake.engine) as connection:
+        assert parking.count(connection) == 1
+
+
+def test_handler_that_keeps_failing_makes_the_message_dead(intake: Intake) -> None:
+    take(intake, [ping(1, "bug"), ping(2)])
+    for _ in range(2):
+        hasten(intake.engine)
+        retry.try_due(intake)
+    assert notes(intake.engine) == [2]
+    dead = [row for row in published(intake.engine) if row.topic.endswith(".dlq")]
+    assert dict(unpack_headers(dead[0].headers))["noria-reason"] == b"handler_failed"
+
+
+def test_pause_doubles_up_to_the_longest() -> None:
+    assert [parking.pause(n, 60).total_seconds() for n in (1, 2, 3, 8, 100)] == [0.5, 1, 2, 60, 60]
+
+
+def test_batch_that_the_database_refuses_leaves_nothing(intake: Intake) -> None:
+    def away(session: Any) -> Any:
+        raise ConnectionError("no database")
+
+    with pytest.raises(ConnectionError):
+        take(replace(intake, store=away), [ping(1)])
+    assert published(intake.engine) == []
+    take(intake, [ping(1)])
+    assert notes(intake.engine) == [1]
