@@ -1,0 +1,1 @@
+"""Consumes submitted records, feedback signals and project definitions; emits accepted and refused records."""

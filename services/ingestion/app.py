@@ -1,0 +1,21 @@
+"""Wires ingestion."""
+
+from pathlib import Path
+
+from services.chassis.service import Service, Timer
+from services.ingestion import handlers
+from services.ingestion.http import make_router
+from services.ingestion.settings import IngestionSettings
+from services.ingestion.store import SqlStore
+
+service = Service(
+    settings=IngestionSettings(),
+    handlers=handlers.HANDLERS,
+    store=SqlStore,
+    migrations=Path(__file__).parent / "migrations",
+    router=make_router,
+    timers=(Timer("refuse-overdue", every=2.0, run=handlers.refuse_overdue),),
+)
+
+if __name__ == "__main__":
+    service.run()

@@ -1,0 +1,66 @@
+"""An item of an upload as the event that submits it. Knows no HTTP and no file format.
+
+An item is a bare record, or an object with `record` and, where wanted, `record_id`, `subject`, `tags` and `project`.
+"""
+
+import json
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from contracts.events.upstream import RecordSubmittedV1
+from contracts.records import RecordInvalid
+from services.ingestion.domain.judge import canonical, digest, judge, valid_record
+
+KEYS = frozenset({"project", "record_id", "subject", "tags", "record"})
+
+
+def submitted(project: str, item: Any) -> RecordSubmittedV1:
+    """The event that submits `item` to `project`, valid by the rules of `judge`.
+
+    Without `record_id` the identity is `sha-` and the first 16 digits of the record's digest, so that an upload sent
+    twice names the same records.
+
+    Raises:
+        RecordInvalid: as `judge`, or `other_project`.
+    """
+    fields = _fields(project, item)
+    _, record = valid_record(fields["record"])
+    fields.setdefault("record_id", f"sha-{digest(canonical(record.model_dump(mode='json')))[:16]}")
+    try:
+        event = RecordSubmittedV1.model_validate(fields | {"project": project})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecordInvalid("invalid_field", f"{where}: {first['msg']}") from error
+    judge(event)
+    return event
+
+
+def _fields(project: str, item: Any) -> dict[str, Any]:
+    if not isinstance(item, dict):
+        raise RecordInvalid("not_an_object", f"the item is {type(item).__name__}; give a JSON object")
+    fields = cast(dict[str, Any], item)
+    if "record" not in fields:
+        return {"record": fields}
+    unknown = sorted(set(map(str, fields)) - KEYS)
+    if unknown:
+        raise RecordInvalid("invalid_field", f"unknown key {unknown[0]!r}; beside record: {', '.join(sorted(KEYS))}")
+    if fields.get("project", project) != project:
+        raise RecordInvalid("other_project", f"the item names the project {fields['project']!r}; this is {project!r}")
+    present = {key: value for key, value in fields.items() if value is not None}
+    return present | {key: _unpacked(key, present[key]) for key in ("record", "tags") if key in present}
+
+
+def _unpacked(key: str, value: Any) -> Any:
+    """Parquet files often hold objects as JSON text, and maps as pairs."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise RecordInvalid("invalid_field", f"{key} is text but no JSON; give an object") from error
+    if key == "tags" and isinstance(value, list):
+        pairs = cast(list[Any], value)
+        if all(isinstance(pair, list) and len(cast(list[Any], pair)) == 2 for pair in pairs):
+            return {str(name): content for name, content in pairs}
+    return value

@@ -1,0 +1,117 @@
+"""What ingestion does on each event: a valid record of a known project is accepted once a content, others are refused.
+
+The topics have no mutual order, so a submission may come moments before its project's definition: it waits, bounded.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from contracts.envelope import Event, Meta
+from contracts.events.feedback import SignalRecordedV1
+from contracts.events.ingestion import RecordAcceptedV1, RecordRefusedV1
+from contracts.events.registry import ProjectDefinedV1
+from contracts.events.upstream import RecordSubmittedV1
+from contracts.records import RecordInvalid
+from services.chassis import projects
+from services.ingestion.domain import signals
+from services.ingestion.domain.judge import Judged, judge
+from services.ingestion.store import Standing, Store, Submission
+
+PATIENCE = timedelta(seconds=10)
+"""How long a submission waits for its project's definition."""
+
+
+def on_record_submitted(event: RecordSubmittedV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """Accepts or refuses the record."""
+    return take(Submission(event, meta.source, meta.id), store)
+
+
+def on_signal_recorded(event: SignalRecordedV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """A correction or comparison is a record like any other, tagged with its request."""
+    try:
+        submitted = signals.submitted(event)
+    except RecordInvalid as error:
+        identity = signals.identity(event)
+        return refused(event.project, identity, error.code, str(error), (meta.source, meta.id), store)
+    return () if submitted is None else take(Submission(submitted, meta.source, meta.id), store)
+
+
+def on_project_defined(event: ProjectDefinedV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """The project is known from now on; what waited for it is taken."""
+    projects.on_project_defined(event, meta, store)
+    return [done for waiting in store.take_waiting(event.project) for done in take(waiting, store)]
+
+
+def refuse_overdue(store: Store, now: datetime) -> Iterable[Event]:
+    """Refuses submissions whose project was not defined in time."""
+    return [done for waiting in store.overdue(now, now + PATIENCE) for done in unknown_project(waiting, store)]
+
+
+def take(submission: Submission, store: Store) -> Iterable[Event]:
+    """The fate of a submission: waiting, refused, unchanged or accepted."""
+    event = submission.submitted
+    if not store.knows(event.project):
+        store.wait(submission)
+        return ()
+    try:
+        judged = judge(event)
+    except RecordInvalid as error:
+        cause = (submission.source, submission.source_id)
+        return refused(event.project, event.record_id, error.code, str(error), cause, store)
+    return accepted(event, judged, store)
+
+
+def accepted(event: RecordSubmittedV1, judged: Judged, store: Store) -> Iterable[Event]:
+    """The record's new revision; nothing where the content is the standing one's."""
+    standing = store.standing(event.project, event.record_id)
+    if standing is not None and standing.fingerprint == judged.fingerprint:
+        store.count(event.project, "unchanged")
+        return ()
+    revision = standing.revision + 1 if standing else 1
+    store.put(event.project, event.record_id, Standing(revision, judged.fingerprint))
+    return (
+        RecordAcceptedV1(
+            project=event.project,
+            record_id=event.record_id,
+            revision=revision,
+            subject=event.subject,
+            tags=event.tags,
+            format=judged.format,
+            record=judged.record,
+            digest=judged.digest,
+        ),
+    )
+
+
+def unknown_project(submission: Submission, store: Store) -> Iterable[Event]:
+    """The refusal of a submission to a project that nobody defined."""
+    event = submission.submitted
+    detail = f"no project {event.project!r} is defined; define it with `noria apply` and submit again"
+    cause = (submission.source, submission.source_id)
+    return refused(event.project, event.record_id, "unknown_project", detail, cause, store)
+
+
+def refused(
+    project: str, record_id: str, reason: str, detail: str, cause: tuple[str, str], store: Store
+) -> Iterable[Event]:
+    """The refusal, counted."""
+    store.count(project, f"refused.{reason}")
+    source, source_id = cause
+    return (
+        RecordRefusedV1(
+            project=project,
+            record_id=record_id,
+            reason=reason,
+            detail=detail[:2000],
+            source=source,
+            source_id=source_id,
+        ),
+    )
+
+
+HANDLERS: dict[type[Event], Any] = {
+    RecordSubmittedV1: on_record_submitted,
+    SignalRecordedV1: on_signal_recorded,
+    ProjectDefinedV1: on_project_defined,
+}

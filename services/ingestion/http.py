@@ -1,0 +1,131 @@
+"""Ingestion's HTTP entrance: an upload's items are checked here and go to the topic of submitted records.
+
+What is accepted is decided where every submission is: by the handlers, from the topic. So HTTP and Kafka are one path.
+"""
+
+import asyncio
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from contracts.envelope import Malformed
+from services.chassis.context import Context
+from services.chassis.http import ApiError
+from services.chassis.outbox import event_id
+from services.ingestion import lines
+from services.ingestion.domain.judge import digest
+from services.ingestion.lines import Batch
+from services.ingestion.settings import IngestionSettings
+from services.ingestion.store import SqlStore
+from services.ingestion.upload import Upload, received, too_large
+
+UNPACKED = 4
+"""A Parquet file may unpack to so many times the longest upload."""
+
+
+def make_router(ctx: Context[SqlStore]) -> APIRouter:
+    """The routes of a running service."""
+    router = APIRouter()
+
+    @router.post("/v1/projects/{project}/records", status_code=202)
+    async def submit(project: str, request: Request) -> dict[str, Any]:
+        await _known(ctx, project)
+        settings = _settings(ctx)
+        async with received(request, settings.upload_bytes) as upload:
+            answer = await _submit(ctx, project, upload, _cause(project, request.headers.get("idempotency-key")))
+        return _checked(answer)
+
+    @router.get("/v1/projects/{project}/records/counts")
+    async def counts(project: str) -> dict[str, Any]:
+        await _known(ctx, project)
+        return await ctx.read(lambda store: store.counts(project))
+
+    return router
+
+
+async def _known(ctx: Context[SqlStore], project: str) -> None:
+    if not (project.isprintable() and await ctx.read(lambda store: store.knows(project))):
+        raise ApiError(404, "unknown_project", f"no project {project!r} is defined; define it with `noria apply`")
+
+
+def _settings(ctx: Context[SqlStore]) -> IngestionSettings:
+    assert isinstance(ctx.settings, IngestionSettings)  # noqa: S101 - app.py wires it so
+    return ctx.settings
+
+
+def _cause(project: str, key: str | None) -> str:
+    """What the ids of the upload's events derive from.
+
+    A retry with the same Idempotency-Key repeats the ids. Without one the ids are new, and it is the content that makes
+    no new revision: a file sent again after another one changed its records must still win.
+    """
+    return f"upload/{project}/{digest(key)}" if key else f"upload/{uuid.uuid4().hex}"
+
+
+async def _submit(ctx: Context[SqlStore], project: str, upload: Upload, cause: str) -> dict[str, list[Any]]:
+    accepted: list[dict[str, Any]] = []
+    refused: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="noria-unpacked-") as folder:
+        found = await _batches(upload, project, _settings(ctx), Path(folder) / "rows.jsonl")
+        while (batch := await asyncio.to_thread(next, found, None)) is not None:
+            accepted += await _send(ctx, batch, f"{cause}/{len(accepted)}")
+            refused += [asdict(refusal) for refusal in batch.refused]
+    return {"accepted": accepted, "refused": refused}
+
+
+async def _batches(upload: Upload, project: str, settings: IngestionSettings, unpacked: Path) -> Iterator[Batch]:
+    if upload.kind == "jsonl":
+        return lines.of_jsonl(upload.path, project)
+    if upload.kind == "parquet":
+        await _unpack(upload.path, unpacked, settings)
+        return lines.of_jsonl(unpacked, project)
+    if upload.path.stat().st_size > settings.json_bytes:
+        raise too_large(settings.json_bytes)
+    try:
+        return await asyncio.to_thread(lines.of_json, upload.path, project)
+    except Malformed as error:
+        raise ApiError(400, error.reason, str(error)) from error
+
+
+async def _unpack(source: Path, target: Path, settings: IngestionSettings) -> None:
+    command = (sys.executable, "-m", "services.ingestion.unpack", source, target, str(UNPACKED * settings.upload_bytes))
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    try:
+        async with asyncio.timeout(settings.parquet_seconds):
+            _, said = await process.communicate()
+    except TimeoutError as error:
+        raise ApiError(400, "unreadable_file", "reading the Parquet file took too long; send it in parts") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        last = said.decode(errors="replace").strip().splitlines()[-1:] or ["the file cannot be read as Parquet"]
+        raise ApiError(400, "unreadable_file", last[0])
+
+
+async def _send(ctx: Context[SqlStore], batch: Batch, cause: str) -> list[dict[str, Any]]:
+    events = [event for _, event in batch.taken]
+    await ctx.transact(lambda _: (None, events), cause)
+    ids = (event_id(ctx.settings.group, ctx.settings.source, cause, index) for index in range(len(events)))
+    return [
+        {"line": line, "record_id": event.record_id, "id": id}
+        for (line, event), id in zip(batch.taken, ids, strict=True)
+    ]
+
+
+def _checked(answer: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The answer, unless nothing was taken."""
+    if answer["accepted"]:
+        return answer
+    if not answer["refused"]:
+        raise ApiError(422, "no_records", "the upload holds no record")
+    first = answer["refused"][0]
+    message = f"no record was taken; line {first['line']}: {first['reason']}: {first['detail']}"
+    raise ApiError(422, "all_refused", message, answer)

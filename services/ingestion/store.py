@@ -1,0 +1,201 @@
+"""What ingestion keeps: each record's revision and fingerprint, tallies, and submissions that wait for their project.
+
+Holds no record's content: that is in the topics and in prep.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, cast
+
+from sqlalchemy import Column, MetaData, Table, Text, delete, func, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Field, SQLModel, col, select
+
+from contracts.events.upstream import RecordSubmittedV1
+from services.chassis.projects import Projects
+from services.chassis.store import ChassisStore
+from services.chassis.tables import NUMBER, UtcDateTime
+
+METADATA = MetaData()
+
+
+class RecordRow(SQLModel, table=True):
+    """The newest revision of a record."""
+
+    __tablename__ = "record"  # pyright: ignore[reportAssignmentType]
+    metadata = METADATA
+
+    project: str = Field(primary_key=True)
+    record_id: str = Field(primary_key=True)
+    revision: int
+    fingerprint: str
+
+
+class TallyRow(SQLModel, table=True):
+    """How often a project's submissions ended so: `unchanged`, or `refused.<reason>`."""
+
+    __tablename__ = "tally"  # pyright: ignore[reportAssignmentType]
+    metadata = METADATA
+
+    project: str = Field(primary_key=True)
+    outcome: str = Field(primary_key=True)
+    n: int
+
+
+class WaitingRow(SQLModel, table=True):
+    """A submission whose project is not known yet."""
+
+    __tablename__ = "waiting"  # pyright: ignore[reportAssignmentType]
+    metadata = METADATA
+
+    number: int | None = Field(default=None, sa_column=Column(NUMBER, primary_key=True, autoincrement=True))
+    project: str
+    submitted: str = Field(sa_column=Column(Text, nullable=False))
+    source: str
+    source_id: str
+    refuse_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The newest revision of a record."""
+
+    revision: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What was submitted and the identity (source, id) of the event that did."""
+
+    submitted: RecordSubmittedV1
+    source: str
+    source_id: str
+
+
+class Store(Protocol):
+    """What handlers need of the database."""
+
+    @property
+    def projects(self) -> Projects:
+        """The projects ingestion knows."""
+        ...
+
+    def knows(self, project: str) -> bool:
+        """Whether the project was defined."""
+        ...
+
+    def standing(self, project: str, record_id: str) -> Standing | None:
+        """The record's newest revision, or None."""
+        ...
+
+    def put(self, project: str, record_id: str, standing: Standing) -> None:
+        """Makes `standing` the record's newest revision."""
+        ...
+
+    def count(self, project: str, outcome: str) -> None:
+        """One more submission ended so."""
+        ...
+
+    def counts(self, project: str) -> dict[str, Any]:
+        """Accepted (revisions), records, unchanged, refused, refused_by_reason."""
+        ...
+
+    def wait(self, submission: Submission) -> None:
+        """Keeps a submission until its project is known or `overdue` gives it up."""
+        ...
+
+    def take_waiting(self, project: str) -> list[Submission]:
+        """The project's waiting submissions in the order of arrival; they wait no more."""
+        ...
+
+    def overdue(self, now: datetime, until: datetime) -> list[Submission]:
+        """Submissions that waited long enough; those not seen before wait `until` then."""
+        ...
+
+
+class SqlStore(ChassisStore):
+    """`Store` in the service's database."""
+
+    def knows(self, project: str) -> bool:
+        """Whether the project was defined; asked once a transaction where it was."""
+        known: set[str] = self.session.info.setdefault("known_projects", set())
+        if project not in known and self.projects.current(project) is not None:
+            known.add(project)
+        return project in known
+
+    def standing(self, project: str, record_id: str) -> Standing | None:
+        """The record's newest revision, or None."""
+        row = self.session.connection().execute(
+            select(RecordRow.revision, RecordRow.fingerprint).where(
+                RecordRow.project == project, RecordRow.record_id == record_id
+            )
+        )
+        found = row.first()
+        return Standing(*found) if found else None
+
+    def put(self, project: str, record_id: str, standing: Standing) -> None:
+        """Makes `standing` the record's newest revision."""
+        values = {"revision": standing.revision, "fingerprint": standing.fingerprint}
+        key = {"project": project, "record_id": record_id}
+        statement = self._insert(RecordRow).values(key | values)
+        self.session.connection().execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
+
+    def count(self, project: str, outcome: str) -> None:
+        """One more submission ended so."""
+        statement = self._insert(TallyRow).values(project=project, outcome=outcome, n=1)
+        more = {"n": col(TallyRow.n) + 1}
+        self.session.connection().execute(
+            statement.on_conflict_do_update(index_elements=["project", "outcome"], set_=more)
+        )
+
+    def counts(self, project: str) -> dict[str, Any]:
+        """Accepted (revisions), records, unchanged, refused, refused_by_reason."""
+        sums = select(func.coalesce(func.sum(RecordRow.revision), 0), func.count()).where(RecordRow.project == project)
+        accepted, records = self.session.exec(sums).one()
+        tallies = self.session.exec(select(TallyRow.outcome, TallyRow.n).where(TallyRow.project == project)).all()
+        refused = {name.removeprefix("refused."): n for name, n in sorted(tallies) if name.startswith("refused.")}
+        return {
+            "accepted": int(accepted),
+            "records": records,
+            "unchanged": dict(tallies).get("unchanged", 0),
+            "refused": sum(refused.values()),
+            "refused_by_reason": refused,
+        }
+
+    def wait(self, submission: Submission) -> None:
+        """Keeps a submission until its project is known or `overdue` gives it up."""
+        event = submission.submitted
+        row = WaitingRow(
+            project=event.project,
+            submitted=event.model_dump_json(),
+            source=submission.source,
+            source_id=submission.source_id,
+        )
+        self.session.add(row)
+
+    def take_waiting(self, project: str) -> list[Submission]:
+        """The project's waiting submissions in the order of arrival; they wait no more."""
+        return self._take(col(WaitingRow.project) == project)
+
+    def overdue(self, now: datetime, until: datetime) -> list[Submission]:
+        """Submissions that waited long enough; those not seen before wait `until` then."""
+        if self.session.exec(select(WaitingRow.number).limit(1)).first() is None:
+            return []
+        new = update(WaitingRow).where(col(WaitingRow.refuse_at).is_(None)).values(refuse_at=until)
+        self.session.connection().execute(new)
+        return self._take(col(WaitingRow.refuse_at) <= now)
+
+    def _take(self, which: Any) -> list[Submission]:
+        rows = self.session.exec(select(WaitingRow).where(which).order_by(col(WaitingRow.number))).all()
+        if rows:
+            self.session.connection().execute(delete(WaitingRow).where(which))
+        return [
+            Submission(RecordSubmittedV1.model_validate_json(row.submitted), row.source, row.source_id) for row in rows
+        ]
+
+    def _insert(self, model: type[SQLModel]) -> Any:
+        """An INSERT that knows ON CONFLICT, which both databases spell alike."""
+        table = cast(Table, getattr(model, "__table__"))  # noqa: B009 - SQLModel's types do not know the attribute
+        dialect = self.session.connection().dialect.name
+        return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)

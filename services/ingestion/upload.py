@@ -1,0 +1,101 @@
+"""The body of a request as a file on disk, and of which kind it is. Reads no records."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import IO, Literal
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.types import Message, Receive
+
+from services.chassis.http import ApiError
+
+Kind = Literal["json", "jsonl", "parquet"]
+TYPES: dict[str, Kind] = {
+    "application/json": "json",
+    "application/x-ndjson": "jsonl",
+    "application/ndjson": "jsonl",
+    "application/jsonl": "jsonl",
+    "application/x-jsonlines": "jsonl",
+    "application/vnd.apache.parquet": "parquet",
+    "application/x-parquet": "parquet",
+}
+SUFFIXES: dict[str, Kind] = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload on disk; the file is gone when the request is over."""
+
+    path: Path
+    kind: Kind
+
+
+@asynccontextmanager
+async def received(request: Request, limit: int) -> AsyncGenerator[Upload]:
+    """The request's body or its multipart `file`.
+
+    Raises:
+        ApiError: 413 above `limit` bytes, 415 where the type is none of JSON, JSONL and Parquet, 400 without `file`.
+    """
+    if int(request.headers.get("content-length") or 0) > limit:
+        raise too_large(limit)
+    bounded = Request(request.scope, _counted(request.receive, limit))
+    with tempfile.NamedTemporaryFile(prefix="noria-upload-") as file:
+        if media_type(request.headers.get("content-type")) == "multipart/form-data":
+            kind = await _part(bounded, file)
+        else:
+            kind = _kind(request.headers.get("content-type"), None)
+            async for chunk in bounded.stream():
+                await asyncio.to_thread(file.write, chunk)
+        await asyncio.to_thread(file.flush)
+        yield Upload(Path(file.name), kind)
+
+
+def too_large(limit: int) -> ApiError:
+    """The answer to an upload above `limit` bytes."""
+    return ApiError(413, "too_large", f"the upload is larger than {limit} bytes; send it in parts")
+
+
+def media_type(header: str | None) -> str:
+    """The type of a Content-Type header without its parameters."""
+    return (header or "").split(";")[0].strip().lower()
+
+
+async def _part(request: Request, file: IO[bytes]) -> Kind:
+    async with request.form(max_files=1, max_fields=10) as form:
+        part = form.get("file")
+        if not isinstance(part, UploadFile):
+            raise ApiError(400, "no_file", "the form has no file named `file`")
+        kind = _kind(part.content_type, part.filename)
+        while chunk := await part.read(CHUNK):
+            await asyncio.to_thread(file.write, chunk)
+    return kind
+
+
+def _kind(content_type: str | None, name: str | None) -> Kind:
+    by_name = SUFFIXES.get(PurePath(name).suffix.lower()) if name else None
+    kind = by_name or TYPES.get(media_type(content_type))
+    if kind is None:
+        known = "application/json, application/x-ndjson or application/vnd.apache.parquet"
+        raise ApiError(415, "unsupported_type", f"content type {media_type(content_type)!r} is not taken; give {known}")
+    return kind
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    taken = 0
+
+    async def counted() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body") or b"")
+        if taken > limit:
+            raise too_large(limit)
+        return message
+
+    return counted

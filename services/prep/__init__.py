@@ -1,0 +1,1 @@
+"""Consumes accepted records and project definitions; emits frozen datasets."""

@@ -1,0 +1,30 @@
+"""Wires prep."""
+
+from pathlib import Path
+
+from services.chassis.jobs import JobKind
+from services.chassis.service import Service, Timer
+from services.prep import handlers
+from services.prep.http import make_router
+from services.prep.settings import PrepSettings
+from services.prep.store import SqlStore
+
+service = Service(
+    settings=PrepSettings(),
+    handlers=handlers.HANDLERS,
+    store=SqlStore,
+    migrations=Path(__file__).parent / "migrations",
+    router=make_router,
+    jobs=(
+        JobKind(
+            handlers.FREEZE,
+            "services.prep.worker:run",
+            on_done=handlers.on_freeze_done,
+            on_failed=handlers.on_freeze_failed,
+        ),
+    ),
+    timers=(Timer("freeze-due", every=1.0, run=handlers.freeze_due),),
+)
+
+if __name__ == "__main__":
+    service.run()

@@ -1,0 +1,30 @@
+"""Texts as they are learnt: one Unicode form, one line end, no space around. Knows no format."""
+
+import re
+import unicodedata
+from typing import Any, cast
+
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
+"""A run of letters and digits; where no spaces stand between words (Han, Kana) each character for itself."""
+
+
+def text(raw: str) -> str:
+    """`raw` in NFC (Unicode Standard Annex 15), with line feeds, without white space around."""
+    return unicodedata.normalize("NFC", raw.replace("\r\n", "\n").replace("\r", "\n")).strip()
+
+
+def texts(value: Any) -> Any:
+    """A JSON value with every text in it normalised; keys stay."""
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, list):
+        return [texts(item) for item in cast(list[Any], value)]
+    if isinstance(value, dict):
+        return {key: texts(item) for key, item in cast(dict[str, Any], value).items()}
+    return value
+
+
+def words(prompt: str) -> tuple[str, ...]:
+    """The prompt's words without case, punctuation and spacing (NFKC, case folding); without any, its symbols."""
+    folded = unicodedata.normalize("NFKC", prompt).casefold()
+    return tuple(_WORD.findall(folded)) or tuple("".join(folded.split()))

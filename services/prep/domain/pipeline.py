@@ -1,0 +1,52 @@
+"""The whole of a freeze as a sequence of steps: accepted records in, a dataset's rows and drops out."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from contracts.project import Prep
+from services.prep.domain import duplicates, lengths, near, reading
+from services.prep.domain.rows import SIDES, Accepted, Drop, Row, Side, canonical, digest
+
+STEPS = "1"
+"""Grows when the steps give other rows for the same records, so that versions differ too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Rows by digest, drops by record_id, and the version: the digest of both the content and the rules."""
+
+    rows: tuple[Row, ...]
+    drops: tuple[Drop, ...]
+    version: str
+
+    def side(self, side: Side) -> list[Row]:
+        """A side's rows by digest."""
+        return [row for row in self.rows if row.side == side]
+
+    def counts(self) -> dict[str, int]:
+        """Rows a side."""
+        found = Counter(row.side for row in self.rows)
+        return {side: found[side] for side in SIDES}
+
+    def drops_by_reason(self) -> dict[str, int]:
+        """Drops a reason."""
+        return dict(sorted(Counter(drop.reason for drop in self.drops).items()))
+
+
+def freeze(records: Iterable[Accepted], prep: Prep) -> Dataset:
+    """The dataset of `records`, the same whatever their order."""
+    rows = [reading.row(record, prep) for record in records]
+    rows, unfit = lengths.split(rows, prep)
+    rows, repeated = duplicates.split(rows) if prep.deduplicate == "exact" else (rows, [])
+    rows, near_ones = near.split(rows)
+    rows.sort(key=lambda row: (row.digest, row.record_id))
+    drops = sorted((*unfit, *repeated, *near_ones), key=lambda drop: drop.record_id)
+    return Dataset(tuple(rows), tuple(drops), version(rows, prep))
+
+
+def version(rows: Iterable[Row], prep: Prep) -> str:
+    """SHA-256 over the rules and the sorted rows' identities, contents and sides."""
+    rules = prep.model_dump(mode="json", exclude={"freeze"})
+    lines = [canonical([row.digest, row.record_id, row.format, row.side, row.tags, row.subject]) for row in rows]
+    return digest("\n".join([canonical([STEPS, rules]), *lines]))

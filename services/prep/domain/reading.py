@@ -1,0 +1,59 @@
+"""An accepted record as a row: normalised, with its prompt, completion, keys and side. Drops nothing."""
+
+import json
+
+from contracts.chat import completion_text, prompt_turns
+from contracts.project import Prep
+from contracts.records import FORMATS, Preference, Record, UnpairedPreference, turns
+from services.prep.domain import normalise
+from services.prep.domain.rows import Accepted, Row, canonical, digest
+from services.prep.domain.sides import prompt_key, side
+
+_CLASSES: dict[str, type[Record]] = dict(FORMATS.values())
+
+
+def row(accepted: Accepted, prep: Prep) -> Row:
+    """The row of an accepted record.
+
+    Raises:
+        KeyError, pydantic.ValidationError: its format is none of contracts/records.py, which ingestion let none pass.
+    """
+    content = normalise.texts(json.loads(accepted.record))
+    record = _CLASSES[accepted.format].model_validate(content)
+    prompt, completion = prompt_text(record), completion_text(record)
+    words = normalise.words(prompt or completion)
+    key = prompt_key(words)
+    text = canonical(content)
+    return Row(
+        record_id=accepted.record_id,
+        revision=accepted.revision,
+        format=accepted.format,
+        record=text,
+        digest=digest(text),
+        content=content_key(record, completion),
+        prompt_key=key,
+        side=side(key, prep),
+        words=words,
+        prompt=prompt,
+        completion=completion,
+        tags=accepted.tags,
+        subject=accepted.subject,
+    )
+
+
+def prompt_text(record: Record) -> str:
+    """The turns before the completion. System turns, which many records share, count only where they stand alone."""
+    before = prompt_turns(record)
+    asked = [turn.content for turn in before if turn.role != "system"]
+    return "\n".join(asked or [turn.content for turn in before])
+
+
+def content_key(record: Record, completion: str) -> str:
+    """Digest of what is learnt: the turns, the completion, and what a preference adds."""
+    extra: list[object] = []
+    if isinstance(record, UnpairedPreference):
+        extra = [record.label]
+    elif isinstance(record, Preference):
+        extra = [[turn.content for turn in turns(record.rejected, "assistant")]]
+    before = [[turn.role, turn.content] for turn in prompt_turns(record)]
+    return digest(canonical([before, completion, *extra]))

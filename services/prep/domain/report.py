@@ -1,0 +1,132 @@
+"""A profile as one HTML page that needs nothing else: inline style and SVG, no script, all data escaped."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from services.prep.domain import plots
+from services.prep.domain.profile import Profile
+
+STYLE = """
+:root{color-scheme:light dark;--paper:#fff;--ink:#1d2733;--dim:#667383;--line:#dde3ea;--bar:#2f7d8c;--card:#f6f8fa}
+@media(prefers-color-scheme:dark){:root{--paper:#12181f;--ink:#e2e8ef;--dim:#93a1b1;--line:#2a3542;--bar:#4fb3c4;--card:#1a222c}}
+*{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
+main{max-width:1060px;margin:0 auto;padding:28px 20px 60px}h1{margin:0;font-size:26px}h2{font-size:18px;margin:38px 0 10px}
+h3{font-size:14px;margin:0 0 8px;font-weight:600}.dim,.none,small{color:var(--dim)}code{font-size:12px;word-break:break-all}
+.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(320px,1fr));gap:16px}
+.card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px 16px;min-width:0}
+.figures{display:flex;flex-wrap:wrap;gap:12px;margin:18px 0}.figures .card{flex:1 1 130px}.figures b{display:block;font-size:24px}
+svg{width:100%;height:auto;display:block}svg text{font:12px system-ui,sans-serif;fill:var(--ink)}svg text.dim{fill:var(--dim)}
+.bar{fill:var(--bar)}.axis{stroke:var(--line)}.wide{overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-size:14px}th{text-align:left;color:var(--dim);font-weight:500}
+th,td{padding:6px 10px 6px 0;border-top:1px solid var(--line);vertical-align:top}
+pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:13px/1.45 ui-monospace,monospace}
+"""
+
+MEANING = {
+    "empty": "nothing to learn after normalisation",
+    "too_short": "completion below min_chars",
+    "too_long": "record above max_chars",
+    "duplicate": "same content as another record",
+    "near_held_out": "prompt nearly repeats a held-out one",
+    "near_validation": "prompt nearly repeats a validation one",
+}
+
+
+def page(project: str, profile: Profile) -> str:
+    """The page of a project's dataset."""
+    title = f"{escape(project)}: dataset {profile['version'][:12]}"
+    body = "".join((_head(title, profile), _figures(profile), _make(profile), _lengths(profile), _drops(profile)))
+    examples = "".join(_examples(side, rows) for side, rows in profile["examples"].items())
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{title}</title><style>{STYLE}</style></head><body><main>{body}<h2>Examples</h2>{examples}"
+        "</main></body></html>\n"
+    )
+
+
+def _head(title: str, profile: Profile) -> str:
+    return f"<h1>{title}</h1><small>version <code>{escape(profile['version'])}</code></small>"
+
+
+def _figures(profile: Profile) -> str:
+    dropped = profile["records"] - profile["rows"]
+    tokens = profile["tokens"]
+    figures = {
+        "records": profile["records"],
+        **{side.replace("_", "-"): n for side, n in profile["counts"].items()},
+        "dropped": dropped,
+        "distinct prompts": profile["prompts"]["distinct"],
+        f"{tokens['unit']}" + _sampled(tokens, profile): tokens["prompt"]["sum"] + tokens["completion"]["sum"],
+    }
+    cards = (f'<div class="card"><b>{n:,}</b><small>{escape(name)}</small></div>' for name, n in figures.items())
+    return f'<div class="figures">{"".join(cards)}</div>'
+
+
+def _sampled(part: Mapping[str, Any], profile: Profile) -> str:
+    return "" if part["sampled"] == profile["rows"] else f" in {part['sampled']:,} sampled rows"
+
+
+def _make(profile: Profile) -> str:
+    languages = profile["languages"]
+    cards = [
+        _card("Parts", plots.bars(profile["counts"])),
+        _card("Formats", plots.bars(profile["formats"])),
+        _card("Languages" + _sampled(languages, profile), plots.bars(languages["found"]) + "<small>a guess</small>"),
+        *(_card(f"Tag {name}", plots.bars(values)) for name, values in list(profile["tags"].items())[:6]),
+    ]
+    return f'<h2>What is in it</h2><div class="grid">{"".join(cards)}</div>'
+
+
+def _lengths(profile: Profile) -> str:
+    unit = profile["tokens"]["unit"]
+    kinds = [("characters", profile["characters"]), (unit, profile["tokens"])]
+    cards = [
+        _length(f"{part.title()}, {name}", found[part], name)
+        for name, found in kinds
+        for part in ("prompt", "completion")
+    ]
+    return f'<h2>Lengths</h2><div class="grid">{"".join(cards)}</div>'
+
+
+def _length(title: str, spread: Mapping[str, Any], unit: str) -> str:
+    plot = plots.histogram(spread["histogram"]["width"], spread["histogram"]["counts"], unit.split(" ")[0])
+    if not spread["n"]:
+        return _card(title, plot)
+    names = ("least", "p5", "p50", "mean", "p95", "p99", "greatest")
+    heads = "".join(f"<th>{name}</th>" for name in names)
+    cells = "".join(f"<td>{spread[name]:,}</td>" for name in names)
+    return _card(title, f'{plot}<div class="wide"><table><tr>{heads}</tr><tr>{cells}</tr></table></div>')
+
+
+def _drops(profile: Profile) -> str:
+    if not profile["drops"]:
+        return '<h2>Left out</h2><p class="none">No record was left out.</p>'
+    rows = "".join(
+        f"<tr><td>{escape(reason)}</td><td>{found['n']:,}</td><td>{escape(MEANING.get(reason, ''))}</td>"
+        f"<td>{'<br>'.join(_repeated(drop) for drop in found['examples'])}</td></tr>"
+        for reason, found in profile["drops"].items()
+    )
+    heads = "<tr><th>reason</th><th>records</th><th>meaning</th><th>for example</th></tr>"
+    return f'<h2>Left out</h2><div class="wide"><table>{heads}{rows}</table></div>'
+
+
+def _repeated(drop: Mapping[str, Any]) -> str:
+    other = drop["because_of"]
+    return f"<code>{escape(drop['record_id'])}</code>" + (f" (see <code>{escape(other)}</code>)" if other else "")
+
+
+def _examples(side: str, rows: Sequence[Mapping[str, str]]) -> str:
+    cells = "".join(
+        f"<tr><td><code>{escape(row['record_id'])}</code></td><td><pre>{escape(row['prompt'])}</pre></td>"
+        f"<td><pre>{escape(row['completion'])}</pre></td></tr>"
+        for row in rows
+    )
+    heads = "<tr><th>record</th><th>prompt</th><th>completion</th></tr>"
+    content = f'<div class="wide"><table>{heads}{cells}</table></div>' if rows else '<p class="none">none</p>'
+    return f"<h3>{escape(side.replace('_', '-'))}</h3>{content}<br>"
+
+
+def _card(title: str, content: str) -> str:
+    return f'<div class="card"><h3>{escape(title)}</h3>{content}</div>'

@@ -1,0 +1,63 @@
+"""What flows through the pipeline: an accepted record as it lies in the store, and the row made of it. Decides nothing."""
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Literal
+
+Side = Literal["train", "validation", "held_out"]
+SIDES: tuple[Side, ...] = ("train", "validation", "held_out")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An accepted record's newest revision; `record` and `tags` are JSON texts."""
+
+    record_id: str
+    revision: int
+    format: str
+    record: str
+    tags: str
+    subject: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A normalised record with what the steps decide by.
+
+    `digest` is of the canonical JSON, `content` of what is learnt (the same for one content in two formats), `words` are
+    the normalised prompt's, `prompt_key` their digest and `side` a function of that alone.
+    """
+
+    record_id: str
+    revision: int
+    format: str
+    record: str
+    digest: str
+    content: str
+    prompt_key: str
+    side: Side
+    words: tuple[str, ...]
+    prompt: str
+    completion: str
+    tags: str
+    subject: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A record that is left out, and why; `because_of` names the record it repeats."""
+
+    record_id: str
+    reason: str
+    because_of: str | None = None
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values have equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(text: str) -> str:
+    """SHA-256 of the text's UTF-8, in hex."""
+    return sha256(text.encode()).hexdigest()

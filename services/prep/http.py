@@ -1,0 +1,133 @@
+"""Prep's HTTP interface: datasets, what waits for the next one, and a freeze on demand."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from contracts.project import ProjectSpec
+from contracts.types import ArtifactRef
+from services.chassis import pages
+from services.chassis.context import Context
+from services.chassis.http import ApiError
+from services.prep import handlers
+from services.prep.domain.policy import Pending, outlook
+from services.prep.domain.reading import row
+from services.prep.domain.rows import Accepted
+from services.prep.store import SqlStore
+from services.prep.tables import DatasetRow, RecordRow
+
+NEWEST = 20
+Limit = Annotated[int, Query(ge=1, le=500)]
+
+
+def make_router(ctx: Context[SqlStore]) -> APIRouter:
+    """The routes of a running service."""
+    router = APIRouter()
+
+    @router.get("/v1/datasets")
+    async def datasets(project: str | None = None, limit: Limit = 50, after: str | None = None) -> dict[str, Any]:
+        place = _place(after)
+        return await ctx.read(lambda store: _datasets(store, project, limit, place))
+
+    @router.get("/v1/datasets/{project}/{number}")
+    async def dataset(project: str, number: int) -> dict[str, Any]:
+        return shown(await ctx.read(lambda store: _dataset(store, project, number)))
+
+    @router.get("/v1/datasets/{project}/{number}/report")
+    async def report(project: str, number: int) -> HTMLResponse:
+        def content(store: SqlStore) -> bytes:
+            return ctx.artifacts.read_bytes(ArtifactRef.model_validate(_dataset(store, project, number).report))
+
+        policy = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        return HTMLResponse(await ctx.read(content), headers=policy)
+
+    @router.get("/v1/projects/{project}/pending")
+    async def pending(project: str) -> dict[str, Any]:
+        return await ctx.read(lambda store: _pending(store, project, datetime.now(UTC)))
+
+    @router.post("/v1/projects/{project}/freeze")
+    async def freeze(project: str) -> JSONResponse:
+        asked = await ctx.transact(lambda store: (_freeze(store, project), ()))
+        if isinstance(asked, str):
+            return JSONResponse({"job": asked}, status_code=202)
+        return JSONResponse({"unchanged": True, "dataset": asked})
+
+    return router
+
+
+def shown(dataset: DatasetRow) -> dict[str, Any]:
+    """A dataset as the API gives it."""
+    return dataset.model_dump(mode="json")
+
+
+def _place(after: str | None) -> tuple[datetime, str, int] | None:
+    place = pages.decode(after)
+    if place is None:
+        return None
+    try:
+        at, project, number = place
+        return datetime.fromisoformat(at), str(project), int(number)
+    except (TypeError, ValueError) as error:
+        raise ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page") from error
+
+
+def _datasets(
+    store: SqlStore, project: str | None, limit: int, place: tuple[datetime, str, int] | None
+) -> dict[str, Any]:
+    found = store.datasets(project, place, limit + 1)
+    page = pages.page(found, limit, lambda dataset: [dataset.frozen_at.isoformat(), dataset.project, dataset.number])
+    failures = [{"project": failed.project, **(failed.failure or {})} for failed in store.failures(project)]
+    return page | {"items": [shown(dataset) for dataset in page["items"]], "failures": failures}
+
+
+def _dataset(store: SqlStore, project: str, number: int) -> DatasetRow:
+    found = store.dataset(project, number)
+    if found is None:
+        raise ApiError(404, "unknown_dataset", f"project {project!r} has no dataset {number}; see GET /v1/datasets")
+    return found
+
+
+def _project(store: SqlStore, project: str) -> tuple[str, ProjectSpec]:
+    known = store.projects.current(project)
+    if known is None:
+        raise ApiError(404, "unknown_project", f"no project {project!r} is defined; define it with `noria apply`")
+    return known
+
+
+def _freeze(store: SqlStore, project: str) -> str | dict[str, Any]:
+    revision, _ = _project(store, project)
+    if not store.total(project):
+        raise ApiError(409, "no_records", f"project {project!r} has no accepted records; send some first")
+    asked = handlers.freeze_now(project, revision, store)
+    return asked if isinstance(asked, str) else shown(asked)
+
+
+def _pending(store: SqlStore, project: str, now: datetime) -> dict[str, Any]:
+    _, spec = _project(store, project)
+    progress = store.seen(project)
+    frozen = progress.frozen if progress else 0
+    tried = max(frozen, progress.tried) if progress else 0
+    job = store.jobs.get(progress.job) if progress and progress.job else None
+    waiting = Pending(store.changed(project, tried), handlers.quiet(progress, now) if progress else 0.0)
+    return {
+        "changed": store.changed(project, frozen),
+        "total": store.total(project),
+        "records": [_waiting(record, spec) for record in store.latest(project, frozen, NEWEST)],
+        "next_freeze": f"now: {job.id} is {job.status}" if job else outlook(waiting, spec.prep.freeze),
+        "job": {"id": job.id, "status": job.status, "progress": job.progress} if job else None,
+        "failure": progress.failure if progress else None,
+    }
+
+
+def _waiting(record: RecordRow, spec: ProjectSpec) -> dict[str, Any]:
+    accepted = Accepted(record.record_id, record.revision, record.format, record.record, record.tags, record.subject)
+    return {
+        "record_id": record.record_id,
+        "revision": record.revision,
+        "tags": json.loads(record.tags),
+        "split": row(accepted, spec.prep).side,
+        "accepted_at": record.accepted_at.isoformat(),
+    }

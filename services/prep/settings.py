@@ -1,0 +1,22 @@
+"""Prep's settings: environment NORIA_PREP_..., NORIA_... ."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from services.chassis.settings import Settings
+
+
+class PrepSettings(Settings):
+    """Where the HTTP entrance listens and what a profile may cost."""
+
+    SERVICE: ClassVar[str] = "prep"
+
+    port: int = 8082
+    profile_rows: int = Field(default=20_000, ge=1, description="Rows that tokens and languages are measured on")
+
+    @property
+    def bases(self) -> Path:
+        """Folder of the base models known by name; their tokenizers count tokens."""
+        return self.cache / "bases"

@@ -1,0 +1,70 @@
+"""Prep's tables as SQLModel classes. Holds no logic."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, MetaData, Text
+from sqlmodel import Field, SQLModel
+
+from services.chassis.tables import UtcDateTime
+
+METADATA = MetaData()
+
+
+class RecordRow(SQLModel, table=True):
+    """An accepted record's newest revision. `sequence` grows with each change in the project."""
+
+    __tablename__ = "record"  # pyright: ignore[reportAssignmentType]
+    metadata = METADATA
+
+    project: str = Field(primary_key=True)
+    record_id: str = Field(primary_key=True)
+    revision: int
+    format: str
+    record: str = Field(sa_column=Column(Text, nullable=False))
+    digest: str
+    tags: str = Field(sa_column=Column(Text, nullable=False))
+    subject: str | None = None
+    accepted_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    sequence: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class ProgressRow(SQLModel, table=True):
+    """How far a project's records have come. All numbers but `freezes` are record sequences.
+
+    `seen` is the newest change the timer knows, at `seen_at`; up to `frozen` all is in a dataset, up to `tried` a freeze was
+    tried. `announced` is the project's revision with which the newest dataset was announced.
+    """
+
+    __tablename__ = "progress"  # pyright: ignore[reportAssignmentType]
+    metadata = METADATA
+
+    project: str = Field(primary_key=True)
+    sequence: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    seen: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    seen_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    frozen: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    tried: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    freezes: int = 0
+    job: str | None = None
+    announced: str | None = None
+    failure: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+
+
+class DatasetRow(SQLModel, table=True):
+    """A frozen dataset."""
+
+    __tablename__ = "dataset"  # pyright: ignore[reportAssignmentType]
+    metadata = METADATA
+
+    project: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    version: str
+    project_revision: str
+    counts: dict[str, int] = Field(sa_column=Column(JSON, nullable=False))
+    drops: dict[str, int] = Field(sa_column=Column(JSON, nullable=False))
+    cause: str
+    frozen_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    files: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    profile: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    report: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))

@@ -1,0 +1,32 @@
+"""Counting tokens with the base's own tokenizer where its file is at hand. Imported by the freezing process alone."""
+
+import os
+from pathlib import Path
+
+from services.prep.domain.profile import CountTokens, words
+
+FALLBACK = "white-space words"
+
+
+def counter(base: str, bases: Path) -> tuple[CountTokens, str]:
+    """A function that counts tokens, and what it counts: the base's tokens, or words without its tokenizer.
+
+    The base is looked for as a name in the folder `bases` and as a directory of its own.
+    """
+    for folder in (bases / base, Path(base)):
+        path = folder / "tokenizer.json"
+        if path.is_file():
+            return _of_file(path), f"tokens of {folder.name}"
+    return words, FALLBACK
+
+
+def _of_file(path: Path) -> CountTokens:
+    os.environ.setdefault("RAYON_NUM_THREADS", "2")
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(path))
+
+    def count(texts: list[str]) -> list[int]:
+        return [len(encoded) for encoded in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+    return count

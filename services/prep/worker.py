@@ -1,0 +1,91 @@
+"""A freeze, in a process of its own: reads the records, runs the steps, writes files to the artifact store.
+
+Changes nothing in the database: the service takes the result in.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlmodel import Session
+
+from contracts.project import ProjectSpec
+from contracts.types import ArtifactRef
+from services.chassis.artifacts import ArtifactStore, open_store
+from services.chassis.database import open_engine, reading
+from services.chassis.errors import JobFailed
+from services.prep import parquet, tokens
+from services.prep.domain import pipeline
+from services.prep.domain.profile import profile
+from services.prep.domain.report import page
+from services.prep.domain.rows import SIDES, Accepted
+from services.prep.settings import PrepSettings
+from services.prep.store import SqlStore
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
+    """The dataset of a project's records: version, counts, drops and references to its files.
+
+    Raises:
+        JobFailed: `empty_dataset`, or `unknown_project` where the revision is not known.
+    """
+    settings = PrepSettings()
+    report({"stage": "reading"})
+    project, records, through = read(settings, spec["project"], spec["revision"])
+    report({"stage": "preparing", "records": len(records)})
+    dataset = pipeline.freeze(records, project.prep)
+    if not dataset.counts()["train"]:
+        raise JobFailed("empty_dataset", nothing_left(dataset))
+    result = {"version": dataset.version, "through": through}
+    if dataset.version == spec["newest"]:
+        return result
+    report({"stage": "writing", "rows": len(dataset.rows)})
+    files = write(dataset, project, settings, workdir)
+    return result | files | {"counts": dataset.counts(), "drops": dataset.drops_by_reason()}
+
+
+def read(settings: PrepSettings, project: str, revision: str) -> tuple[ProjectSpec, list[Accepted], int]:
+    """The project, its records, and the newest sequence among them."""
+    with reading(open_engine(settings)) as connection, Session(connection) as session:
+        store = SqlStore(session)
+        spec = store.projects.at(project, revision)
+        if spec is None:
+            raise JobFailed("unknown_project", f"revision {revision} of project {project!r} is not known here")
+        return spec, *store.accepted(project)
+
+
+def nothing_left(dataset: pipeline.Dataset) -> str:
+    """Why there is nothing to train on and what to do."""
+    total = len(dataset.rows) + len(dataset.drops)
+    drops = ", ".join(f"{n} {reason}" for reason, n in dataset.drops_by_reason().items()) or "none dropped"
+    sides = ", ".join(f"{n} {side}" for side, n in dataset.counts().items())
+    return f"nothing is left to train on of {total} records ({sides}; {drops}); send more records or change `prep`"
+
+
+def write(dataset: pipeline.Dataset, project: ProjectSpec, settings: PrepSettings, workdir: Path) -> dict[str, Any]:
+    """Stores the parts, the profile and its page; gives their references and the time."""
+    artifacts = open_store(settings)
+    files = {side: _part(dataset, side, workdir, artifacts) for side in SIDES}
+    count, unit = tokens.counter(project.base, settings.bases)
+    found = profile(dataset, count, unit, settings.profile_rows)
+    text = json.dumps(found, ensure_ascii=False, indent=1)
+    return {
+        "files": files,
+        "profile": _plain(artifacts.put_bytes(text.encode())),
+        "report": _plain(artifacts.put_bytes(page(project.project, found).encode())),
+        "frozen_at": datetime.now(UTC).isoformat(),
+    }
+
+
+def _part(dataset: pipeline.Dataset, side: Any, workdir: Path, artifacts: ArtifactStore) -> dict[str, Any]:
+    path = workdir / f"{side}.parquet"
+    parquet.write(dataset.side(side), path)
+    return _plain(artifacts.put_file(path))
+
+
+def _plain(ref: ArtifactRef) -> dict[str, Any]:
+    return ref.model_dump(mode="json")

@@ -1,0 +1,201 @@
+"""Ingestion and prep on a real broker: records and a correction in, datasets out, and what goes wrong on the way."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from contracts.envelope import Event, encode, new_meta
+from contracts.events.feedback import SignalRecordedV1
+from contracts.events.registry import ProjectDefinedV1
+from contracts.events.upstream import RecordSubmittedV1
+from contracts.project import Freeze, Prep, ProjectSpec
+from contracts.records import Conversation, Message
+from contracts.types import ModelRef
+from tests.conftest import free_port
+
+
+def until(what: str, check: Callable[[], Any], seconds: float = 40) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = check()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{what}: not within {seconds:g} s")
+
+
+@dataclass
+class Stage:
+    """Both services, and a project of its own for each test."""
+
+    kafka: str
+    ingestion: str
+    prep: str
+
+    def send(self, *events: Event) -> None:
+        producer = Producer({"bootstrap.servers": self.kafka})
+        for event in events:
+            key, value, headers = encode(event, new_meta(event, "urn:test", str(uuid.uuid4())))
+            producer.produce(type(event).TOPIC, key=key, value=value, headers=list(headers))
+        assert producer.flush(10) == 0
+
+    def define(self, project: str, **prep: Any) -> None:
+        spec = ProjectSpec(project=project, base="none", prep=Prep.model_validate(prep))
+        self.send(ProjectDefinedV1(project=project, revision=uuid.uuid4().hex * 2, spec=spec))
+        for service in (self.ingestion, self.prep):
+            path = "records/counts" if service == self.ingestion else "pending"
+            until("the project", lambda at=f"{service}/v1/projects/{project}/{path}": httpx.get(at).is_success)
+
+    def pending(self, project: str) -> dict[str, Any]:
+        return httpx.get(f"{self.prep}/v1/projects/{project}/pending").json()
+
+    def datasets(self, project: str) -> list[dict[str, Any]]:
+        return httpx.get(f"{self.prep}/v1/datasets", params={"project": project}).json()["items"]
+
+    def received(self, topic: str, project: str, count: int) -> list[dict[str, Any]]:
+        """The first events of the project on a topic."""
+        options = {"bootstrap.servers": self.kafka, "group.id": str(uuid.uuid4()), "auto.offset.reset": "earliest"}
+        consumer = Consumer(options)
+        consumer.subscribe([topic])
+        found: list[dict[str, Any]] = []
+        try:
+            deadline = time.monotonic() + 30
+            while len(found) < count:
+                assert time.monotonic() < deadline, found
+                message = consumer.poll(1.0)
+                if message is not None and message.error() is None:
+                    value = json.loads(message.value() or b"{}")
+                    found += [value] if value["project"] == project else []
+        finally:
+            consumer.close()
+        return found
+
+
+@contextmanager
+def service(name: str, home: Path, kafka: str) -> Any:
+    port = free_port()
+    settings = {"HOME": str(home), "KAFKA_BOOTSTRAP": kafka, f"{name.upper()}_PORT": str(port)}
+    environment = {**os.environ, **{f"NORIA_{key}": value for key, value in settings.items()}}
+    log = home / f"{name}.log"
+    with log.open("wb") as out:
+        command = [sys.executable, "-m", f"services.{name}.app"]
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
+
+    def ready() -> bool:
+        assert process.poll() is None, log.read_text()[-3000:]
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/health/ready").is_success
+        except httpx.TransportError:
+            return False
+
+    try:
+        until(f"{name} ready", ready)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        assert process.wait(15) == 0, log.read_text()[-3000:]
+
+
+@pytest.fixture(scope="module")
+def stage(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    home = tmp_path_factory.mktemp("records")
+    with ExitStack() as stack:
+        ingestion, prep = (stack.enter_context(service(name, home, kafka)) for name in ("ingestion", "prep"))
+        yield Stage(kafka, ingestion, prep)
+
+
+@pytest.fixture
+def project() -> str:
+    return f"p-{uuid.uuid4().hex[:8]}"
+
+
+def lines(count: int) -> str:
+    items = [
+        {"record_id": f"r{i}", "record": {"prompt": f"word{i} thing{i}", "completion": f"do {i}"}} for i in range(count)
+    ]
+    return "\n".join(map(json.dumps, items))
+
+
+def upload(stage: Stage, project: str, content: str) -> dict[str, Any]:
+    url = f"{stage.ingestion}/v1/projects/{project}/records"
+    return httpx.post(url, content=content, headers={"content-type": "application/x-ndjson"}).json()
+
+
+def test_records_become_a_dataset_and_the_same_records_no_second_one(stage: Stage, project: str) -> None:
+    stage.define(project, held_out=0.2, validation=0.1, freeze=Freeze.model_validate({"records": 50, "quiet": "1s"}))
+    assert len(upload(stage, project, lines(60))["accepted"]) == 60
+    [dataset] = until("a dataset", lambda: stage.datasets(project))
+    assert sum(dataset["counts"].values()) + sum(dataset["drops"].values()) == 60
+    [event] = stage.received("prep.dataset.frozen.v1", project, 1)
+    assert event["dataset"]["version"] == dataset["version"]
+    for split, ref in event["dataset"]["files"].items():
+        assert pq.read_table(ref["uri"].removeprefix("file://")).num_rows == dataset["counts"][split]
+    report = httpx.get(f"{stage.prep}/v1/datasets/{project}/1/report")
+    assert dataset["version"] in report.text
+
+    upload(stage, project, lines(60))
+    counts = f"{stage.ingestion}/v1/projects/{project}/records/counts"
+    until("unchanged records", lambda: httpx.get(counts).json()["unchanged"] == 60)
+    assert stage.pending(project)["changed"] == 0
+    again = httpx.post(f"{stage.prep}/v1/projects/{project}/freeze")
+    assert (again.status_code, again.json()["dataset"]["number"]) == (200, 1)
+
+
+def test_a_correction_waits_for_the_next_dataset(stage: Stage, project: str) -> None:
+    stage.define(project)
+    turns = (Message(role="user", content="q"), Message(role="assistant", content="better"))
+    stage.send(
+        SignalRecordedV1(
+            project=project,
+            signal_id="s1",
+            request_id="chatcmpl-1",
+            model=ModelRef(name=project, version=1),
+            kind="correction",
+            record_id="feedback-chatcmpl-1",
+            record=Conversation(messages=turns),
+        )
+    )
+    [record] = until("the correction", lambda: stage.pending(project)["records"])
+    assert record["tags"] == {"origin": "feedback", "request_id": "chatcmpl-1"}
+    asked = httpx.post(f"{stage.prep}/v1/projects/{project}/freeze")
+    assert asked.status_code == 202
+
+
+def test_what_cannot_be_taken_is_refused_with_a_reason_event(stage: Stage, project: str) -> None:
+    stage.define(project)
+    wrong = RecordSubmittedV1(project=project, record_id="wrong", record={"question": "?"})
+    nobody = RecordSubmittedV1(project=f"{project}-not", record_id="x", record={"text": "x"})
+    stage.send(wrong, nobody)
+    assert stage.received("ingestion.record.refused.v1", project, 1)[0]["reason"] == "unknown_format"
+    assert stage.received("ingestion.record.refused.v1", nobody.project, 1)[0]["reason"] == "unknown_project"
+
+
+def test_a_record_that_comes_before_its_project_is_taken(stage: Stage, project: str) -> None:
+    stage.send(RecordSubmittedV1(project=project, record_id="early", record={"text": "early bird"}))
+    stage.define(project)
+    [record] = until("the early record", lambda: stage.pending(project)["records"])
+    assert record["record_id"] == "early"
+
+
+def test_an_empty_dataset_says_why(stage: Stage, project: str) -> None:
+    stage.define(project, min_chars=1000)
+    upload(stage, project, lines(3))
+    until("the records", lambda: stage.pending(project)["total"] == 3)
+    httpx.post(f"{stage.prep}/v1/projects/{project}/freeze")
+    failure = until("the failure", lambda: stage.pending(project)["failure"])
+    assert failure["code"] == "empty_dataset"
+    assert "3 too_short" in failure["detail"]
+    assert stage.datasets(project) == []

@@ -1,0 +1,178 @@
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlmodel import Session, select
+
+from contracts.envelope import Meta
+from contracts.events.registry import ProjectDefinedV1
+from contracts.project import ProjectSpec
+from services.chassis.artifacts import open_store
+from services.chassis.context import Context
+from services.chassis.database import migrate, open_engine, reading, writing
+from services.chassis.http import install_errors
+from services.chassis.metrics import Metrics
+from services.chassis.outbox import unpack_headers
+from services.chassis.tables import Outbox
+from services.ingestion import handlers, lines
+from services.ingestion.http import make_router
+from services.ingestion.settings import IngestionSettings
+from services.ingestion.store import SqlStore
+from tests.unit.ingestion.test_ingestion_handlers import MIGRATIONS, NOW
+
+URL = "/v1/projects/p/records"
+NDJSON = {"content-type": "application/x-ndjson"}
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[Context[SqlStore]]:
+    settings = IngestionSettings(home=tmp_path, upload_bytes=100_000, json_bytes=50_000)
+    engine = open_engine(settings)
+    migrate(engine, "ingestion", MIGRATIONS)
+    with writing(engine) as connection, Session(connection) as session:
+        spec = ProjectSpec(project="p", base="b")
+        event = ProjectDefinedV1(project="p", revision="0" * 64, spec=spec)
+        list(handlers.on_project_defined(event, Meta("1", "urn:test", "", NOW), SqlStore(session)))
+        session.flush()
+    yield Context(settings, engine, SqlStore, open_store(settings), Metrics("ingestion"))
+    engine.dispose()
+
+
+@pytest.fixture
+def client(context: Context[SqlStore]) -> Iterator[TestClient]:
+    app = FastAPI()
+    install_errors(app)
+    app.include_router(make_router(context))
+    with TestClient(app) as client:
+        yield client
+
+
+def sent(context: Context[SqlStore]) -> list[tuple[str, dict[str, Any]]]:
+    """(ce_id, value) of the events to publish."""
+    with reading(context.engine) as connection, Session(connection) as session:
+        rows = session.exec(select(Outbox).order_by("id")).all()
+        assert all(row.topic == "upstream.record.submitted.v1" for row in rows)
+        ids = [dict(unpack_headers(row.headers))["ce_id"] or b"" for row in rows]
+        return [(id.decode(), json.loads(row.value or b"")) for id, row in zip(ids, rows, strict=True)]
+
+
+def test_jsonl_is_taken_line_by_line(client: TestClient, context: Context[SqlStore]) -> None:
+    items = [{"record_id": "a", "record": {"text": "one"}, "tags": {"t": "1"}}, {"text": "two"}]
+    body = "\ufeff" + "\n".join([json.dumps(items[0]), "", "not json", json.dumps(items[1]), '{"record": {"x": 1}}'])
+    answer = client.post(URL, content=body.encode(), headers=NDJSON)
+    assert answer.status_code == 202
+    given = answer.json()
+    assert [(x["line"], x["record_id"][:4]) for x in given["accepted"]] == [(1, "a"), (4, "sha-")]
+    assert [(x["line"], x["reason"]) for x in given["refused"]] == [(3, "not_json"), (5, "unknown_format")]
+    events = sent(context)
+    assert [id for id, _ in events] == [x["id"] for x in given["accepted"]]
+    assert (events[0][1]["record_id"], events[0][1]["record"]) == ("a", {"text": "one"})
+    assert events[0][1]["tags"] == {"t": "1"}
+
+
+@pytest.mark.parametrize("whole", [[{"text": "one"}, {"text": "two"}], {"text": "one"}])
+def test_json_is_an_item_or_an_array(client: TestClient, context: Context[SqlStore], whole: Any) -> None:
+    answer = client.post(URL, json=whole)
+    assert [x["line"] for x in answer.json()["accepted"]] == list(range(1, len(sent(context)) + 1))
+    assert len(sent(context)) == (len(whole) if isinstance(whole, list) else 1)
+
+
+def parquet(rows: list[dict[str, Any]]) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), out)
+    return out.getvalue()
+
+
+def test_parquet_rows_are_items(client: TestClient, context: Context[SqlStore]) -> None:
+    chat = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    rows = [{"record_id": "a", "record": chat, "subject": None}, {"record_id": "b", "record": {"messages": []}}]
+    headers = {"content-type": "application/vnd.apache.parquet"}
+    answer = client.post(URL, content=parquet(rows), headers=headers).json()
+    assert [x["record_id"] for x in answer["accepted"]] == ["a"]
+    assert [(x["line"], x["reason"]) for x in answer["refused"]] == [(2, "invalid_field")]
+    assert sent(context)[0][1]["record"] == chat
+
+
+def test_a_file_may_come_as_a_form(client: TestClient, context: Context[SqlStore]) -> None:
+    rows = parquet([{"prompt": "q", "completion": "a"}])
+    assert client.post(URL, files={"file": ("records.parquet", rows)}).status_code == 202
+    assert client.post(URL, files={"file": ("records.jsonl", b'{"text": "x"}')}).status_code == 202
+    assert len(sent(context)) == 2
+    assert client.post(URL, files={"other": ("records.jsonl", b"{}")}).json()["error"]["code"] == "no_file"
+    assert client.post(URL, files={"file": ("records.csv", b"a,b")}).status_code == 415
+
+
+def test_a_retry_under_its_key_repeats_the_ids(client: TestClient, context: Context[SqlStore]) -> None:
+    for _ in range(2):
+        client.post(URL, content=b'{"text": "x"}\n', headers=NDJSON | {"idempotency-key": "k"})
+    client.post(URL, content=b'{"text": "x"}\n', headers=NDJSON)
+    first, again, other = sent(context)
+    assert first == again
+    assert other[0] != first[0]
+    assert other[1] == first[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "status", "code"),
+    [
+        (b'{"x": 1}\n', "application/x-ndjson", 422, "all_refused"),
+        (b"\n\n", "application/x-ndjson", 422, "no_records"),
+        (b"[", "application/json", 400, "not_json"),
+        (b"\xff", "application/json", 400, "not_utf8"),
+        (b"[" * 40_000, "application/json", 400, "too_deep"),
+        (b"PAR1 no PAR1", "application/vnd.apache.parquet", 400, "unreadable_file"),
+        (b"a,b", "text/csv", 415, "unsupported_type"),
+        (b" " * 60_000, "application/json", 413, "too_large"),
+        (b"x" * 100_001, "application/x-ndjson", 413, "too_large"),
+    ],
+)
+def test_a_wrong_upload_is_answered_with_its_reason(
+    client: TestClient, context: Context[SqlStore], content: bytes, content_type: str, status: int, code: str
+) -> None:
+    answer = client.post(URL, content=content, headers={"content-type": content_type})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
+    assert sent(context) == []
+
+
+def test_a_refusal_names_line_and_reason(client: TestClient) -> None:
+    error = client.post(URL, content=b'\n{"x": 1}\n', headers=NDJSON).json()["error"]
+    assert "line 2: unknown_format" in error["message"]
+    assert error["detail"]["refused"][0]["line"] == 2
+
+
+def test_an_upload_without_length_is_cut_off(client: TestClient, context: Context[SqlStore]) -> None:
+    answer = client.post(URL, content=(b"x" * 1000 for _ in range(200)), headers=NDJSON)
+    assert answer.status_code == 413
+    assert sent(context) == []
+
+
+def test_an_unknown_project_is_not_found(client: TestClient) -> None:
+    for name in ("nobody", "%00"):
+        answer = client.post(f"/v1/projects/{name}/records", json={"text": "x"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_project")
+    assert client.get("/v1/projects/nobody/records/counts").status_code == 404
+    assert client.get("/v1/projects/p/records/counts").json()["accepted"] == 0
+
+
+def test_a_line_that_is_too_long_is_refused_and_the_next_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "MAX_LINE", 50)
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"text": "' + b"x" * 500 + b'"}\n{"text": "y"}\n')
+    [batch] = lines.of_jsonl(path, "p")
+    assert [(r.line, r.reason) for r in batch.refused] == [(1, "too_large")]
+    assert [line for line, _ in batch.taken] == [2]
+
+
+def test_a_long_file_comes_in_batches(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps({"text": str(i)}) + "\n" for i in range(1201)))
+    assert [len(batch.taken) for batch in lines.of_jsonl(path, "p")] == [500, 500, 201]

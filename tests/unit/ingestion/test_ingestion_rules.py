@@ -1,0 +1,112 @@
+import json
+from typing import Any
+
+import pytest
+
+from contracts.events.feedback import SignalRecordedV1
+from contracts.events.upstream import RecordSubmittedV1
+from contracts.records import Conversation, Message, RecordInvalid
+from contracts.types import ModelRef
+from services.ingestion.domain import signals
+from services.ingestion.domain.items import submitted
+from services.ingestion.domain.judge import judge
+
+CHAT: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "tar: list"}, {"role": "assistant", "content": "tar -t"}]
+}
+
+
+def event(record: Any = CHAT, **more: Any) -> RecordSubmittedV1:
+    return RecordSubmittedV1(project="p", record_id="r", record=record, **more)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [{"role": "user", "content": "q"}]},
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": " \n"}]},
+        {"prompt": "q", "completion": "\t"},
+        {"prompt": "q", "chosen": "", "rejected": "bad"},
+        {"prompt": "q", "completion": "", "label": True},
+        {"text": " "},
+    ],
+)
+def test_a_record_with_nothing_to_learn_is_empty(record: Any) -> None:
+    with pytest.raises(RecordInvalid) as refused:
+        judge(event(record))
+    assert refused.value.code == "empty"
+
+
+def test_formats_are_told_apart() -> None:
+    assert judge(event()).format == "messages"
+    assert judge(event({"prompt": "q", "completion": "a"})).format == "prompt_completion"
+
+
+def test_a_record_that_fits_no_message_is_too_large() -> None:
+    turns = [{"role": "assistant", "content": "x" * 90_000}] * 11
+    with pytest.raises(RecordInvalid) as refused:
+        judge(event({"messages": turns}))
+    assert refused.value.code == "too_large"
+
+
+def test_the_digest_is_of_the_record_and_the_fingerprint_of_tags_and_subject_too() -> None:
+    plain, tagged, other = judge(event()), judge(event(tags={"a": "b"})), judge(event({"text": "x"}))
+    assert plain.digest == tagged.digest != other.digest
+    assert len({plain.fingerprint, tagged.fingerprint, judge(event(subject="s")).fingerprint}) == 3
+    assert judge(event(dict(reversed(CHAT.items())))).fingerprint == plain.fingerprint
+
+
+def test_a_bare_record_gets_its_identity_from_its_content() -> None:
+    bare = submitted("p", CHAT)
+    assert bare.record_id == f"sha-{judge(bare).digest[:16]}"
+    assert submitted("p", {"record": CHAT}) == bare
+    assert submitted("p", {"record": {"text": "other"}}).record_id != bare.record_id
+
+
+def test_an_envelope_keeps_identity_subject_and_tags() -> None:
+    item: dict[str, Any] = {"project": "p", "record_id": "r1", "subject": "u", "tags": {"tool": "tar"}, "record": CHAT}
+    assert submitted("p", item) == RecordSubmittedV1(**item)
+
+
+def test_objects_as_text_and_maps_as_pairs_are_read_as_parquet_gives_them() -> None:
+    item = {"record_id": "r", "record": json.dumps(CHAT), "tags": [["tool", "tar"]]}
+    assert submitted("p", item) == event(tags={"tool": "tar"})
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (["x"], "not_an_object"),
+        ({"record": CHAT, "record_ids": "1"}, "invalid_field"),
+        ({"record": CHAT, "record_id": ""}, "invalid_field"),
+        ({"record": CHAT, "tags": {"a": 1}}, "invalid_field"),
+        ({"record": "no json"}, "invalid_field"),
+        ({"record": CHAT, "project": "q"}, "other_project"),
+        ({"record": CHAT, "subject": "a\x00"}, "invalid_field"),
+        ({"record": {"x": 1}}, "unknown_format"),
+        ({"question": "?"}, "unknown_format"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, "invalid_field"),
+    ],
+)
+def test_a_wrong_item_is_refused_with_its_reason(item: Any, reason: str) -> None:
+    with pytest.raises(RecordInvalid) as refused:
+        submitted("p", item)
+    assert refused.value.code == reason
+
+
+def signal(**more: Any) -> SignalRecordedV1:
+    model = ModelRef(name="p", version=1)
+    return SignalRecordedV1(project="p", signal_id="s", request_id="q1", model=model, kind="correction", **more)
+
+
+def test_a_correction_is_submitted_with_its_origin() -> None:
+    record = Conversation(messages=(Message(role="user", content="q"), Message(role="assistant", content="a")))
+    made = signals.submitted(signal(record=record, record_id="feedback-q1", user="u"))
+    assert made is not None
+    assert (made.record_id, made.subject) == ("feedback-q1", "u")
+    assert made.tags == {"origin": "feedback", "request_id": "q1"}
+    assert judge(made).record == record
+
+
+def test_a_thumb_is_no_record() -> None:
+    assert signals.submitted(signal(thumb="up")) is None

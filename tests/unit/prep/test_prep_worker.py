@@ -1,0 +1,96 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy import make_url
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from contracts.types import ArtifactRef
+from services.chassis.artifacts import open_store
+from services.chassis.errors import JobFailed
+from services.prep import worker
+from services.prep.settings import PrepSettings
+from services.prep.tables import RecordRow
+from tests.unit.prep.builders import Events
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PrepSettings:
+    values = {"HOME": str(tmp_path), "CACHE": str(tmp_path / "cache"), "DATABASE": database_url}
+    for name, value in values.items():
+        monkeypatch.setenv(f"NORIA_PREP_{name}", value)
+    assert make_url(PrepSettings().database_url) == make_url(database_url)
+    return PrepSettings()
+
+
+def run(events: Events, tmp_path: Path, newest: str | None = None) -> dict[str, Any]:
+    revision = events.defined(base="tiny").revision
+    spec = {"project": "p", "revision": revision, "cause": "policy", "sequence": 0, "newest": newest}
+    return worker.run(spec, tmp_path, lambda _: None)
+
+
+def rows(settings: PrepSettings, result: dict[str, Any], split: str) -> list[dict[str, Any]]:
+    path = open_store(settings).get(ArtifactRef.model_validate(result["files"][split]))
+    return pq.read_table(path).to_pylist()
+
+
+def test_a_freeze_writes_parts_profile_and_page(
+    settings: PrepSettings, events: Events, handle: Any, tmp_path: Path
+) -> None:
+    given = [events.accepted(f"r{i:02}", f"w{i} x{i} y{i}", tool="t") for i in range(60)]
+    handle([events.defined(base="tiny"), *given, events.accepted("twin", "w0 x0 y0")])
+    result = run(events, tmp_path)
+    parts = {split: rows(settings, result, split) for split in ("train", "validation", "held_out")}
+    assert {split: len(part) for split, part in parts.items()} == result["counts"]
+    assert result["drops"] == {"duplicate": 1}
+    assert result["through"] == 61
+    first = parts["train"][0]
+    assert set(first) <= set(RecordRow.model_fields) | {"prompt_key"}
+    assert json.loads(first["record"])["completion"].startswith("answer")
+    assert (json.loads(first["tags"]), first["subject"], first["revision"]) == ({"tool": "t"}, None, 1)
+    assert all(part == sorted(part, key=lambda row: row["digest"]) for part in parts.values())
+    profile = json.loads(open_store(settings).read_bytes(ArtifactRef.model_validate(result["profile"])))
+    assert profile["counts"] == result["counts"]
+    assert profile["tokens"]["unit"] == "white-space words"
+    assert b"<svg" in open_store(settings).read_bytes(ArtifactRef.model_validate(result["report"]))
+
+
+def test_the_same_records_give_the_same_bytes_and_a_known_version_is_not_written(
+    settings: PrepSettings, events: Events, handle: Any, tmp_path: Path
+) -> None:
+    handle([events.defined(base="tiny"), *(events.accepted(f"r{i}", f"w{i}") for i in range(20))])
+    first = run(events, tmp_path)
+    handle([events.accepted(f"r{i}", f"w{i}", 2) for i in reversed(range(20))])
+    second = run(events, tmp_path)
+    assert second["version"] == first["version"]
+    assert run(events, tmp_path, newest=first["version"]) == {"version": first["version"], "through": 40}
+    kept = [{k: v for k, v in row.items() if k != "revision"} for row in rows(settings, first, "train")]
+    assert kept == [{k: v for k, v in row.items() if k != "revision"} for row in rows(settings, second, "train")]
+    third = run(events, tmp_path)
+    assert third["files"] == second["files"]
+    assert third["profile"] == second["profile"]
+
+
+def test_tokens_are_counted_by_the_base(settings: PrepSettings, events: Events, handle: Any, tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    folder = settings.bases / "tiny"
+    folder.mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    handle([events.defined(base="tiny"), *(events.accepted(f"r{i}", f"w{i}") for i in range(5))])
+    result = run(events, tmp_path)
+    profile = json.loads(open_store(settings).read_bytes(ArtifactRef.model_validate(result["profile"])))
+    assert profile["tokens"]["unit"] == "tokens of tiny"
+    assert profile["tokens"]["completion"]["sum"] == profile["characters"]["completion"]["sum"]
+
+
+@pytest.mark.usefixtures("settings")
+def test_nothing_left_to_train_on_says_why(events: Events, handle: Any, tmp_path: Path) -> None:
+    handle([events.defined(base="tiny", min_chars=1000), events.accepted("r", "short")])
+    spec = {"project": "p", "revision": events.defined(base="tiny", min_chars=1000).revision, "newest": None}
+    with pytest.raises(JobFailed) as failed:
+        worker.run(spec, tmp_path, lambda _: None)
+    assert failed.value.code == "empty_dataset"
+    assert "1 too_short" in failed.value.detail
