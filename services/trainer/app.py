@@ -1,0 +1,24 @@
+"""Wires the trainer: run it with `python -m services.trainer.app`."""
+
+from pathlib import Path
+
+from services.chassis.jobs import JobKind
+from services.chassis.service import Service
+from services.trainer.handlers import HANDLERS, KIND, on_failed, on_progress, on_trained
+from services.trainer.http import make_router
+from services.trainer.settings import TrainerSettings
+from services.trainer.store import SqlStore
+
+service = Service(
+    settings=TrainerSettings(),
+    handlers=HANDLERS,
+    store=SqlStore,
+    migrations=Path(__file__).parent / "migrations",
+    router=make_router,
+    jobs=(
+        JobKind(KIND, "services.trainer.worker:run", on_done=on_trained, on_failed=on_failed, on_progress=on_progress),
+    ),
+)
+
+if __name__ == "__main__":
+    service.run()

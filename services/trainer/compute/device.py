@@ -1,0 +1,102 @@
+"""Which device, number format and thread count a run computes with; measured once a machine and kept.
+
+The choice is kept because weights depend on it: a run repeated on the same machine must not be timed anew.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from services.trainer.compute.files import write_atomically
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """`device` as torch names it, `dtype` float32 or bfloat16, `threads` of one operation on CPU."""
+
+    device: str
+    dtype: str
+    threads: int
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype as torch's object."""
+        return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
+
+
+def choose(cache: Path) -> Compute:
+    """CUDA where there is one; otherwise the quickest of dtype and threads here, read from or kept in `cache`/compute.json."""
+    if torch.cuda.is_available():
+        return Compute("cuda", "bfloat16" if torch.cuda.is_bf16_supported() else "float32", cores())
+    file, key = cache / "compute.json", _machine()
+    known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    if key not in known:
+        known[key] = asdict(_measure())
+        cache.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(known, indent=2, sort_keys=True).encode())
+    return Compute(**known[key])
+
+
+def apply(compute: Compute, seed: int) -> None:
+    """Set threads, seed and determinism for this process.
+
+    cuBLAS reads its workspace setting at its first use, so this comes before any work on a GPU.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(compute.threads)
+    torch.use_deterministic_algorithms(True)
+    # A debugging aid that costs 7% of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
+    torch.backends.cudnn.benchmark = False
+    torch.manual_seed(seed)
+
+
+def cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def _machine() -> str:
+    cpu = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = info.read_text().splitlines()
+        cpu = "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "CPU implementer"))}))
+    fingerprint = hashlib.sha256(cpu.encode()).hexdigest()[:16]
+    return f"{fingerprint} torch={torch.__version__} cores={cores()}"
+
+
+def _measure() -> Compute:
+    """The quickest choice; fewer threads win a draw of 15%, because others share the machine."""
+    choices = [
+        Compute("cpu", dtype, threads) for dtype in ("float32", "bfloat16") for threads in sorted({1, min(cores(), 16)})
+    ]
+    seconds = {choice: _seconds(choice) for choice in choices}
+    best = min(seconds.values())
+    return min((c for c in choices if seconds[c] <= best * 1.15), key=lambda c: (c.threads, seconds[c]))
+
+
+def _seconds(compute: Compute, rounds: int = 12) -> float:
+    """Least time of forward and backward through one gated feed-forward block of 256 tokens (SmolLM2-135M's width)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(compute.threads)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(256, 576, generator=generator).to(compute.torch_dtype).requires_grad_()
+    up, gate = (torch.randn(1536, 576, generator=generator).to(compute.torch_dtype) for _ in range(2))
+    down = torch.randn(576, 1536, generator=generator).to(compute.torch_dtype)
+    times: list[float] = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for _ in range(4):
+            inner = torch.nn.functional.silu(x @ gate.T) * (x @ up.T)
+            (inner @ down.T).float().sum().backward()
+        times.append(time.perf_counter() - start)
+    torch.set_num_threads(before)
+    return min(times)

@@ -1,0 +1,158 @@
+"""The training loop: steps, validation, checkpoints, progress. Knows tensors and rows, not where they come from."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from contracts.project import Train
+from services.trainer.compute import checkpoint
+from services.trainer.compute.checkpoint import State
+from services.trainer.compute.device import Compute
+from services.trainer.compute.forward import collate, loss_sum
+from services.trainer.compute.lower import Lower
+from services.trainer.domain import schedule
+from services.trainer.domain.failures import LossNotFinite
+from services.trainer.domain.packs import Limits, Row, split, step_rows
+from services.trainer.domain.spec import Progress
+
+MAX_GRAD_NORM = 1.0
+"""As in transformers' TrainingArguments."""
+
+
+@dataclass(slots=True)
+class Task:
+    """Everything that stays the same during a run; `rows[:train]` are learnt, the others validate."""
+
+    recipe: Train
+    rows: list[Row]
+    train: int
+    prefix: int
+    limits: Limits
+    compute: Compute
+    net: Any
+    weights: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    lower: Lower | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return schedule.total_steps(self.recipe, self.train)
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of one pass."""
+        return schedule.steps_per_epoch(self.train, self.recipe.batch_size)
+
+
+def make_optimizer(weights: dict[str, nn.Parameter], recipe: Train) -> torch.optim.Optimizer:
+    """AdamW with decay on matrices alone, as transformers' Trainer has it."""
+    groups = [
+        {"params": [p for p in weights.values() if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in weights.values() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, fused=True)
+
+
+def train(
+    task: Task, state: State, workdir: Path, report: Callable[[Progress], None], halt: Callable[[], None], every: float
+) -> None:
+    """Run the steps that are left, then put the best epoch's weights into the model. `halt` may raise between steps."""
+    clock, saved, told = time.monotonic(), time.monotonic(), 0.0
+    fresh_tokens, start = state.tokens, time.monotonic()
+    while state.step < task.steps:
+        halt()
+        loss, rate = _step(task, state)
+        state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
+        ended = state.step % task.epoch_steps == 0 or state.step == task.steps
+        if ended:
+            _end_epoch(task, state, workdir)
+        if ended or clock - told >= 1:
+            told, speed = clock, (state.tokens - fresh_tokens) / max(1e-9, clock - start)
+            report(_progress(task, state, loss, rate, speed))
+        if ended or clock - saved >= every:
+            checkpoint.save(workdir, state, task.weights, task.optimizer)
+            saved = time.monotonic()
+    if state.best_step is not None and state.best_step != state.step:
+        checkpoint.load_best(workdir, state.best_step, task.weights)
+
+
+def _step(task: Task, state: State) -> tuple[float, float]:
+    """One optimiser step; the mean loss per target before it, and the learning rate."""
+    chosen = step_rows(task.train, task.recipe.batch_size, task.recipe.seed, state.step)
+    rate = schedule.learning_rate(task.recipe, state.step, task.steps)
+    targets = sum(task.rows[i].targets for i in chosen)
+    total = 0.0
+    for part in split(chosen, task.rows, task.prefix, task.limits):
+        loss = _pack_loss(task, part)
+        (loss / targets).backward()
+        total += float(loss.detach())
+    if not math.isfinite(total):
+        raise LossNotFinite(
+            f"the loss is {total} at step {state.step + 1} with learning rate {rate:.3g}; "
+            "lower train.learning_rate or raise train.warmup_ratio"
+        )
+    torch.nn.utils.clip_grad_norm_(task.weights.values(), MAX_GRAD_NORM, foreach=True)
+    for group in task.optimizer.param_groups:
+        group["lr"] = rate
+    task.optimizer.step()
+    task.optimizer.zero_grad(set_to_none=True)
+    state.step += 1
+    state.tokens += sum(len(task.rows[i].ids) for i in chosen)
+    state.epoch_loss += total
+    state.epoch_targets += targets
+    return total / targets, rate
+
+
+def _pack_loss(task: Task, chosen: Sequence[int]) -> torch.Tensor:
+    pack = collate(chosen, task.rows, task.prefix, task.compute.device, task.compute.torch_dtype)
+    if task.lower is not None:
+        task.lower.set_pack(pack)
+    return loss_sum(task.net, pack, task.compute.torch_dtype)
+
+
+def validate(task: Task) -> float | None:
+    """Mean loss per target of the validation rows; None where there are none."""
+    held = range(task.train, len(task.rows))
+    if not held:
+        return None
+    task.net.eval()
+    with torch.no_grad():
+        total = sum(float(_pack_loss(task, part)) for part in split(held, task.rows, task.prefix, task.limits))
+    task.net.train()
+    return total / sum(task.rows[i].targets for i in held)
+
+
+def _end_epoch(task: Task, state: State, workdir: Path) -> None:
+    """Record the epoch's losses; keep the weights where validation is the best so far."""
+    state.train_losses.append(state.epoch_loss / max(1, state.epoch_targets))
+    state.epoch_loss, state.epoch_targets = 0.0, 0
+    loss = validate(task)
+    if loss is None:
+        return
+    if not math.isfinite(loss):
+        raise LossNotFinite(f"the validation loss is {loss} after step {state.step}; lower train.learning_rate")
+    state.validation_losses.append(loss)
+    if state.best_loss is None or loss < state.best_loss:
+        state.best_step, state.best_loss = state.step, loss
+        checkpoint.save_best(workdir, state.step, task.weights)
+
+
+def _progress(task: Task, state: State, loss: float, rate: float, speed: float) -> Progress:
+    return Progress(
+        step=state.step,
+        total_steps=task.steps,
+        epoch=round(state.step / task.epoch_steps, 3),
+        loss=loss,
+        validation_loss=state.validation_losses[-1] if state.validation_losses else None,
+        learning_rate=rate,
+        tokens=state.tokens,
+        tokens_per_second=speed,
+        eta_seconds=state.seconds / max(1, state.step) * (task.steps - state.step),
+    )

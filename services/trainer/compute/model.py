@@ -1,0 +1,121 @@
+"""The base model with what shall be trained on it: a LoRA adapter of peft, or all its weights. Knows no data."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from contracts.project import Adapter
+from services.trainer.compute import adapter as adapter_passes
+from services.trainer.compute.device import Compute
+from services.trainer.domain.failures import BadRecipe, BaseInvalid
+
+
+def load_base(base: Path, dtype: torch.dtype, device: str) -> Any:
+    """A causal language model from safetensors; its own code is never run.
+
+    Raises:
+        BaseInvalid: the directory holds no such model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if not any(base.glob("*.safetensors")):
+        raise BaseInvalid(
+            f"the base {base.name!r} has no *.safetensors file; pickled weights are not read: convert it first"
+        )
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            base,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if "memory" in str(error):
+            raise
+        raise BaseInvalid(f"transformers cannot load the base {base.name!r}: {error}"[:800]) from error
+    return model.to(device)
+
+
+def prepare(base: Path, base_name: str, adapter: Adapter, compute: Compute) -> Any:
+    """The model in training mode with `requires_grad` on what the recipe trains.
+
+    With an adapter the frozen weights are in the computing dtype and the adapter in float32; without one all weights are
+    float32 masters and autocast chooses the computing dtype.
+    """
+    lora = adapter.kind == "lora"
+    model = load_base(base, compute.torch_dtype if lora else torch.float32, compute.device)
+    model.config.use_cache = False
+    if not lora:
+        return model.train()
+    return _with_lora(model, base_name, adapter).train()
+
+
+def _with_lora(model: Any, base_name: str, adapter: Adapter) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    layers = len(decoder_layers(model))
+    chosen = adapter.layers_to_transform
+    if chosen is not None and (not chosen or not all(0 <= i < layers for i in chosen)):
+        raise BadRecipe(
+            f"train.adapter.layers_to_transform is {list(chosen)}; the base has the layers 0 to {layers - 1}"
+        )
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=adapter.r,
+        lora_alpha=adapter.alpha or 2 * adapter.r,
+        lora_dropout=adapter.dropout,
+        target_modules=linear_names(model) if adapter.target_modules == "all-linear" else list(adapter.target_modules),
+        layers_to_transform=list(chosen) if chosen is not None else None,
+    )
+    try:
+        wrapped: Any = get_peft_model(model, config)
+    except ValueError as error:
+        raise BadRecipe(f"train.adapter does not fit the base: {error}"[:500]) from error
+    wrapped.peft_config["default"].base_model_name_or_path = base_name
+    adapter_passes.speed_up(wrapped)
+    return wrapped
+
+
+def linear_names(model: Any) -> list[str]:
+    """Last names of all linear layers but the output head: what peft's 'all-linear' means.
+
+    Spelled out here because peft refuses 'all-linear' together with layers_to_transform.
+    """
+    head = model.get_output_embeddings()
+    return sorted(
+        {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head}
+    )
+
+
+def decoder_layers(model: Any) -> nn.ModuleList:
+    """The stack of transformer blocks.
+
+    Raises:
+        BaseInvalid: an architecture without `model.layers`.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    layers = getattr(inner.get_decoder() if hasattr(inner, "get_decoder") else inner, "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        raise BaseInvalid(f"{type(inner).__name__} has no list of decoder layers; choose a decoder-only model")
+    return layers
+
+
+def trainable(model: Any) -> dict[str, nn.Parameter]:
+    """Parameters to train by name, sorted."""
+    return dict(sorted((n, p) for n, p in model.named_parameters() if p.requires_grad))
+
+
+def first_trained_layer(model: Any) -> int:
+    """Index of the lowest layer with a trained weight; 0 where one lies below the layers or above them."""
+    trained = {id(p) for p in trainable(model).values()}
+    found: set[int] = set()
+    for index, layer in enumerate(decoder_layers(model)):
+        ours = {id(p) for p in layer.parameters()} & trained
+        if ours:
+            found.add(index)
+            trained -= ours
+    return 0 if trained or not found else min(found)

@@ -1,0 +1,75 @@
+"""Which rows go into which step and which forward pass; lists of integers, no tensors.
+
+A pack is one forward pass: several rows in one line of tokens, each seeing only itself and the prefix that all rows share (a
+system prompt, mostly), which stands once at the head of the pack. So there is no padding and the prefix is computed once a pack;
+the loss is that of the rows alone (Krell et al. 2021, arXiv:2107.02027, for packing without cross-contamination).
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Token ids of one example; loss is taken on `ids[start:]`, so 1 <= start < len(ids)."""
+
+    ids: tuple[int, ...]
+    start: int
+
+    @property
+    def targets(self) -> int:
+        """Number of tokens to learn."""
+        return len(self.ids) - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one forward pass may hold."""
+
+    tokens: int
+    targets: int
+
+
+def common_prefix(rows: Sequence[Row]) -> int:
+    """Length of the token prefix that all rows share.
+
+    At least one prompt token stays with each row: the first target is predicted from a position of the row's own.
+    """
+    if not rows:
+        return 0
+    low, high = min(row.ids for row in rows), max(row.ids for row in rows)
+    shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+    return max(0, min(shared, min(row.start for row in rows) - 1))
+
+
+@lru_cache(maxsize=2)
+def epoch_order(rows: int, seed: int, epoch: int) -> tuple[int, ...]:
+    """The order of one pass, the same for the same seed and epoch on every machine."""
+    order = list(range(rows))
+    random.Random(f"{seed}/{epoch}").shuffle(order)  # noqa: S311 - an order, no secret
+    return tuple(order)
+
+
+def step_rows(rows: int, batch_size: int, seed: int, step: int) -> tuple[int, ...]:
+    """Indices of the rows of step `step`, counted from 0 over all epochs."""
+    a_pass = -(-rows // batch_size)
+    epoch, within = divmod(step, a_pass)
+    return epoch_order(rows, seed, epoch)[within * batch_size : (within + 1) * batch_size]
+
+
+def split(chosen: Sequence[int], rows: Sequence[Row], prefix: int, limits: Limits) -> list[list[int]]:
+    """`chosen` as packs within the limits, by first fit on decreasing length; a row longer than a pack stands alone."""
+    packs: list[list[int]] = []
+    room: list[tuple[int, int]] = []
+    for index in sorted(chosen, key=lambda i: (-len(rows[i].ids), i)):
+        own, targets = len(rows[index].ids) - prefix, rows[index].targets
+        fit = next((k for k, (tokens, left) in enumerate(room) if own <= tokens and targets <= left), None)
+        if fit is None:
+            packs.append([])
+            room.append((limits.tokens - prefix, limits.targets))
+            fit = len(packs) - 1
+        packs[fit].append(index)
+        room[fit] = (room[fit][0] - own, room[fit][1] - targets)
+    return packs

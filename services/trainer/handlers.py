@@ -1,0 +1,67 @@
+"""What the trainer does on each event and on each word of a job. Knows neither Kafka nor SQL nor a tensor."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from contracts.envelope import Event, Meta
+from contracts.events.prep import DatasetFrozenV1
+from contracts.events.registry import ProjectDefinedV1
+from services.chassis.errors import Park
+from services.chassis.jobs import Failure, Job
+from services.chassis.projects import on_project_defined
+from services.trainer.domain.life import Run, failed, plan, progressed, trained
+from services.trainer.store import Store
+
+KIND = "train"
+"""The kind of the job."""
+
+
+def on_dataset_frozen(event: DatasetFrozenV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """Enqueues the run that the project's recipe asks for."""
+    spec = store.projects.at(event.project, event.project_revision)
+    if spec is None:
+        revision = event.project_revision[:12]
+        raise Park("unknown_project", f"revision {revision} of {event.project!r} has not arrived yet")
+    run, order = plan(event, spec, meta.time)
+    if store.run(run.run_id) is None:
+        store.keep(run)
+        store.jobs.enqueue(KIND, run.run_id, order.model_dump(mode="json"), project=event.project)
+    return ()
+
+
+def on_progress(store: Store, job: Job, progress: dict[str, Any]) -> Iterable[Event]:
+    """Says where the run stands, once it has made steps."""
+    run = _run(store, job)
+    if run.started_at is None:
+        store.keep(run.model_copy(update={"started_at": datetime.fromisoformat(progress["started_at"])}))
+    return (progressed(run, progress),) if progress.get("step") else ()
+
+
+def on_trained(store: Store, job: Job, result: dict[str, Any]) -> Iterable[Event]:
+    """Keeps the figures and announces the model."""
+    run = _run(store, job)
+    event = trained(run, result)
+    store.keep(run.model_copy(update={"status": "done", "figures": event.figures}))
+    return (event,)
+
+
+def on_failed(store: Store, job: Job, failure: Failure) -> Iterable[Event]:
+    """Keeps the cause and says it."""
+    run = _run(store, job)
+    status = "cancelled" if failure.code == "cancelled" else "failed"
+    store.keep(run.model_copy(update={"status": status, "cause": failure.code, "detail": failure.detail}))
+    return (failed(run, failure.code, failure.detail),)
+
+
+def _run(store: Store, job: Job) -> Run:
+    found = store.run(job.id)
+    if found is None:
+        raise LookupError(f"job {job.id!r} has no run; its row was removed by hand")
+    return found
+
+
+HANDLERS: Mapping[type[Event], Callable[[Any, Meta, Any], Iterable[Event]]] = {
+    DatasetFrozenV1: on_dataset_frozen,
+    ProjectDefinedV1: on_project_defined,
+}

@@ -1,0 +1,96 @@
+"""The trainer's routes: runs as pages and one by one, and their cancellation. Knows no tensor and no SQL."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from services.chassis.context import Context
+from services.chassis.http import ApiError
+from services.chassis.jobs import Job
+from services.chassis.pages import decode, page
+from services.trainer.domain.life import Run
+from services.trainer.store import Store
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+def make_router(ctx: Context[Store]) -> APIRouter:
+    """`GET /v1/runs`, `GET /v1/runs/{run_id}` and `POST /v1/runs/{run_id}/cancel`."""
+    routes = APIRouter()
+
+    @routes.get("/v1/runs")
+    async def runs(project: str | None = None, limit: Limit = 50, after: str | None = None) -> dict[str, Any]:
+        """Runs, newest first."""
+        place = _place(after)
+
+        def read(store: Store) -> list[dict[str, Any]]:
+            return [view(run, store.jobs.get(run.run_id)) for run in store.runs(project, limit + 1, place)]
+
+        return page(await ctx.read(read), limit, lambda item: [item["created_at"], item["run_id"]])
+
+    @routes.get("/v1/runs/{run_id}")
+    async def run(run_id: str) -> dict[str, Any]:
+        """One run."""
+        return await ctx.read(lambda store: shown(store, run_id))
+
+    @routes.post("/v1/runs/{run_id}/cancel", status_code=202)
+    async def cancel(run_id: str) -> dict[str, Any]:
+        """Ask for the end of a run that waits or runs; its failure event says `cancelled`."""
+        return await ctx.transact(lambda store: (cancelled(store, run_id), ()))
+
+    return routes
+
+
+def shown(store: Store, run_id: str) -> dict[str, Any]:
+    """One run as JSON.
+
+    Raises:
+        ApiError: 404 `unknown_run`.
+    """
+    found = store.run(run_id)
+    if found is None:
+        raise ApiError(404, "unknown_run", f"no run {run_id!r}; GET /v1/runs lists them")
+    return view(found, store.jobs.get(run_id))
+
+
+def cancelled(store: Store, run_id: str) -> dict[str, Any]:
+    """Ask for the end of a run.
+
+    Raises:
+        ApiError: 404 `unknown_run`, 409 `run_is_over`.
+    """
+    now = shown(store, run_id)
+    if not store.jobs.cancel(run_id):
+        raise ApiError(409, "run_is_over", f"run {run_id!r} is {now['status']}; only a waiting or running one ends")
+    return now
+
+
+def view(run: Run, job: Job | None) -> dict[str, Any]:
+    """A run as JSON; `progress` is the newest that its job reported."""
+    running = run.status == "queued" and job is not None and job.status == "running"
+    return {
+        "run_id": run.run_id,
+        "project": run.project,
+        "project_revision": run.project_revision,
+        "dataset": {"number": run.dataset.number, "version": run.dataset.version},
+        "status": "running" if running else run.status,
+        "progress": job.progress if job else None,
+        "figures": run.figures,
+        "cause": run.cause,
+        "detail": run.detail,
+        "created_at": run.created_at.isoformat(),
+        "started_at": run.started_at.isoformat() if run.started_at else None,
+        "finished_at": job.finished_at.isoformat() if job and job.finished_at else None,
+    }
+
+
+def _place(after: str | None) -> tuple[datetime, str] | None:
+    place = decode(after)
+    if place is None:
+        return None
+    try:
+        at, id_ = place
+        return datetime.fromisoformat(at), str(id_)
+    except (TypeError, ValueError) as error:
+        raise ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page") from error

@@ -1,0 +1,105 @@
+"""A training job, in a process of its own: fetches what it needs, trains, stores what came of it. Knows no Kafka and no SQL."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from contracts.types import BaseRef, Files
+from services.chassis.artifacts import ArtifactStore, open_store
+from services.chassis.child import cancelled, stop_requested
+from services.chassis.errors import ArtifactError, JobFailed, JobStopped
+from services.trainer import bases
+from services.trainer.domain.failures import Cancelled, classify
+from services.trainer.domain.life import Order
+from services.trainer.domain.spec import Progress, TrainSpec
+from services.trainer.settings import TrainerSettings
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
+    """The job's entry: an Order as JSON in, the fields of ModelTrainedV1 that training decides out.
+
+    Raises:
+        JobFailed: with a code of domain/failures.py, or `dataset_unavailable`.
+        JobStopped: the service stops; a checkpoint lies in `workdir`.
+    """
+    try:
+        return train(Order.model_validate(spec), workdir, report)
+    except (JobFailed, JobStopped):
+        raise
+    except ArtifactError as error:
+        raise JobFailed("dataset_unavailable", str(error)) from error
+    except Cancelled as error:
+        if not cancelled(workdir):
+            raise JobStopped(str(error)) from error
+        raise JobFailed(error.code, str(error)) from error
+    except Exception as error:
+        failure = classify(error)
+        if failure.code == "internal":
+            raise
+        raise JobFailed(failure.code, str(failure)) from error
+
+
+def train(order: Order, workdir: Path, report: Report) -> dict[str, Any]:
+    """Train as ordered and put the files into the artifact store."""
+    settings = TrainerSettings()
+    artifacts = open_store(settings)
+    began = datetime.now(UTC).isoformat()
+    report({"started_at": began, "stage": "preparing"})
+    directory = bases.resolve(order.base, settings.cache)
+    base = base_ref(order.base, directory, artifacts)
+    spec = spec_of(order, base, directory, artifacts, settings)
+
+    def tell(progress: Progress) -> None:
+        final = progress.step == progress.total_steps
+        report({**progress.as_dict(), "started_at": began, "stage": "training", "final": final})
+
+    # Torch is imported here, after the checks that need no torch, and only in this process.
+    from services.trainer.compute.memory import keep_pages
+    from services.trainer.compute.run import train as compute
+
+    keep_pages()
+    result = compute(spec, workdir, tell, lambda: stop_requested() or cancelled(workdir))
+    files = artifacts.put_directory(result.directory)
+    return {
+        "base": base.model_dump(mode="json"),
+        "kind": result.kind,
+        "files": {name: ref.model_dump(mode="json") for name, ref in files.items()},
+        "weights": result.weights,
+        "code": result.code,
+        "environment": result.environment,
+        "figures": result.figures,
+    }
+
+
+def base_ref(name: str, directory: Path, artifacts: ArtifactStore) -> BaseRef:
+    """The base's files in the artifact store and the digest over them."""
+    from services.trainer.compute.files import sha256_tree
+
+    files: Files = {file: artifacts.put_file(path) for file, path in bases.model_files(directory).items()}
+    return BaseRef(name=name, digest=sha256_tree({file: ref.sha256 for file, ref in files.items()}), files=files)
+
+
+def spec_of(
+    order: Order, base: BaseRef, directory: Path, artifacts: ArtifactStore, settings: TrainerSettings
+) -> TrainSpec:
+    """The order with everything it refers to as local files."""
+    held = order.dataset.files.get("validation")
+    return TrainSpec(
+        base=directory,
+        base_name=order.base,
+        train=artifacts.get(order.dataset.files["train"]),
+        validation=artifacts.get(held) if held else None,
+        prompt=order.prompt,
+        recipe=order.recipe,
+        cache=settings.cache,
+        identity={
+            "base_digest": base.digest,
+            "dataset_version": order.dataset.version,
+            "project": order.dataset.project,
+            "project_revision": order.project_revision,
+        },
+        checkpoint_seconds=settings.checkpoint_seconds,
+    )

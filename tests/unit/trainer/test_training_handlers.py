@@ -1,0 +1,173 @@
+"""What the trainer's service does around a job, on SQLite and PostgreSQL."""
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import Session
+
+from contracts.envelope import Event, new_meta
+from contracts.events.prep import DatasetFrozenV1
+from contracts.events.registry import ProjectDefinedV1
+from contracts.events.trainer import ModelTrainedV1, RunFailedV1, RunProgressedV1
+from contracts.project import ProjectSpec
+from contracts.types import ArtifactRef, DatasetRef
+from services.chassis.database import migrate, open_engine, writing
+from services.chassis.errors import Park
+from services.chassis.http import ApiError
+from services.chassis.jobs import Failure, Job
+from services.trainer import handlers, http
+from services.trainer.settings import TrainerSettings
+from services.trainer.store import SqlStore
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+MIGRATIONS = Path(handlers.__file__).parent / "migrations"
+REF = ArtifactRef(uri="file:///a/sha256/aa/b", sha256="a" * 64, bytes=1)
+PROGRESS: dict[str, Any] = {
+    "step": 3,
+    "total_steps": 9,
+    "epoch": 1.0,
+    "loss": 2.5,
+    "validation_loss": None,
+    "learning_rate": 1e-3,
+    "tokens": 300,
+    "tokens_per_second": 100.0,
+    "eta_seconds": 6.0,
+    "started_at": NOW.isoformat(),
+    "stage": "training",
+    "final": False,
+}
+RESULT: dict[str, Any] = {
+    "base": {"name": "b", "digest": "d" * 64, "files": {"config.json": REF.model_dump()}},
+    "kind": "lora",
+    "files": {"adapter_model.safetensors": REF.model_dump()},
+    "weights": "a" * 64,
+    "code": "c" * 64,
+    "environment": "e" * 64,
+    "figures": {"train_loss": 1.5},
+}
+
+
+@pytest.fixture
+def engine(database_url: str, tmp_path: Path) -> Iterator[Engine]:
+    engine = open_engine(TrainerSettings(home=tmp_path, database=database_url))
+    migrate(engine, "trainer", MIGRATIONS)
+    yield engine
+    engine.dispose()
+
+
+@contextmanager
+def opened(engine: Engine) -> Generator[SqlStore]:
+    with writing(engine) as connection, Session(connection, expire_on_commit=False) as session:
+        yield SqlStore(session)
+        session.flush()
+
+
+def defined(revision: str = "1" * 64, **train: Any) -> ProjectDefinedV1:
+    spec = ProjectSpec.model_validate({"project": "p", "base": "b", "train": train})
+    return ProjectDefinedV1(project="p", revision=revision, spec=spec)
+
+
+def frozen(number: int = 1, revision: str = "1" * 64) -> DatasetFrozenV1:
+    dataset = DatasetRef(project="p", version=f"{number:064x}", number=number, files={"train": REF})
+    return DatasetFrozenV1(
+        project="p",
+        project_revision=revision,
+        dataset=dataset,
+        counts={"train": 1},
+        drops={},
+        cause="policy",
+        profile=REF,
+        report=REF,
+    )
+
+
+def arrive(engine: Engine, *events: Event, at: datetime = NOW) -> None:
+    with opened(engine) as store:
+        for event in events:
+            meta = new_meta(event, "urn:x", "1", time=at)
+            assert list(handlers.HANDLERS[type(event)](event, meta, store)) == []
+
+
+def job_of(store: SqlStore, run_id: str) -> Job:
+    job = store.jobs.get(run_id)
+    assert job is not None
+    return job
+
+
+def only_run(engine: Engine) -> str:
+    with opened(engine) as store:
+        (run,) = store.runs("p", 10)
+        return run.run_id
+
+
+def test_a_dataset_is_trained_on_once_for_each_revision_of_its_project(engine: Engine) -> None:
+    arrive(engine, defined(epochs=2), frozen(), frozen())
+    run_id = only_run(engine)
+    with opened(engine) as store:
+        spec = job_of(store, run_id).spec
+    assert (spec["recipe"]["epochs"], spec["base"]) == (2, "b")
+    arrive(engine, defined("2" * 64, epochs=5), frozen(revision="2" * 64), at=NOW + timedelta(hours=1))
+    with opened(engine) as store:
+        newest, oldest = store.runs("p", 10)
+        assert oldest.run_id == run_id
+        assert job_of(store, newest.run_id).spec["recipe"]["epochs"] == 5
+
+
+def test_a_dataset_of_an_unknown_revision_waits(engine: Engine) -> None:
+    with pytest.raises(Park, match="has not arrived yet"):
+        arrive(engine, frozen())
+
+
+def test_progress_and_result_become_events(engine: Engine) -> None:
+    arrive(engine, defined(), frozen())
+    run_id = only_run(engine)
+    with opened(engine) as store:
+        job = job_of(store, run_id)
+        assert list(handlers.on_progress(store, job, {"stage": "preparing", "started_at": NOW.isoformat()})) == []
+        (told,) = handlers.on_progress(store, job, PROGRESS)
+        (model,) = handlers.on_trained(store, job, RESULT)
+    assert isinstance(told, RunProgressedV1)
+    assert (told.step, told.run_id) == (3, run_id)
+    assert isinstance(model, ModelTrainedV1)
+    assert (model.run_id, model.project_revision, model.dataset.number) == (run_id, "1" * 64, 1)
+    with opened(engine) as store:
+        shown = http.shown(store, run_id)
+    assert (shown["status"], shown["started_at"], shown["figures"]) == ("done", NOW.isoformat(), {"train_loss": 1.5})
+
+
+@pytest.mark.parametrize(("code", "status"), [("out_of_memory", "failed"), ("cancelled", "cancelled")])
+def test_a_failure_says_its_cause(engine: Engine, code: str, status: str) -> None:
+    arrive(engine, defined(), frozen())
+    run_id = only_run(engine)
+    with opened(engine) as store:
+        (event,) = handlers.on_failed(store, job_of(store, run_id), Failure(code, "why"))
+        shown = http.shown(store, run_id)
+    assert isinstance(event, RunFailedV1)
+    assert (event.cause, event.detail, event.dataset.number) == (code, "why", 1)
+    assert (shown["status"], shown["cause"], shown["detail"]) == (status, code, "why")
+
+
+def test_a_waiting_run_can_be_cancelled_once_known(engine: Engine) -> None:
+    arrive(engine, defined(), frozen())
+    run_id = only_run(engine)
+    with opened(engine) as store:
+        http.cancelled(store, run_id)
+        assert job_of(store, run_id).cancel
+        with pytest.raises(ApiError) as unknown:
+            http.cancelled(store, "nothing")
+    assert unknown.value.status == 404
+
+
+def test_pages_follow_time(engine: Engine) -> None:
+    arrive(engine, defined())
+    for number in range(1, 6):
+        arrive(engine, frozen(number), at=NOW + timedelta(minutes=number))
+    with opened(engine) as store:
+        first = store.runs(None, 2)
+        rest = store.runs(None, 10, (first[-1].created_at, first[-1].run_id))
+    assert [run.dataset.number for run in [*first, *rest]] == [5, 4, 3, 2, 1]

@@ -1,0 +1,147 @@
+"""Whole runs of the tiny model: they repeat, resume, stop and fail as promised."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from contracts.project import Adapter
+from services.trainer.compute import run
+from services.trainer.domain.failures import (
+    BadRecipe,
+    BaseInvalid,
+    BaseNotFound,
+    Cancelled,
+    EmptyDataset,
+    LossNotFinite,
+)
+from services.trainer.domain.spec import Progress, TrainResult, TrainSpec
+
+Specs = Callable[..., TrainSpec]
+
+
+def never() -> bool:
+    return False
+
+
+def ignore(_: Progress) -> None:
+    """No one listens."""
+
+
+def asked_after(times: int) -> Callable[[], bool]:
+    """A stop that is asked for after so many looks."""
+    looks = iter(range(1000))
+    return lambda: next(looks) >= times
+
+
+def go(spec: TrainSpec, workdir: Path) -> tuple[TrainResult, list[Progress]]:
+    told: list[Progress] = []
+    return run.train(spec, workdir, told.append, never), told
+
+
+def bytes_of(result: TrainResult) -> dict[str, str]:
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(result.directory.iterdir())}
+
+
+def test_equal_runs_give_equal_bytes(make_spec: Specs, tmp_path: Path) -> None:
+    spec = make_spec()
+    first, _ = go(spec, tmp_path / "a")
+    second, _ = go(spec, tmp_path / "b")
+    assert bytes_of(first) == bytes_of(second)
+    other, _ = go(make_spec(seed=8), tmp_path / "c")
+    assert other.weights != first.weights
+
+
+@pytest.mark.parametrize("kind", ["lora", "none"])
+def test_resumed_run_equals_uninterrupted_run(make_spec: Specs, tmp_path: Path, kind: str) -> None:
+    adapter = Adapter(kind="lora", r=4, dropout=0.1) if kind == "lora" else Adapter(kind="none")
+    spec = make_spec(adapter=adapter, learning_rate=1e-3)
+    whole, _ = go(spec, tmp_path / "whole")
+    for stop_at in (1, 2):
+        with pytest.raises(Cancelled):
+            run.train(spec, tmp_path / "cut", ignore, asked_after(stop_at))
+    resumed, told = go(spec, tmp_path / "cut")
+    assert told[0].step > 3
+    assert bytes_of(resumed) == bytes_of(whole)
+
+
+def test_learns_and_reports(make_spec: Specs, tmp_path: Path) -> None:
+    result, told = go(make_spec(epochs=6), tmp_path)
+    assert told[-1].step == told[-1].total_steps == 18
+    assert told[-1].eta_seconds == 0
+    assert told[0].validation_loss is None or result.figures["validation_loss"] < told[0].validation_loss - 1
+    manifest = json.loads((result.directory / "manifest.json").read_text())
+    losses = manifest["result"]["validation_losses"]
+    assert len(losses) == 6
+    assert min(losses) == result.figures["validation_loss"]
+    assert manifest["result"]["weights"] == result.weights
+    assert str(tmp_path) not in json.dumps(manifest)
+
+
+def test_best_epoch_is_kept(make_spec: Specs, write_split: Callable[..., Path], tmp_path: Path) -> None:
+    # The validation rows contradict the training rows, so learning more of these makes those worse.
+    contrary = write_split(tmp_path / "contrary.parquet", [("list x1", "QQQQQQ"), ("list 0", "ZZZZZZ")])
+    spec = replace(make_spec(epochs=8, lr_scheduler="constant"), validation=contrary)
+    result, _ = go(spec, tmp_path / "a")
+    manifest = json.loads((result.directory / "manifest.json").read_text())["result"]
+    kept = manifest["validation_losses"].index(min(manifest["validation_losses"])) + 1
+    assert manifest["kept_step"] == kept * 3 < manifest["steps"]
+
+
+def test_adapter_loads_with_peft(make_spec: Specs, base: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    result, _ = go(make_spec(), tmp_path)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(result.directory))
+    assert set(model.peft_config) == {"default"}
+    names = {file.name for file in result.directory.iterdir()}
+    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "manifest.json"} <= names
+    config = json.loads((result.directory / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "tiny"
+    assert config["target_modules"] == sorted(config["target_modules"])
+    saved = load_file(result.directory / "adapter_model.safetensors")
+    layers = {name.split(".layers.")[1].split(".")[0] for name in saved}
+    assert layers == {"2", "3"}
+
+
+def test_full_model_is_written(make_spec: Specs, tmp_path: Path) -> None:
+    result, _ = go(make_spec(adapter=Adapter(kind="none"), learning_rate=1e-3), tmp_path)
+    assert result.kind == "full"
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= {file.name for file in result.directory.iterdir()}
+
+
+def test_diverging_run_stops_at_once(make_spec: Specs, tmp_path: Path) -> None:
+    spec = make_spec(learning_rate=10, warmup_ratio=0.0, adapter=Adapter(kind="none"), epochs=1000)
+    with pytest.raises(LossNotFinite, match=r"step \d+ with learning rate|after step \d+"):
+        _with_infinite_weight(spec, tmp_path)
+
+
+def _with_infinite_weight(spec: TrainSpec, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import save_file
+
+    broken = Path(shutil.copytree(spec.base, tmp_path / "broken"))
+    tensors = load_file(broken / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"] * float("inf")
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    go(replace(spec, base=broken), tmp_path / "work")
+
+
+def test_causes_of_failure(make_spec: Specs, write_split: Callable[..., Path], tmp_path: Path) -> None:
+    spec = make_spec()
+    with pytest.raises(EmptyDataset, match="empty"):
+        go(replace(spec, train=write_split(tmp_path / "none.parquet", [])), tmp_path / "a")
+    with pytest.raises(BaseNotFound, match="does not exist"):
+        go(replace(spec, base=tmp_path / "nowhere"), tmp_path / "b")
+    with pytest.raises(BaseInvalid):
+        go(replace(spec, base=tmp_path), tmp_path / "c")
+    with pytest.raises(BadRecipe, match="layers 0 to 3"):
+        go(make_spec(adapter=Adapter(layers_to_transform=(9,))), tmp_path / "d")
+    with pytest.raises(BadRecipe, match="nothing_such"):
+        go(make_spec(adapter=Adapter(target_modules=("nothing_such",))), tmp_path / "e")
