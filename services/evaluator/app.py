@@ -1,0 +1,22 @@
+"""Wires the evaluator: run it with `python -m services.evaluator.app`."""
+
+from pathlib import Path
+
+from services.chassis.app import Service
+from services.chassis.jobs import JobKind
+from services.evaluator.handlers import HANDLERS, KIND, on_evaluated, on_failed
+from services.evaluator.http import make_router
+from services.evaluator.settings import EvaluatorSettings
+from services.evaluator.store import SqlStore
+
+service = Service(
+    settings=EvaluatorSettings(),
+    handlers=HANDLERS,
+    store=SqlStore,
+    migrations=Path(__file__).parent / "migrations",
+    router=make_router,
+    jobs=(JobKind(KIND, "services.evaluator.worker:run", on_done=on_evaluated, on_failed=on_failed),),
+)
+
+if __name__ == "__main__":
+    service.run()

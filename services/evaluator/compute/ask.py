@@ -1,0 +1,100 @@
+"""Asks models for what their answer sheets lack, loading each base once. Knows no metric, no SQL and no Kafka."""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from contracts.types import Files
+from services.evaluator.compute.device import set_threads
+from services.evaluator.compute.generate import generate, step_of
+from services.evaluator.compute.loss import losses
+from services.evaluator.compute.model import Loaded, adapted, load
+from services.evaluator.compute.rows import encode
+from services.evaluator.domain.metrics import ON_ANSWERS
+from services.evaluator.domain.sheet import Entry, Example, Sheet
+from services.evaluator.domain.task import Subject
+
+Place = Callable[[Files], Path]
+"""Puts the files of a model into a directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Examples that a model has to be asked, under a role's name for the progress."""
+
+    role: str
+    subject: Subject
+    examples: Sequence[Example]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How models are asked: the suite, the longest answer, where they compute, who hears of progress `(role, n)`."""
+
+    suite: Sequence[str]
+    max_tokens: int
+    device: str
+    dtype: torch.dtype
+    done: Callable[[str, int], None]
+
+    @property
+    def generates(self) -> bool:
+        """Whether any metric needs an answer."""
+        return any(name in ON_ANSWERS for name in self.suite)
+
+
+def ask_all(wanted: Iterable[Wanted], asking: Asking, place: Place, keep: Callable[[Subject, Sheet], None]) -> int:
+    """Ask every model; `keep` takes each one's new entries as soon as they are there. Returns the threads used.
+
+    Raises:
+        ModelInvalid: a model cannot be loaded.
+    """
+    threads = 0
+    for (_, full), group in groupby(sorted(wanted, key=_order), key=lambda w: (w.subject.base.digest, _full(w))):
+        for several in [[one] for one in group] if full else [list(group)]:
+            threads = _ask_group(several, asking, place, keep)
+    return threads
+
+
+def _full(wanted: Wanted) -> bool:
+    return wanted.subject.kind == "full"
+
+
+def _order(wanted: Wanted) -> tuple[str, bool, bool]:
+    return wanted.subject.base.digest, _full(wanted), wanted.subject.kind != "base"
+
+
+def _ask_group(group: list[Wanted], asking: Asking, place: Place, keep: Callable[[Subject, Sheet], None]) -> int:
+    """Models that share one base in memory: the bare base first, then each adapter on it; or one full model."""
+    first = group[0].subject
+    files = first.files if first.kind == "full" else first.base.files
+    base = load(place(files), asking.device, asking.dtype)
+    threads = set_threads(step_of(base, min(32, len(group[0].examples))))
+    for one in group:
+        on = adapted(base, place(one.subject.files)) if one.subject.kind == "lora" else nullcontext(base)
+        with on as loaded:
+            keep(one.subject, _ask(loaded, one, asking))
+    return threads
+
+
+def _ask(loaded: Loaded, wanted: Wanted, asking: Asking) -> Sheet:
+    rows = [encode(x, loaded.tokenizer, loaded.context, asking.max_tokens) for x in wanted.examples]
+    found_losses: list[float | None] = [None] * len(rows)
+    answers: list[str | None] = [None] * len(rows)
+
+    def done(count: int) -> None:
+        asking.done(wanted.role, count)
+
+    if "loss" in asking.suite:
+        found_losses = [*losses(loaded, rows, done)]
+    if asking.generates:
+        asked = [i for i, row in enumerate(rows) if row.prompt]
+        tokens = generate(loaded, [rows[i].prompt for i in asked], asking.max_tokens, done)
+        for index, ids in zip(asked, tokens, strict=True):
+            answers[index] = loaded.tokenizer.decode(ids, skip_special_tokens=True)
+    pairs = zip(wanted.examples, answers, found_losses, strict=True)
+    return {example.key: Entry(answer, loss) for example, answer, loss in pairs}

@@ -1,0 +1,107 @@
+"""A causal language model to be measured: loaded from safetensors, with or without an adapter on it. Knows no data."""
+
+import inspect
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from services.evaluator.domain.failures import ModelInvalid
+
+CONTEXT = 1_000_000
+"""Tokens a model is taken to read where its configuration does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model ready to answer, in evaluation mode, with its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    device: str
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Token ids that end an answer."""
+        config: Any = getattr(self.model, "generation_config", None)
+        named: Any = getattr(config, "eos_token_id", None)
+        listed: list[int] = list(named) if isinstance(named, list | tuple) else [named] if named is not None else []
+        return frozenset([*listed, self.tokenizer.eos_token_id])
+
+    @property
+    def pad(self) -> int:
+        """Id that fills rows; it is masked, so any will do."""
+        own: int | None = self.tokenizer.pad_token_id
+        return own if own is not None else int(self.tokenizer.eos_token_id)
+
+    @property
+    def context(self) -> int:
+        """Most tokens that the model reads."""
+        return int(getattr(self.model.config, "max_position_embeddings", None) or CONTEXT)
+
+    @property
+    def bytes_a_token(self) -> int:
+        """Memory of the keys and values of one token, in bytes."""
+        config = self.model.config
+        heads = int(config.num_attention_heads)
+        width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+        kept = int(getattr(config, "num_key_value_heads", None) or heads)
+        return 2 * int(config.num_hidden_layers) * kept * width * self.model.dtype.itemsize
+
+    def logits(self, *, keep: int, **inputs: Any) -> Any:
+        """One pass; `.logits` is (rows, keep, vocabulary) for the last `keep` positions."""
+        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        takes = inspect.signature(inner.forward).parameters
+        if "position_ids" not in takes:
+            inputs.pop("position_ids", None)
+        if "logits_to_keep" in takes:
+            inputs["logits_to_keep"] = keep
+        out: Any = self.model(**inputs)
+        out.logits = out.logits[:, -keep:]
+        return out
+
+
+def load(directory: Path, device: str, dtype: torch.dtype) -> Loaded:
+    """The model in `directory`; its own code is never run and pickled weights are never read.
+
+    Raises:
+        ModelInvalid: the directory holds no such model.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            directory, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelInvalid(f"transformers cannot load the model: {error}"[:800]) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelInvalid("the model's tokenizer names no eos_token; add it to tokenizer_config.json")
+    return Loaded(model.to(device).eval(), tokenizer, device)
+
+
+@contextmanager
+def adapted(base: Loaded, directory: Path) -> Generator[Loaded]:
+    """`base` with the LoRA adapter of `directory` on it; afterwards it is bare again.
+
+    Raises:
+        ModelInvalid: the directory holds no adapter of this base.
+    """
+    from peft import PeftModel
+
+    try:
+        model: Any = PeftModel.from_pretrained(base.model, directory, torch_device=base.device).eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if "memory" in str(error):
+            raise
+        raise ModelInvalid(f"peft cannot put the adapter on its base: {error}"[:800]) from error
+    try:
+        yield Loaded(model, base.tokenizer, base.device)
+    finally:
+        model.unload()

@@ -1,0 +1,73 @@
+"""What the evaluator does on each event and at the end of each job. Knows neither Kafka nor SQL nor a model's inside."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from contracts.envelope import Event, Meta
+from contracts.events.evaluator import EvaluationFailedV1
+from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
+from contracts.events.trainer import ModelTrainedV1
+from services.chassis.errors import Park
+from services.chassis.jobs import Failure, Job
+from services.chassis.projects import on_project_defined
+from services.evaluator.domain.evaluation import Evaluation, plan, scored, with_sheets
+from services.evaluator.domain.task import Outcome
+from services.evaluator.store import Store
+
+KIND = "evaluate"
+
+
+def on_model_trained(event: ModelTrainedV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """Enqueues the measurement of a candidate against the champion of this moment."""
+    spec = store.projects.at(event.project, event.project_revision)
+    if spec is None:
+        raise Park(
+            "unknown_project", f"revision {event.project_revision[:12]} of {event.project!r} has not arrived yet"
+        )
+    evaluation, task = plan(event, spec, store.champion(event.project), meta.time)
+    if store.evaluation(evaluation.evaluation_id) is not None:
+        return ()
+    task = with_sheets(task, store.sheets({task.candidate.key, task.champion.key, task.base.key}))
+    store.keep(evaluation)
+    store.jobs.enqueue(KIND, evaluation.evaluation_id, task.model_dump(mode="json"), project=event.project)
+    return ()
+
+
+def on_model_promoted(event: ModelPromotedV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """Candidates are compared with this version from now on."""
+    store.crown(event)
+    return ()
+
+
+def on_evaluated(store: Store, job: Job, result: dict[str, Any]) -> Iterable[Event]:
+    """Keeps the figures and says them."""
+    evaluation, outcome = _evaluation(store, job), Outcome.model_validate(result)
+    store.keep(evaluation.model_copy(update={"status": "done", "outcome": outcome}))
+    store.keep_sheets(outcome.sheets)
+    return [scored(evaluation, outcome)]
+
+
+def on_failed(store: Store, job: Job, failure: Failure) -> Iterable[Event]:
+    """Keeps the cause and says it."""
+    evaluation = _evaluation(store, job)
+    ended = {"status": "failed", "cause": failure.code, "detail": failure.detail}
+    store.keep(evaluation.model_copy(update=ended))
+    return [
+        EvaluationFailedV1(
+            project=evaluation.project, run_id=evaluation.run_id, cause=failure.code, detail=failure.detail
+        )
+    ]
+
+
+def _evaluation(store: Store, job: Job) -> Evaluation:
+    found = store.evaluation(job.id)
+    if found is None:
+        raise LookupError(f"job {job.id!r} has no evaluation; its row was removed by hand")
+    return found
+
+
+HANDLERS: Mapping[type[Event], Callable[[Any, Meta, Any], Iterable[Event]]] = {
+    ModelTrainedV1: on_model_trained,
+    ModelPromotedV1: on_model_promoted,
+    ProjectDefinedV1: on_project_defined,
+}

@@ -1,0 +1,154 @@
+"""What the evaluator keeps: evaluations, each project's champion, and where answer sheets lie. Decides nothing."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import JSON, Column, Index, MetaData, and_, or_
+from sqlmodel import Field, SQLModel, col, select
+
+from contracts.events.registry import ModelPromotedV1
+from contracts.types import ArtifactRef
+from services.chassis.jobs import Jobs
+from services.chassis.projects import Projects
+from services.chassis.store import ChassisStore
+from services.chassis.tables import UtcDateTime
+from services.evaluator.domain.evaluation import Evaluation
+from services.evaluator.domain.task import SheetRef
+
+METADATA = MetaData()
+
+
+class Base(SQLModel):
+    """Base of the evaluator's tables."""
+
+    metadata = METADATA
+
+
+class EvaluationRow(Base, table=True):
+    """An evaluation; `document` is a domain Evaluation as JSON."""
+
+    __tablename__ = "evaluation"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (Index("evaluation_newest", "created_at", "evaluation_id"),)
+
+    evaluation_id: str = Field(primary_key=True)
+    project: str = Field(index=True)
+    created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    document: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class ChampionRow(Base, table=True):
+    """The promotion that is in force in a project, as its event's JSON."""
+
+    __tablename__ = "champion"  # pyright: ignore[reportAssignmentType]
+
+    project: str = Field(primary_key=True)
+    promotion: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class SheetRow(Base, table=True):
+    """Where the newest answer sheet of a model under one setting lies."""
+
+    __tablename__ = "answer_sheet"  # pyright: ignore[reportAssignmentType]
+
+    model: str = Field(primary_key=True)
+    settings: str = Field(primary_key=True)
+    file: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class Store(Protocol):
+    """What handlers and HTTP ask for, within one transaction."""
+
+    @property
+    def jobs(self) -> Jobs:
+        """The job book."""
+        ...
+
+    @property
+    def projects(self) -> Projects:
+        """The projects that were defined."""
+        ...
+
+    def champion(self, project: str) -> ModelPromotedV1 | None:
+        """The promotion in force; None where the base answers."""
+        ...
+
+    def crown(self, promotion: ModelPromotedV1) -> None:
+        """Puts a promotion in force."""
+        ...
+
+    def sheets(self, models: Iterable[str]) -> tuple[SheetRef, ...]:
+        """The answer sheets of models, whatever the settings."""
+        ...
+
+    def keep_sheets(self, sheets: Iterable[SheetRef]) -> None:
+        """Keeps sheets in place of older ones of the same model and settings."""
+        ...
+
+    def evaluation(self, evaluation_id: str) -> Evaluation | None:
+        """An evaluation, or None."""
+        ...
+
+    def keep(self, evaluation: Evaluation) -> None:
+        """Adds an evaluation or puts it in place of the one of its id."""
+        ...
+
+    def evaluations(
+        self, project: str | None, limit: int, after: tuple[datetime, str] | None = None
+    ) -> list[Evaluation]:
+        """The newest first, from behind the place (created_at, evaluation_id)."""
+        ...
+
+
+class SqlStore(ChassisStore):
+    """`Store` in the service's database."""
+
+    def champion(self, project: str) -> ModelPromotedV1 | None:
+        """The promotion in force; None where the base answers."""
+        row = self.session.get(ChampionRow, project)
+        return None if row is None else ModelPromotedV1.model_validate(row.promotion)
+
+    def crown(self, promotion: ModelPromotedV1) -> None:
+        """Puts a promotion in force."""
+        self.session.merge(ChampionRow(project=promotion.project, promotion=promotion.model_dump(mode="json")))
+
+    def sheets(self, models: Iterable[str]) -> tuple[SheetRef, ...]:
+        """The answer sheets of models, whatever the settings."""
+        rows = self.session.exec(select(SheetRow).where(col(SheetRow.model).in_(list(models)))).all()
+        return tuple(
+            SheetRef(model=row.model, settings=row.settings, file=ArtifactRef.model_validate(row.file)) for row in rows
+        )
+
+    def keep_sheets(self, sheets: Iterable[SheetRef]) -> None:
+        """Keeps sheets in place of older ones of the same model and settings."""
+        for sheet in sheets:
+            file = sheet.file.model_dump(mode="json")
+            self.session.merge(SheetRow(model=sheet.model, settings=sheet.settings, file=file))
+
+    def evaluation(self, evaluation_id: str) -> Evaluation | None:
+        """An evaluation, or None."""
+        row = self.session.get(EvaluationRow, evaluation_id)
+        return None if row is None else Evaluation.model_validate(row.document)
+
+    def keep(self, evaluation: Evaluation) -> None:
+        """Adds an evaluation or puts it in place of the one of its id."""
+        self.session.merge(
+            EvaluationRow(
+                evaluation_id=evaluation.evaluation_id,
+                project=evaluation.project,
+                created_at=evaluation.created_at,
+                document=evaluation.model_dump(mode="json"),
+            )
+        )
+
+    def evaluations(
+        self, project: str | None, limit: int, after: tuple[datetime, str] | None = None
+    ) -> list[Evaluation]:
+        """The newest first, from behind the place (created_at, evaluation_id)."""
+        at, id_ = col(EvaluationRow.created_at), col(EvaluationRow.evaluation_id)
+        query = select(EvaluationRow).order_by(at.desc(), id_.desc()).limit(limit)
+        if project is not None:
+            query = query.where(EvaluationRow.project == project)
+        if after is not None:
+            query = query.where(or_(at < after[0], and_(at == after[0], id_ < after[1])))
+        return [Evaluation.model_validate(row.document) for row in self.session.exec(query).all()]

@@ -1,0 +1,20 @@
+"""Wires the registry: run it with `python -m services.registry.app`."""
+
+from pathlib import Path
+
+from services.chassis.app import Service
+from services.registry.handlers import HANDLERS
+from services.registry.http import make_router
+from services.registry.settings import RegistrySettings
+from services.registry.store import SqlStore
+
+service = Service(
+    settings=RegistrySettings(),
+    handlers=HANDLERS,
+    store=SqlStore,
+    migrations=Path(__file__).parent / "migrations",
+    router=make_router,
+)
+
+if __name__ == "__main__":
+    service.run()

@@ -1,0 +1,104 @@
+"""Versions, their lineage and their comparison as JSON objects, as the API gives them. Knows no route."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from contracts.project import ProjectSpec
+from contracts.types import Metric
+from services.registry.domain.history import Transition
+from services.registry.domain.version import ModelVersion
+
+Json = dict[str, Any]
+
+
+def shown(version: ModelVersion) -> Json:
+    """A version as an item of a list."""
+    trained, scored = version.trained, version.scored
+    return {
+        "name": version.name,
+        "version": version.version,
+        "project": trained.project,
+        "stage": version.stage,
+        "detail": version.detail,
+        "failed": list(version.failed),
+        "run_id": trained.run_id,
+        "kind": trained.kind,
+        "base": {"name": trained.base.name, "digest": trained.base.digest},
+        "weights": trained.weights,
+        "dataset": {"number": trained.dataset.number, "version": trained.dataset.version},
+        "project_revision": trained.project_revision,
+        "evaluation_id": scored.evaluation_id if scored else None,
+        "champion": scored.champion.model_dump() if scored else None,
+        "metrics": _metrics(version.metrics),
+        "champion_metrics": _metrics(scored.champion_metrics if scored else {}),
+        "base_metrics": _metrics(scored.base_metrics if scored else {}),
+        "differences": _metrics(scored.differences if scored else {}),
+        "created_at": version.created_at.isoformat(),
+    }
+
+
+def lineage(version: ModelVersion, spec: ProjectSpec | None, history: Iterable[Transition]) -> Json:
+    """Everything a version was made of, by digest, and what became of it; artifacts with their reference."""
+    trained, scored = version.trained, version.scored
+    return {
+        "model": {"name": version.name, "version": version.version, "stage": version.stage, "detail": version.detail},
+        "project": {
+            "name": trained.project,
+            "revision": trained.project_revision,
+            "spec": spec.model_dump(mode="json") if spec else None,
+        },
+        "dataset": trained.dataset.model_dump(mode="json"),
+        "base": trained.base.model_dump(mode="json"),
+        "run": {
+            "run_id": trained.run_id,
+            "kind": trained.kind,
+            "code": trained.code,
+            "environment": trained.environment,
+            "figures": trained.figures,
+        },
+        "files": {path: ref.model_dump(mode="json") for path, ref in sorted(trained.files.items())},
+        "weights": trained.weights,
+        "evaluation": scored.model_dump(mode="json", exclude={"project", "project_revision", "run_id", "dataset"})
+        if scored
+        else None,
+        "history": [transition(entry) for entry in history if entry.version == version.version],
+    }
+
+
+def transition(entry: Transition) -> Json:
+    """One entry of a history."""
+    return {**asdict(entry), "at": entry.at.isoformat()}
+
+
+def compared(a: ModelVersion, b: ModelVersion) -> Json:
+    """Two versions metric by metric. `certain` says that the 95% intervals do not overlap on one and the same dataset.
+
+    `better` is 'a', 'b', 'equal', or None where one was not measured.
+    """
+    same = a.scored is not None and b.scored is not None and a.scored.dataset.version == b.scored.dataset.version
+    names = sorted(a.metrics.keys() | b.metrics.keys())
+    return {
+        "name": a.name,
+        "a": shown(a),
+        "b": shown(b),
+        "same_dataset": same,
+        "metrics": {name: _pair(a.metrics.get(name), b.metrics.get(name), same) for name in names},
+    }
+
+
+def _pair(a: Metric | None, b: Metric | None, same: bool) -> Json:
+    sides: Json = {"a": a and a.model_dump(mode="json"), "b": b and b.model_dump(mode="json")}
+    if a is None or b is None:
+        return {**sides, "difference": None, "better": None, "certain": False}
+    gain = (b.value - a.value) * (1 if a.higher_is_better else -1)
+    return {
+        **sides,
+        "difference": b.value - a.value,
+        "better": "equal" if gain == 0 else "b" if gain > 0 else "a",
+        "certain": same and (a.high < b.low or b.high < a.low),
+    }
+
+
+def _metrics(metrics: dict[str, Metric]) -> Json:
+    return {name: metric.model_dump(mode="json") for name, metric in metrics.items()}

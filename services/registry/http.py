@@ -1,0 +1,159 @@
+"""The registry's routes: projects, model versions, lineage, comparison, and promotion by hand. Knows no SQL."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from services.chassis.context import Context
+from services.chassis.http import ApiError
+from services.chassis.pages import decode, page
+from services.registry.domain.shown import compared, lineage, shown, transition
+from services.registry.domain.version import ModelVersion
+from services.registry.projects import define, view
+from services.registry.store import Store
+from services.registry.transitions import Deed, NothingBefore, promote, rollback
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+After = Annotated[str | None, Query(description="`next` of an earlier page")]
+Version = Annotated[int, Query(ge=0)]
+
+
+class By(BaseModel):
+    """Who moves a version by hand, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    by: str = Field(min_length=1, max_length=200)
+    reason: str = Field(default="", max_length=5000)
+
+
+def make_router(ctx: Context[Store]) -> APIRouter:
+    """All routes."""
+    routes = APIRouter(prefix="/v1")
+    _add_projects(routes, ctx)
+    _add_models(routes, ctx)
+    _add_deeds(routes, ctx)
+    return routes
+
+
+def _add_projects(routes: APIRouter, ctx: Context[Store]) -> None:
+    @routes.post("/projects")
+    async def post(body: dict[str, JsonValue]) -> dict[str, Any]:
+        """Define a project or change it; an unchanged one is left alone."""
+        now = datetime.now(UTC)
+        return await ctx.transact(lambda store: define(store, body, now))
+
+    @routes.get("/projects")
+    async def projects(limit: Limit = 50, after: After = None) -> dict[str, Any]:
+        """Projects in alphabetical order."""
+        place = _place(after, 1)
+
+        def read(store: Store) -> list[dict[str, Any]]:
+            return [view(store, name) for name in store.project_names(limit + 1, str(place[0]) if place else None)]
+
+        return page(await ctx.read(read), limit, lambda item: [item["project"]])
+
+    @routes.get("/projects/{project}")
+    async def project(project: str) -> dict[str, Any]:
+        """A project's specification in force and all its revisions."""
+        return await ctx.read(lambda store: view(store, project))
+
+
+def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
+    @routes.get("/models")
+    async def models(project: str | None = None, limit: Limit = 50, after: After = None) -> dict[str, Any]:
+        """Model versions, newest first."""
+        place = _place(after, 2)
+        where = (_moment(place[0]), str(place[1])) if place else None
+        rows = await ctx.read(lambda store: [shown(v) for v in store.versions(project, limit + 1, where)])
+        return page(rows, limit, lambda item: [item["created_at"], item["run_id"]])
+
+    @routes.get("/models/{name}/compare")
+    async def compare(name: str, a: Version, b: Version) -> dict[str, Any]:
+        """Two versions of a model, metric by metric."""
+        return await ctx.read(lambda store: compared(_version(store, name, a), _version(store, name, b)))
+
+    @routes.get("/models/{name}/history")
+    async def history(name: str, limit: Limit = 50, after: After = None) -> dict[str, Any]:
+        """Every transition of a model's versions, oldest first."""
+        start = int(place[0]) if (place := _place(after, 1)) else 0
+        rows = await ctx.read(lambda store: [transition(entry) for entry in store.history(name)])
+        numbered = [{"number": number, **row} for number, row in enumerate(rows, 1) if number > start]
+        if not rows:
+            raise _unknown(name)
+        return page(numbered[: limit + 1], limit, lambda item: [item["number"]])
+
+    @routes.get("/models/{name}/{version}")
+    async def model(name: str, version: int) -> dict[str, Any]:
+        """One version."""
+        return await ctx.read(lambda store: shown(_version(store, name, version)))
+
+    @routes.get("/models/{name}/{version}/lineage")
+    async def lineage_of(name: str, version: int) -> dict[str, Any]:
+        """What a version was made of."""
+
+        def read(store: Store) -> dict[str, Any]:
+            found = _version(store, name, version)
+            spec = store.projects.at(found.trained.project, found.trained.project_revision)
+            return lineage(found, spec, store.history(name))
+
+        return await ctx.read(read)
+
+
+def _add_deeds(routes: APIRouter, ctx: Context[Store]) -> None:
+    @routes.post("/models/{name}/rollback")
+    async def back(name: str, body: By) -> dict[str, Any]:
+        """Put the version before the present one back into production."""
+        deed = Deed(body.by, body.reason, datetime.now(UTC))
+
+        def write(store: Store) -> Any:
+            try:
+                version, events = rollback(store, name, deed)
+            except NothingBefore as error:
+                raise ApiError(409, "nothing_to_roll_back_to", str(error)) from error
+            return {**shown(_version(store, name, version.version)), "changed": True}, events
+
+        return await ctx.transact(write)
+
+    @routes.post("/models/{name}/{version}/promote")
+    async def up(name: str, version: int, body: By) -> dict[str, Any]:
+        """Put a version of any stage into production."""
+        deed = Deed(body.by, body.reason, datetime.now(UTC))
+
+        def write(store: Store) -> Any:
+            store.lock(name)
+            events = tuple(promote(store, _version(store, name, version), "promote", deed))
+            return {**shown(_version(store, name, version)), "changed": bool(events)}, events
+
+        return await ctx.transact(write)
+
+
+def _version(store: Store, name: str, version: int) -> ModelVersion:
+    found = store.version(name, version)
+    if found is None:
+        raise _unknown(f"{name}@{version}")
+    return found
+
+
+def _unknown(what: str) -> ApiError:
+    return ApiError(404, "unknown_model", f"no model {what!r}; GET /v1/models lists them")
+
+
+def _place(after: str | None, parts: int) -> list[Any] | None:
+    place = decode(after)
+    if place is not None and len(place) != parts:
+        raise _bad_cursor()
+    return place
+
+
+def _moment(raw: Any) -> datetime:
+    try:
+        return datetime.fromisoformat(raw)
+    except (TypeError, ValueError) as error:
+        raise _bad_cursor() from error
+
+
+def _bad_cursor() -> ApiError:
+    return ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page")

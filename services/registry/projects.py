@@ -1,0 +1,53 @@
+"""Defines projects and shows them. Knows no file format and no route."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from pydantic import JsonValue, ValidationError
+
+from contracts.envelope import Event
+from contracts.events.registry import ProjectDefinedV1
+from contracts.project import ProjectSpec
+from services.chassis.http import ApiError
+from services.registry.domain.revision import revision
+from services.registry.store import Store
+
+
+def define(store: Store, body: dict[str, JsonValue], now: datetime) -> tuple[dict[str, Any], Iterable[Event]]:
+    """The answer {project, revision, changed} and the event that tells everyone, none where nothing changed.
+
+    Raises:
+        ApiError: 422 `invalid_project` with a list of {loc, msg}.
+    """
+    spec = _validated(body)
+    digest = revision(spec)
+    store.lock(spec.project)
+    known = store.projects.current(spec.project)
+    changed = known is None or known[0] != digest
+    event = ProjectDefinedV1(project=spec.project, revision=digest, spec=spec)
+    if changed:
+        store.projects.remember(event, now)
+    return {"project": spec.project, "revision": digest, "changed": changed}, (event,) if changed else ()
+
+
+def view(store: Store, project: str) -> dict[str, Any]:
+    """The specification in force, and the revisions with the time each came in force, newest first.
+
+    Raises:
+        ApiError: 404 `unknown_project`.
+    """
+    known = store.projects.current(project)
+    if known is None:
+        raise ApiError(404, "unknown_project", f"no project {project!r}; define it with POST /v1/projects")
+    past = [{"revision": digest, "defined_at": at.isoformat()} for digest, at in store.revisions(project)]
+    return {"project": project, "revision": known[0], "spec": known[1].model_dump(mode="json"), "revisions": past}
+
+
+def _validated(body: dict[str, JsonValue]) -> ProjectSpec:
+    try:
+        return ProjectSpec.model_validate(body)
+    except ValidationError as error:
+        problems = [{"loc": list(e["loc"]), "msg": e["msg"]} for e in error.errors(include_url=False)]
+        message = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'project'}: {p['msg']}" for p in problems[:5])
+        raise ApiError(422, "invalid_project", message[:1000], problems) from error

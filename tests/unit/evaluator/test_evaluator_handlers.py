@@ -1,0 +1,164 @@
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.envelope import Meta
+from contracts.events.evaluator import EvaluationFailedV1, ModelScoredV1
+from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
+from contracts.events.trainer import ModelTrainedV1
+from contracts.project import ProjectSpec
+from contracts.types import ArtifactRef, Metric, ModelRef
+from services.chassis.errors import Park
+from services.chassis.jobs import Failure, Job
+from services.evaluator.domain.task import Outcome, SheetRef, Task
+from services.evaluator.handlers import on_evaluated, on_failed, on_model_promoted, on_model_trained
+from services.evaluator.http import view
+from services.evaluator.store import SqlStore
+
+EXAMPLES = Path(__file__).parents[3] / "contracts" / "examples"
+PROJECT = "shell-copilot"
+START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+FILE = ArtifactRef(uri="file:///store/sha256/aa", sha256="a" * 64, bytes=9)
+
+
+def meta(at: datetime = START) -> Meta:
+    return Meta(id="event-1", source="/noria/trainer", type="test", time=at)
+
+
+def example(topic: str) -> dict[str, Any]:
+    return json.loads((EXAMPLES / f"{topic}.json").read_text())["data"]
+
+
+def define(store: SqlStore, **sections: object) -> None:
+    spec = ProjectSpec.model_validate({"project": PROJECT, "base": "b", "serve": {"max_tokens": 33}, **sections})
+    revision = example("trainer.model.trained.v1")["project_revision"]
+    store.projects.remember(ProjectDefinedV1(project=PROJECT, revision=revision, spec=spec), START)
+
+
+def trained(run_id: str = "run-1") -> ModelTrainedV1:
+    event = ModelTrainedV1.model_validate(example("trainer.model.trained.v1"))
+    return event.model_copy(update={"run_id": run_id})
+
+
+def promoted() -> ModelPromotedV1:
+    event = ModelPromotedV1.model_validate(example("registry.model.promoted.v1"))
+    return event.model_copy(update={"model": ModelRef(name=PROJECT, version=3), "files": {"adapter.safetensors": FILE}})
+
+
+def job(store: SqlStore, run_id: str = "run-1") -> Job:
+    found = store.jobs.get(f"eval-{run_id}")
+    assert found is not None
+    return found
+
+
+def outcome(model: str = "m" * 64) -> Outcome:
+    figures = {"chrf": Metric(value=46, low=41, high=51, n=91)}
+    return Outcome(
+        metrics=figures,
+        champion_metrics=figures,
+        base_metrics={},
+        differences={},
+        results=FILE,
+        examples=91,
+        sheets=(SheetRef(model=model, settings="greedy", file=FILE),),
+    )
+
+
+def test_the_first_candidate_is_measured_against_its_base(store: SqlStore):
+    define(store)
+    assert list(on_model_trained(trained(), meta(), store)) == []
+    task = Task.model_validate(job(store).spec)
+    assert task.champion == task.base
+    assert (task.base.kind, task.base.base) == ("base", trained().base)
+    assert (task.candidate.kind, task.candidate.files) == ("lora", trained().files)
+    assert (task.max_tokens, task.split) == (33, trained().dataset.files["held_out"])
+    evaluation = store.evaluation("eval-run-1")
+    assert evaluation is not None
+    assert (evaluation.champion.version, evaluation.created_at, evaluation.status) == (0, START, "queued")
+
+
+def test_a_run_is_measured_once(store: SqlStore):
+    define(store)
+    on_model_trained(trained(), meta(), store)
+    before = store.evaluation("eval-run-1")
+    on_model_trained(trained(), meta(START + timedelta(hours=1)), store)
+    assert store.evaluation("eval-run-1") == before
+
+
+def test_an_unknown_project_waits(store: SqlStore):
+    with pytest.raises(Park, match=PROJECT):
+        on_model_trained(trained(), meta(), store)
+
+
+def test_a_promoted_version_is_the_champion_of_the_next(store: SqlStore):
+    define(store)
+    assert list(on_model_promoted(promoted(), meta(), store)) == []
+    on_model_trained(trained(), meta(), store)
+    task = Task.model_validate(job(store).spec)
+    assert task.champion.files == {"adapter.safetensors": FILE}
+    evaluation = store.evaluation("eval-run-1")
+    assert evaluation is not None
+    assert evaluation.champion.version == 3
+
+
+def test_compare_with_the_base_leaves_the_champion_alone(store: SqlStore):
+    define(store, evaluate={"compare": "base"})
+    on_model_promoted(promoted(), meta(), store)
+    on_model_trained(trained(), meta(), store)
+    task = Task.model_validate(job(store).spec)
+    assert task.champion == task.base
+
+
+def test_without_held_out_the_validation_split_is_measured(store: SqlStore):
+    define(store, evaluate={"held_out": False})
+    on_model_trained(trained(), meta(), store)
+    assert Task.model_validate(job(store).spec).split == trained().dataset.files["validation"]
+
+
+def test_the_outcome_is_kept_and_told(store: SqlStore):
+    define(store)
+    on_model_trained(trained(), meta(), store)
+    (event,) = on_evaluated(store, job(store), outcome().model_dump(mode="json"))
+    assert isinstance(event, ModelScoredV1)
+    assert (event.run_id, event.evaluation_id, event.champion.version) == ("run-1", "eval-run-1", 0)
+    assert event.metrics["chrf"].value == 46
+    assert event.dataset == trained().dataset
+    evaluation = store.evaluation("eval-run-1")
+    assert evaluation is not None
+    assert (evaluation.status, evaluation.outcome) == ("done", outcome())
+    shown = view(evaluation, job(store))
+    assert (shown["status"], shown["metrics"]["chrf"]["n"], shown["results"]["sha256"]) == ("done", 91, FILE.sha256)
+
+
+def test_answers_of_one_evaluation_go_into_the_next(store: SqlStore):
+    define(store)
+    on_model_trained(trained(), meta(), store)
+    base = Task.model_validate(job(store).spec).base.key
+    on_evaluated(store, job(store), outcome(base).model_dump(mode="json"))
+    on_model_trained(trained("run-2"), meta(), store)
+    sheets = Task.model_validate(job(store, "run-2").spec).sheets
+    assert sheets == (SheetRef(model=base, settings="greedy", file=FILE),)
+
+
+def test_a_failure_is_kept_and_told_with_its_cause(store: SqlStore):
+    define(store)
+    on_model_trained(trained(), meta(), store)
+    (event,) = on_failed(store, job(store), Failure("out_of_memory", "killed"))
+    assert event == EvaluationFailedV1(project=PROJECT, run_id="run-1", cause="out_of_memory", detail="killed")
+    evaluation = store.evaluation("eval-run-1")
+    assert evaluation is not None
+    assert (evaluation.status, evaluation.cause, evaluation.detail) == ("failed", "out_of_memory", "killed")
+
+
+def test_evaluations_come_in_pages_newest_first(store: SqlStore):
+    define(store)
+    for minute, run_id in ((1, "a"), (2, "b"), (2, "c"), (0, "d")):
+        on_model_trained(trained(run_id), meta(START + timedelta(minutes=minute)), store)
+    everything = store.evaluations(PROJECT, 10)
+    assert [e.run_id for e in everything] == ["c", "b", "a", "d"]
+    place = (everything[1].created_at, everything[1].evaluation_id)
+    assert store.evaluations(None, 1, place) == [everything[2]]
+    assert store.evaluations("another", 10) == []

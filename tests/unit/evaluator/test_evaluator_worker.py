@@ -1,0 +1,227 @@
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from contracts.project import Prompt
+from contracts.types import ArtifactRef, BaseRef
+from services.chassis.artifacts import ArtifactStore
+from services.chassis.errors import JobFailed
+from services.evaluator import worker
+from services.evaluator.domain.metrics import chrf
+from services.evaluator.domain.task import Subject, Task, untouched
+from tests.unit.evaluator import tiny
+
+PAIRS = [
+    ("list files", "ls"),
+    ("where am I", "pwd"),
+    ("who", "whoami"),
+    ("a longer request for all processes", "ps aux"),
+]
+SUITE = ("loss", "exact_match", "chrf", "bleu", "rouge_l")
+PROMPT = Prompt(system="Shell.")
+
+
+class Bench:
+    """A store with a base, two adapters and a full model in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = ArtifactStore((root / "artifacts").as_uri(), root / "cache")
+        self.directory = tiny.make_base(root / "base")
+        self.base = BaseRef(name="tiny", digest="0" * 64, files=self.store.put_directory(self.directory))
+        self.adapters = [tiny.make_adapter(root / f"adapter-{n}", self.directory, n) for n in (1, 2)]
+        self.split = self.put_split("held_out", PAIRS)
+
+    def put_split(self, name: str, pairs: list[tuple[str, str]], extra: tuple[tiny.Json, ...] = ()) -> ArtifactRef:
+        return self.store.put_file(tiny.write_split(self.root / f"{name}.parquet", pairs, extra))
+
+    def lora(self, number: int) -> Subject:
+        return Subject(kind="lora", base=self.base, files=self.store.put_directory(self.adapters[number]))
+
+    def full(self) -> Subject:
+        return Subject(
+            kind="full", base=self.base, files=self.store.put_directory(tiny.make_base(self.root / "full", 5))
+        )
+
+    def task(self, **changes: Any) -> Task:
+        base = untouched(self.base)
+        task = Task(
+            evaluation_id="eval-1",
+            prompt=PROMPT,
+            suite=SUITE,
+            max_tokens=12,
+            split=self.split,
+            candidate=self.lora(0),
+            champion=base,
+            base=base,
+        )
+        return task.model_copy(update=changes)
+
+    def measure(self, task: Task, attempt: str = "a") -> tuple[Any, list[dict[str, Any]]]:
+        workdir = self.root / f"job-{attempt}"
+        workdir.mkdir(exist_ok=True)
+        progress: list[dict[str, Any]] = []
+        return worker.measure(task, self.store, workdir, progress.append), progress
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(autouse=True)
+def plain_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """float32 wherever the tests run, so that a row alone and in a batch give the same answer."""
+    monkeypatch.setattr(worker, "choose", lambda: ("cpu", torch.float32))
+
+
+def rows(bench: Bench, results: ArtifactRef) -> list[dict[str, Any]]:
+    return pq.read_table(bench.store.get(results)).to_pylist()
+
+
+def by_transformers(bench: Bench, ask: str, reference: str, adapter: Path | None) -> tuple[str, float]:
+    """Answer and loss of one row alone, by transformers' own generate and loss."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(bench.directory)
+    model: Any = AutoModelForCausalLM.from_pretrained(bench.directory)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, str(adapter))
+    model.eval()
+    messages = [{"role": "system", "content": "Shell."}, {"role": "user", "content": ask}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    shown = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+    out = model.generate(**shown, max_new_tokens=12, do_sample=False, pad_token_id=257, eos_token_id=257)
+    length = shown["input_ids"].shape[1]
+    whole = tokenizer(text + reference + "</s>", add_special_tokens=False, return_tensors="pt")["input_ids"]
+    labels = whole.clone()
+    labels[:, :length] = -100
+    with torch.inference_mode():
+        loss = model(input_ids=whole, labels=labels).loss
+    return tokenizer.decode(out[0, length:], skip_special_tokens=True), float(loss)
+
+
+def test_answers_and_losses_are_those_of_each_row_alone(bench: Bench):
+    outcome, progress = bench.measure(bench.task())
+    found = rows(bench, outcome.results)
+    assert [row["record_id"] for row in found] == ["r0", "r1", "r2", "r3"]
+    for row, (ask, reference) in zip(found, PAIRS, strict=True):
+        for role, adapter in (("base", None), ("candidate", bench.adapters[0])):
+            answer, loss = by_transformers(bench, ask, reference, adapter)
+            assert row[role] == answer
+            assert row[f"{role}_loss"] == pytest.approx(loss, rel=1e-4)
+        assert row["candidate_chrf"] == pytest.approx(chrf(row["candidate"], reference))
+        assert row["champion"] == row["base"]
+    assert any(row["candidate"] != row["base"] for row in found)
+    assert outcome.metrics.keys() == set(SUITE)
+    mean = sum(row["candidate_loss"] for row in found) / 4
+    assert outcome.metrics["loss"].value == pytest.approx(mean)
+    gap = outcome.metrics["loss"].value - outcome.base_metrics["loss"].value
+    assert outcome.differences["loss"].value == pytest.approx(gap)
+    assert outcome.champion_metrics == outcome.base_metrics
+    assert {"stage": "candidate", "done": 16, "total": 16} in progress
+
+
+def test_what_was_answered_before_is_not_asked_again(bench: Bench):
+    first, _ = bench.measure(bench.task(), "first")
+    assert len(first.sheets) == 2
+    more = bench.put_split("more", [*PAIRS, ("print a", "echo a")])
+    task = bench.task(split=more, champion=bench.lora(0), candidate=bench.lora(1), sheets=first.sheets)
+    second, progress = bench.measure(task, "second")
+    assert progress[-2]["total"] == 2 * (5 + 1 + 1)
+    assert second.champion_metrics["loss"].n == 5
+    assert [r["champion"] for r in rows(bench, second.results)][:4] == [
+        r["candidate"] for r in rows(bench, first.results)
+    ]
+    again, progress = bench.measure(bench.task(sheets=first.sheets), "third")
+    assert again.metrics == first.metrics
+    assert again.sheets == ()
+    assert [p["stage"] for p in progress] == ["loading", "figures"]
+
+
+def test_an_attempt_that_was_cut_short_goes_on_where_it_stood(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    def full_disk(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(worker, "write_results", full_disk)
+        with pytest.raises(OSError, match="No space"):
+            bench.measure(bench.task(max_tokens=5), "cut")
+    outcome, progress = bench.measure(bench.task(max_tokens=5), "cut")
+    assert [p["stage"] for p in progress] == ["loading", "figures"]
+    assert outcome.metrics["loss"].n == 4
+
+
+def test_a_full_model_is_measured_by_its_own_weights(bench: Bench):
+    outcome, _ = bench.measure(bench.task(candidate=bench.full(), champion=bench.lora(1)), "full")
+    losses = {outcome.metrics["loss"].value, outcome.champion_metrics["loss"].value, outcome.base_metrics["loss"].value}
+    assert len(losses) == 3
+
+
+def test_plain_text_has_a_loss_and_no_answer_and_preferences_are_left_out(bench: Bench):
+    extra = (
+        {"text": "ls lists"},
+        {"prompt": "q", "chosen": "a", "rejected": "b"},
+        {"messages": [{"role": "user", "content": "x"}]},
+    )
+    outcome, _ = bench.measure(bench.task(split=bench.put_split("mixed", PAIRS[:2], extra)), "mixed")
+    assert (outcome.metrics["loss"].n, outcome.metrics["chrf"].n) == (3, 2)
+    assert outcome.skipped == {"preference": 1, "no_completion": 1}
+
+
+def test_a_suite_of_losses_generates_nothing(bench: Bench):
+    outcome, progress = bench.measure(bench.task(suite=("loss",)), "loss-only")
+    assert outcome.metrics.keys() == {"loss"}
+    assert max(p["done"] for p in progress) == 8
+
+
+def failing(bench: Bench, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobFailed:
+    monkeypatch.setenv("NORIA_EVALUATOR_ARTIFACTS", bench.store.root)
+    monkeypatch.setenv("NORIA_HOME", str(tmp_path))
+    with pytest.raises(JobFailed) as caught:
+        worker.run(task.model_dump(mode="json"), tmp_path, lambda _: None)
+    return caught.value
+
+
+def test_failures_say_what_is_wrong(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def code(**changes: Any) -> str:
+        return failing(bench, bench.task(**changes), tmp_path, monkeypatch).code
+
+    gone = ArtifactRef(uri=f"{bench.store.root}/sha256/00/{'1' * 62}", sha256="00" + "1" * 62, bytes=3)
+    assert code(split=None) == "empty_held_out"
+    assert code(split=bench.put_split("empty", [])) == "empty_held_out"
+    assert code(split=gone) == "model_missing"
+    assert (
+        code(candidate=Subject(kind="lora", base=bench.base, files={"adapter_model.safetensors": gone}))
+        == "model_missing"
+    )
+    junk = {
+        "adapter_config.json": bench.store.put_bytes(b"{}"),
+        "adapter_model.safetensors": bench.store.put_bytes(b"x"),
+    }
+    assert code(candidate=Subject(kind="lora", base=bench.base, files=junk)) == "model_invalid"
+
+
+def test_weights_that_are_not_numbers_are_named(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from safetensors.torch import load_file, save_file
+
+    broken = tmp_path / "broken"
+    tiny.make_adapter(broken, bench.directory, 9)
+    weights = load_file(broken / "adapter_model.safetensors")
+    save_file({name: tensor * float("nan") for name, tensor in weights.items()}, broken / "adapter_model.safetensors")
+    task = bench.task(candidate=Subject(kind="lora", base=bench.base, files=bench.store.put_directory(broken)))
+    error = failing(bench, task, tmp_path, monkeypatch)
+    assert (error.code, "candidate's loss" in error.detail) == ("loss_not_finite", True)
+
+
+def test_memory_that_ran_out_is_told_as_such(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def no_memory(*_: Any) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    monkeypatch.setattr(worker, "ask_all", no_memory)
+    error = failing(bench, bench.task(), tmp_path, monkeypatch)
+    assert error.code == "out_of_memory"
+    assert "max_tokens" in error.detail

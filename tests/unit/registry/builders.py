@@ -1,0 +1,57 @@
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from contracts.envelope import Meta
+from contracts.events.evaluator import ModelScoredV1
+from contracts.events.registry import ProjectDefinedV1
+from contracts.events.trainer import ModelTrainedV1
+from contracts.project import ProjectSpec
+from contracts.types import Metric, ModelRef
+from services.registry.domain.revision import revision
+from services.registry.store import SqlStore
+
+EXAMPLES = Path(__file__).parents[3] / "contracts" / "examples"
+PROJECT = "shell-copilot"
+START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def meta(id: str = "event-1", at: datetime = START) -> Meta:
+    return Meta(id=id, source="/noria/test", type="test", time=at)
+
+
+def _example(topic: str) -> dict[str, object]:
+    return json.loads((EXAMPLES / f"{topic}.json").read_text())["data"]
+
+
+def define(store: SqlStore, **sections: object) -> str:
+    """Defines the project and gives its revision."""
+    spec = ProjectSpec.model_validate({"project": PROJECT, "base": "smollm2-135m-instruct", **sections})
+    store.projects.remember(ProjectDefinedV1(project=PROJECT, revision=revision(spec), spec=spec), START)
+    return revision(spec)
+
+
+def trained(run_id: str, project_revision: str) -> ModelTrainedV1:
+    event = ModelTrainedV1.model_validate(_example("trainer.model.trained.v1"))
+    return event.model_copy(update={"run_id": run_id, "project_revision": project_revision})
+
+
+def scored(
+    run_id: str, project_revision: str, chrf: float, champion: tuple[int, float] = (0, 18.0), dataset: str = "d" * 64
+) -> ModelScoredV1:
+    event = ModelScoredV1.model_validate(_example("evaluator.model.scored.v1"))
+    return event.model_copy(
+        update={
+            "run_id": run_id,
+            "project_revision": project_revision,
+            "evaluation_id": f"eval-{run_id}",
+            "dataset": event.dataset.model_copy(update={"version": dataset}),
+            "champion": ModelRef(name=PROJECT, version=champion[0]),
+            "metrics": figures(chrf),
+            "champion_metrics": figures(champion[1]),
+        }
+    )
+
+
+def figures(chrf: float) -> dict[str, Metric]:
+    return {"chrf": Metric(value=chrf, low=chrf - 2, high=chrf + 2, n=91)}
