@@ -1,0 +1,1 @@
+"""Consumes promoted models and defined projects; emits changed deployments and completed inferences."""

@@ -1,0 +1,41 @@
+"""Wires serving: the gateway, the deployer and the spool on the chassis. Decides nothing."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from services.chassis.context import Context
+from services.chassis.service import Service
+from services.serving import deployer, recording
+from services.serving.figures import figures
+from services.serving.handlers import HANDLERS
+from services.serving.http import make_router
+from services.serving.runtime import Runtime, spool_check, triton_check
+from services.serving.settings import ServingSettings
+from services.serving.store import SqlStore
+
+
+def make_service(settings: ServingSettings) -> Service:
+    """The service with these settings."""
+    runtime = Runtime(settings)
+
+    async def serve(ctx: Context[Any]) -> None:
+        runtime.figures = figures(ctx.metrics)
+        await asyncio.gather(deployer.run(runtime, ctx), recording.run(runtime, ctx))
+
+    return Service(
+        settings=settings,
+        handlers=HANDLERS,
+        store=SqlStore,
+        migrations=Path(__file__).parent / "migrations",
+        router=make_router(runtime),
+        ready={"triton": partial(triton_check, runtime), "spool": partial(spool_check, runtime)},
+        background=(serve,),
+    )
+
+
+service = make_service(ServingSettings())
+
+if __name__ == "__main__":
+    service.run()

@@ -1,0 +1,174 @@
+"""A request on its way through the model: admitted, generated, recorded. Knows Triton's client and no HTTP."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from contracts.events.serving import InferenceCompletedV1
+from services.serving.domain.answers import Head, Usage
+from services.serving.domain.errors import ApiFault, Invalid, Unavailable
+from services.serving.domain.record import Outcome, Progress, inference
+from services.serving.domain.requests import Asked
+from services.serving.domain.routing import resolve
+from services.serving.domain.sampling import prompt_text, sampling_parameters
+from services.serving.runtime import Runtime
+from services.serving.triton import client
+from services.serving.triton.client import Chunk, Triton
+
+_PREFIX = {"chat.completions": "chatcmpl-", "completions": "cmpl-"}
+
+
+@dataclass(slots=True)
+class Call:
+    """A request that was understood and whose model is known."""
+
+    head: Head
+    asked: Asked
+    text: str
+    sampling: dict[str, Any]
+    started: float
+    """time.perf_counter() when the request came."""
+    progress: Progress = field(default_factory=Progress)
+    last_piece: float = 0.0
+    restarts: int = 0
+    """Of its Triton model when it was admitted."""
+    record: asyncio.Future[None] | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Who answered: on every answer from here on."""
+        version = str(self.head.target.model.version)
+        return {"x-noria-request-id": self.head.id, "x-noria-model-version": version}
+
+
+def begin(runtime: Runtime, asked: Asked, started: float) -> Call:
+    """The call for a request.
+
+    Raises:
+        ModelNotFound: nothing answers to the name.
+        Invalid: the template or the model's length refuse it.
+    """
+    target = resolve(runtime.routes, asked.model)
+    sampling = sampling_parameters(asked, target)
+    text = prompt_text(asked, target)
+    id = _PREFIX[asked.endpoint] + uuid.uuid4().hex
+    return Call(Head(id, asked.endpoint, int(time.time()), target, asked.include_usage), asked, text, sampling, started)
+
+
+def admit(runtime: Runtime, call: Call) -> Triton:
+    """The connection to Triton, if the call can be answered and recorded now.
+
+    Raises:
+        Unavailable: Triton is away, the model is loading, too much is at work, or answers cannot be recorded.
+    """
+    model = call.head.target.triton_model
+    if runtime.record is None or runtime.record_fault:
+        why = runtime.record_fault or "the spool is not open yet"
+        raise Unavailable(f"Answers cannot be recorded now: {why}. None is given unrecorded.", "record_unavailable", 5)
+    if runtime.triton is None or not runtime.up:
+        raise Unavailable("Triton does not answer; the request can be sent again soon.", "triton_unavailable")
+    if not runtime.answers(model):
+        raise Unavailable(
+            f"{call.head.target.name} is being loaded; the request can be sent again soon.", "model_loading"
+        )
+    if runtime.in_flight >= runtime.settings.max_in_flight:
+        raise Unavailable(f"{runtime.in_flight} requests are at work already; send this one again.", "overloaded", 1)
+    call.restarts, call.last_piece = runtime.restarts[model], call.started
+    return runtime.triton
+
+
+def broken_off(runtime: Runtime, call: Call) -> bool:
+    """Whether the call's model was lost meanwhile. A long silence makes the deployer look: a killed process says nothing."""
+    model = call.head.target.triton_model
+    if time.perf_counter() - call.last_piece > runtime.settings.suspect_seconds:
+        runtime.suspect(model)
+    return runtime.restarts[model] != call.restarts
+
+
+async def pieces(runtime: Runtime, triton: Triton, call: Call) -> AsyncGenerator[Chunk]:
+    """The answer as it comes; `call.progress` grows with it. Closing the iterator cancels the request in Triton.
+
+    Raises:
+        ApiFault: as the client should see what Triton said.
+    """
+    model = call.head.target.triton_model
+    settings = runtime.settings
+    generated = client.generate(
+        triton, model, call.text, call.sampling, stream=call.asked.stream, idle_seconds=settings.silence_seconds
+    )
+    try:
+        async with aclosing(generated) as chunks:
+            async for chunk in chunks:
+                _note(runtime, call, chunk)
+                yield chunk
+    except client.TritonFault as fault:
+        raise _translated(runtime, model, fault) from fault
+    if call.progress.finish_reason is None:
+        runtime.suspect(model)
+        raise Unavailable("The model's answer broke off; the request can be sent again.", "answer_broken_off")
+
+
+def _note(runtime: Runtime, call: Call, chunk: Chunk) -> None:
+    progress, now = call.progress, time.perf_counter()
+    progress.text += chunk.text
+    progress.usage = Usage(chunk.prompt_tokens or progress.usage.prompt_tokens, chunk.completion_tokens)
+    progress.finish_reason = chunk.finish_reason or progress.finish_reason
+    if runtime.figures and progress.first_token is not None:
+        runtime.figures.next_token.observe(now - call.last_piece)
+    elif progress.first_token is None:
+        progress.first_token = now - call.started
+        if runtime.figures:
+            runtime.figures.first_token.observe(progress.first_token)
+    call.last_piece = now
+
+
+def _translated(runtime: Runtime, model: str, fault: client.TritonFault) -> ApiFault:
+    """What Triton said as the client sees it. All but a bad request is a reason to look at the model at once."""
+    message = str(fault)[:500]
+    if isinstance(fault, client.BadRequest) and "LoRA" not in message and "adapter" not in message:
+        code = "context_length_exceeded" if "max_model_len" in message else "invalid_value"
+        return Invalid(message, code, None)
+    runtime.suspect(model)
+    if isinstance(fault, client.Unavailable | client.ModelNotReady):
+        return Unavailable(f"Triton does not answer for this model: {message}", "triton_unavailable")
+    return Unavailable(f"The model failed at this request: {message}", "model_failed")
+
+
+async def record(runtime: Runtime, call: Call, outcome: Outcome, error: str | None = None) -> None:
+    """Puts the request and its answer into the spool; it is on disk when this returns.
+
+    A call is recorded once: where a client leaves while its record is written, that record stands.
+
+    Raises:
+        Unavailable: it cannot be written.
+    """
+    if call.record is None or (call.record.done() and not call.record.cancelled() and call.record.exception()):
+        seconds = time.perf_counter() - call.started
+        event = inference(call.head.id, call.asked, call.head.target, call.progress, outcome, error, seconds)
+        call.record = asyncio.ensure_future(_write(runtime, event))
+        _count(runtime, call, outcome, seconds)
+    await asyncio.shield(call.record)
+
+
+async def _write(runtime: Runtime, event: InferenceCompletedV1) -> None:
+    try:
+        if runtime.record is None:
+            raise OSError("the spool is closed")
+        await runtime.record(event)
+    except Exception as fault:  # SQLite's, the disk's and the encoder's errors alike: no answer goes unrecorded
+        runtime.record_fault = f"the spool cannot be written: {fault}"
+        raise Unavailable(f"The answer could not be recorded: {fault}", "record_unavailable", 5) from fault
+
+
+def _count(runtime: Runtime, call: Call, outcome: Outcome, seconds: float) -> None:
+    if runtime.figures is None:
+        return
+    usage = call.progress.usage
+    runtime.figures.requests.labels(call.asked.endpoint, outcome).inc()
+    runtime.figures.seconds.observe(seconds)
+    runtime.figures.tokens.labels("input").inc(usage.prompt_tokens)
+    runtime.figures.tokens.labels("output").inc(usage.completion_tokens)

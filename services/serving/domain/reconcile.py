@@ -1,0 +1,116 @@
+"""What Triton must do so that what is wanted answers: wanted x loaded -> actions. Pure; does none of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from contracts.types import ModelRef
+
+Status = Literal["pending", "deployed", "failed", "removed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A promoted version as it stands.
+
+    `sequence` counts the promotions of a project, a rollback being one too; `answered` is the sequence with which the
+    version last became production, 0 where it never did.
+    """
+
+    project: str
+    version: int
+    kind: Literal["lora", "full"]
+    base: str
+    """Digest of the base."""
+    sequence: int
+    answered: int = 0
+    status: Status = "pending"
+
+    @property
+    def model(self) -> ModelRef:
+        """Its name as others know it."""
+        return ModelRef(name=self.project, version=self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a version lives in Triton: a model, and the adapter in it (None: the model's own weights)."""
+
+    model: str
+    adapter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What one Triton model is known to answer with. Not `healthy`: it says ready and fails."""
+
+    adapters: frozenset[str] = frozenset()
+    healthy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """(Re)load a model with these adapters. `afresh`: unload it first, for a plain load of a dead stub does nothing."""
+
+    model: str
+    adapters: frozenset[str]
+    afresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """Replace the list of a loaded model's adapters."""
+
+    model: str
+    adapters: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Nothing is routed to the model any more."""
+
+    model: str
+
+
+Action = Load | List | Unload
+
+
+def place(deployment: Deployment) -> Place:
+    """One Triton model a base serves all its adapters; a full fine-tune is a model of its own."""
+    if deployment.version == 0:
+        return base_place(deployment.base)
+    name = f"{deployment.project}-v{deployment.version}"
+    return Place(name) if deployment.kind == "full" else Place(base_place(deployment.base).model, name)
+
+
+def base_place(digest: str) -> Place:
+    """Where an untouched base lives."""
+    return Place(f"base-{digest[:12]}")
+
+
+def production(deployments: Iterable[Deployment]) -> Deployment | None:
+    """Of one project's versions the one that answers to its name."""
+    answered = [d for d in deployments if d.answered]
+    return max(answered, key=lambda d: d.answered, default=None)
+
+
+def kept(deployments: Sequence[Deployment], last: int) -> tuple[Deployment, ...]:
+    """Of one project's versions those to hold loaded: the `last` promoted ones and production, newest first."""
+    newest = sorted(deployments, key=lambda d: -d.sequence)
+    now = production(deployments)
+    return tuple(d for i, d in enumerate(newest) if i < last or d is now)
+
+
+def plan(wanted: Iterable[Place], loaded: Mapping[str, Loaded]) -> tuple[Action, ...]:
+    """Loads and lists first, then unloads: what answers now goes only when what follows it answers."""
+    models: dict[str, set[str]] = {}
+    for at in wanted:
+        models.setdefault(at.model, set()).update({at.adapter} if at.adapter else ())
+    changes = (_change(name, frozenset(adapters), loaded.get(name)) for name, adapters in sorted(models.items()))
+    return (*(c for c in changes if c), *(Unload(name) for name in sorted(loaded.keys() - models.keys())))
+
+
+def _change(model: str, adapters: frozenset[str], now: Loaded | None) -> Action | None:
+    if now is None or not now.healthy:
+        return Load(model, adapters, afresh=now is not None)
+    return List(model, adapters) if adapters != now.adapters else None

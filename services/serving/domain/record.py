@@ -1,0 +1,52 @@
+"""A request and its answer as the event that feedback and monitoring live on. Knows no spool."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from contracts.events.serving import InferenceCompletedV1
+from services.serving.domain.answers import Usage
+from services.serving.domain.requests import Asked
+from services.serving.domain.routing import Target
+
+Outcome = Literal["ok", "error", "cancelled"]
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has been answered so far; `first_token` in seconds after the request came."""
+
+    text: str = ""
+    finish_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    first_token: float | None = None
+
+
+def inference(
+    request_id: str,
+    asked: Asked,
+    target: Target,
+    progress: Progress,
+    outcome: Outcome,
+    error: str | None,
+    seconds: float,
+) -> InferenceCompletedV1:
+    """The event of a request: what the client sent (without the project's prompt), what it got, and how it ended."""
+    return InferenceCompletedV1(
+        project=target.model.name,
+        request_id=request_id,
+        model=target.model,
+        endpoint=asked.endpoint,
+        messages=asked.messages,
+        prompt=asked.prompt,
+        parameters=dict(asked.parameters),
+        stream=asked.stream,
+        user=asked.user,
+        output=progress.text,
+        finish_reason=progress.finish_reason,
+        prompt_tokens=progress.usage.prompt_tokens,
+        completion_tokens=progress.usage.completion_tokens,
+        time_to_first_token=progress.first_token,
+        seconds=seconds,
+        status=outcome,
+        error=error,
+    )

@@ -1,0 +1,77 @@
+"""Which deployed model answers to which name: a table that is replaced whole, never changed. Knows no Triton."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from contracts.project import Prompt, Serve
+from contracts.types import ModelRef
+from services.serving.domain.errors import ModelNotFound
+from services.serving.domain.template import ChatTemplate
+
+BASE = "base"
+"""`project@base` and version 0 are the base model, untouched, with the project's prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What answers to a name: a Triton model, the adapter in it, and how the project wants it asked."""
+
+    model: ModelRef
+    triton_model: str
+    lora: str | None
+    fingerprint: str
+    template: ChatTemplate | None
+    model_length: int
+    """Tokens of prompt and answer together."""
+    prompt: Prompt
+    serve: Serve
+    deployed_at: datetime
+
+    @property
+    def name(self) -> str:
+        """The exact name, `project@version`."""
+        return exact_name(self.model)
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Targets by exact name, and each project's production name. `projects` are all that are known, deployed or not."""
+
+    targets: Mapping[str, Target] = field(default_factory=dict[str, Target])
+    production: Mapping[str, str] = field(default_factory=dict[str, str])
+    projects: frozenset[str] = frozenset()
+
+    def names(self) -> Sequence[str]:
+        """All names that a request may give, aliases first."""
+        return (*sorted(self.production), *sorted(self.targets))
+
+
+def exact_name(model: ModelRef) -> str:
+    """`project@2`; `project@base` for version 0."""
+    return f"{model.name}@{model.version or BASE}"
+
+
+def build(targets: Iterable[Target], production: Mapping[str, int], projects: Iterable[str]) -> Routes:
+    """The table of `targets`; a project's production version is routed only where it is among them."""
+    by_name = {t.name: t for t in targets}
+    wanted = {project: exact_name(ModelRef(name=project, version=v)) for project, v in production.items()}
+    return Routes(by_name, {p: n for p, n in wanted.items() if n in by_name}, frozenset(projects))
+
+
+def resolve(routes: Routes, name: str) -> Target:
+    """The target of a request's `model`.
+
+    Raises:
+        ModelNotFound: saying whether the project, its version or any deployment of it is missing.
+    """
+    project, _, version = name.partition("@")
+    exact = f"{project}@{BASE}" if version == "0" else name
+    target = routes.targets.get(exact if version else routes.production.get(project, ""))
+    if target is not None:
+        return target
+    if project not in routes.projects:
+        raise ModelNotFound(f"The model {name!r} does not exist: no such project. See GET /v1/models.")
+    if not version:
+        raise ModelNotFound(f"The project {project!r} has no deployed model yet; one is served once it is promoted.")
+    raise ModelNotFound(f"The version {version!r} of {project!r} is not deployed. GET /v1/models lists those that are.")

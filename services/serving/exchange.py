@@ -1,0 +1,138 @@
+"""Sends a call's answer over ASGI, whole or as a stream, and gives up when the client does. Knows no route.
+
+The record is on disk before the last byte leaves: before the body of a whole answer, before the finish chunk of a
+stream. An answer that cannot be recorded ends as an error, never silently.
+"""
+
+import asyncio
+import contextlib
+from contextlib import aclosing
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from services.serving.calls import Call, broken_off, pieces, record
+from services.serving.domain.answers import closing, opening, piece, sse, whole
+from services.serving.domain.errors import ApiFault, Unavailable, error_body
+from services.serving.domain.record import Outcome
+from services.serving.runtime import Runtime
+from services.serving.triton.client import Triton
+
+_STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
+_LOOK = 2.0
+"""Seconds between two looks at whether the model of a running answer is still there."""
+_BROKEN = "the model was lost"
+
+
+class Exchange(Response):
+    """The response of one call: an answer raced against the client's leaving."""
+
+    def __init__(self, runtime: Runtime, call: Call, triton: Triton) -> None:
+        self.runtime = runtime
+        self.call = call
+        self.triton = triton
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers; a client that leaves cancels its request in Triton."""
+        self._enter(1)
+        answering = asyncio.create_task(_answer(self, scope, receive, send))
+        leaving = asyncio.create_task(_left(receive))
+        try:
+            while not (await asyncio.wait((answering, leaving), timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED))[0]:
+                if broken_off(self.runtime, self.call):
+                    answering.cancel(_BROKEN)
+        finally:
+            leaving.cancel()
+            answering.cancel()
+            await asyncio.gather(answering, leaving, return_exceptions=True)
+            self._enter(-1)
+        if not answering.cancelled() and (error := answering.exception()):
+            raise error
+
+    def _enter(self, change: int) -> None:
+        self.runtime.in_flight += change
+        if self.runtime.figures:
+            self.runtime.figures.in_flight.set(self.runtime.in_flight)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _answer(exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    """The whole of an exchange, with its record in each of the three outcomes."""
+    runtime, call = exchange.runtime, exchange.call
+    stream = _Stream(call, send) if call.asked.stream else None
+
+    async def fail(fault: ApiFault) -> None:
+        await _record_anyway(runtime, call, "error", f"{fault.code}: {fault.message}")
+        if stream and stream.started:
+            await stream.fail(fault)
+        else:
+            await fault_response(fault, call.headers)(scope, receive, send)
+
+    try:
+        async with aclosing(pieces(runtime, exchange.triton, call)) as chunks:
+            async for chunk in chunks:
+                if stream and chunk.text:
+                    await stream.text(chunk.text)
+        await record(runtime, call, "ok")
+        if stream:
+            await stream.close()
+        else:
+            body = whole(call.head, call.progress.text, call.progress.finish_reason or "stop", call.progress.usage)
+            await JSONResponse(body, headers=call.headers)(scope, receive, send)
+    except asyncio.CancelledError as cancelled:
+        if cancelled.args != (_BROKEN,):
+            await _record_anyway(runtime, call, "cancelled", None)
+            raise
+        await fail(Unavailable("The model's process was lost; the request can be sent again.", "answer_broken_off"))
+    except ApiFault as fault:
+        await fail(fault)
+
+
+async def _record_anyway(runtime: Runtime, call: Call, outcome: Outcome, error: str | None) -> None:
+    """Records what did not end well. Where even that fails the client has its error, and readiness says why."""
+    with contextlib.suppress(Unavailable):
+        await record(runtime, call, outcome, error)
+
+
+def fault_response(fault: ApiFault, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An error answer in OpenAI's shape."""
+    retry = {"retry-after": str(fault.retry_after)} if isinstance(fault, Unavailable) else {}
+    return JSONResponse(error_body(fault), status_code=fault.status, headers={**(headers or {}), **retry})
+
+
+class _Stream:
+    """A stream of server-sent events; its status goes out with the first text, so a fault before it has its own."""
+
+    def __init__(self, call: Call, send: Send) -> None:
+        self.call = call
+        self.send = send
+        self.started = False
+
+    async def text(self, text: str) -> None:
+        await self._body(piece(self.call.head, text))
+
+    async def close(self) -> None:
+        progress = self.call.progress
+        await self._body(closing(self.call.head, progress.finish_reason or "stop", progress.usage), more=False)
+
+    async def fail(self, fault: ApiFault) -> None:
+        """The status is out already: the error is an event, which OpenAI's clients raise, and no [DONE] follows."""
+        await self._body(sse(error_body(fault)), more=False)
+
+    async def _body(self, body: bytes, more: bool = True) -> None:
+        if not self.started:
+            self.started = True
+            pairs = {**_STREAM_HEADERS, **self.call.headers}
+            headers = [(name.encode(), value.encode()) for name, value in pairs.items()]
+            await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+            body = opening(self.call.head) + body
+        await self.send({"type": "http.response.body", "body": body, "more_body": more})

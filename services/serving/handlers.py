@@ -1,0 +1,18 @@
+"""What serving does on each event: it writes down what should be served. The deployer sees to it that it is."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from contracts.envelope import Event, Meta
+from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
+from services.chassis.projects import on_project_defined
+from services.serving.store import Store
+
+
+def on_model_promoted(event: ModelPromotedV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """The version is wanted in production; what answers now goes on until the new one has answered a probe."""
+    store.promote(event, meta.time)
+    return ()
+
+
+HANDLERS: dict[type[Event], Any] = {ModelPromotedV1: on_model_promoted, ProjectDefinedV1: on_project_defined}

@@ -1,0 +1,65 @@
+"""Brings a version's files from the artifact store to where Triton reads them. Talks to no Triton.
+
+Under <home>/models: bases/<digest>, templates/<digest>, {adapters,full}/<project>/<version>/<fingerprint>.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts.project import Prompt, Serve
+from contracts.types import BaseRef
+from services.chassis.artifacts import ArtifactStore
+from services.serving.base_files import fingerprint, read_length, read_template
+from services.serving.domain.reconcile import Place, place
+from services.serving.domain.routing import Target
+from services.serving.domain.standing import Standing
+from services.serving.settings import ServingSettings
+
+_TEMPLATE = ("chat_template.jinja", "tokenizer_config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A version on the local disk. `weights` is the directory of a whole model, `adapter` that of a LoRA in it."""
+
+    place: Place
+    weights: Path
+    adapter: Path | None
+    target: Target
+
+
+def bring(artifacts: ArtifactStore, settings: ServingSettings, standing: Standing) -> Placed:
+    """The version's files, verified by their digests and laid out for Triton. Blocks; needs the project's definition.
+
+    Raises:
+        ArtifactError: a file is missing, corrupt or not allowed.
+        OSError: the disk is full, say.
+    """
+    models = settings.home / "models"
+    project, version = standing.key
+    own = models / ("full" if standing.deployment.kind == "full" else "adapters") / project / str(version)
+    base = models / "bases" / standing.base.digest[:16]
+    where = place(standing.deployment)
+    mark = fingerprint(standing.files)
+    files = artifacts.materialise(standing.files, own / mark) if version else None
+    whole = files is not None and where.adapter is None
+    weights = files if files is not None and whole else artifacts.materialise(standing.base.files, base)
+    target = Target(
+        model=standing.deployment.model,
+        triton_model=where.model,
+        lora=where.adapter,
+        fingerprint=mark if version else fingerprint(standing.base.files),
+        template=read_template(*filter(None, (files, _template_files(artifacts, models, standing.base)))),
+        model_length=read_length(weights, settings.max_model_length),
+        prompt=standing.prompt or Prompt(),
+        serve=standing.serve or Serve(),
+        deployed_at=standing.deployed_at or standing.promoted_at,
+    )
+    return Placed(where, weights, None if whole else files, target)
+
+
+def _template_files(artifacts: ArtifactStore, models: Path, base: BaseRef) -> Path:
+    """The base's template alone: a version that brings none speaks as its base does, and may not need its weights."""
+    return artifacts.materialise(
+        {n: r for n, r in base.files.items() if n in _TEMPLATE}, models / "templates" / base.digest[:16]
+    )

@@ -1,0 +1,61 @@
+"""What the gateway and the deployer of one process share: routes, what Triton holds, the connection. Does nothing."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from contracts.events.serving import InferenceCompletedV1
+from services.serving.domain.reconcile import Loaded
+from services.serving.domain.routing import Routes
+from services.serving.figures import Figures
+from services.serving.settings import ServingSettings
+from services.serving.triton.client import Triton
+
+
+@dataclass(slots=True)
+class Runtime:
+    """Touched by the event loop's thread alone. The deployer writes it; the gateway reads it and raises suspicion."""
+
+    settings: ServingSettings
+    routes: Routes = field(default_factory=Routes)
+    loaded: dict[str, Loaded] = field(default_factory=dict[str, Loaded])
+    faults: dict[str, str] = field(default_factory=dict[str, str])
+    """Why a Triton model that should be loaded is not."""
+    suspects: set[str] = field(default_factory=set[str])
+    """Triton models of which a request failed: to be probed at once."""
+    restarts: Counter[str] = field(default_factory=Counter[str])
+    """How often a Triton model was lost or loaded afresh: what ran in it before gets no further token."""
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    triton: Triton | None = None
+    up: bool = False
+    record: Callable[[InferenceCompletedV1], Awaitable[None]] | None = None
+    record_fault: str | None = None
+    figures: Figures | None = None
+    in_flight: int = 0
+
+    def suspect(self, model: str) -> None:
+        """A request to the Triton model failed: the deployer looks at it now rather than at its next round."""
+        self.suspects.add(model)
+        self.wake.set()
+
+    def answers(self, model: str) -> bool:
+        """Whether the Triton model is loaded and not known to fail."""
+        held = self.loaded.get(model)
+        return self.up and held is not None and held.healthy
+
+
+async def triton_check(runtime: Runtime) -> str | None:
+    """What is wrong with Triton, None where nothing is: for /health/ready."""
+    if not runtime.up:
+        at = f"{runtime.settings.triton_host}:{runtime.settings.triton_grpc_port}"
+        return f"Triton does not answer at {at}; requests get 503 until it does"
+    routes = runtime.routes
+    needed = {routes.targets[name].triton_model for name in routes.production.values()}
+    lacking = {model: "is being loaded" for model in needed if not runtime.answers(model)}
+    return "; ".join(f"{model}: {why}" for model, why in sorted((lacking | runtime.faults).items())) or None
+
+
+async def spool_check(runtime: Runtime) -> str | None:
+    """What is wrong with the spool of records, None where nothing is: for /health/ready."""
+    return runtime.record_fault

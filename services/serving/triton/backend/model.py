@@ -1,0 +1,245 @@
+"""The Python-based Triton backend `vllm`: Triton's tensors in, an engine's deltas out; it knows no model of torch.
+
+Tensors, defaults and the repository layout are those of triton-inference-server/vllm_backend (README and
+docs/additional_outputs.md there), so that one repository serves here and on real vLLM. Triton copies nothing: this
+file lies in the backend directory and runs in a stub process of the server, which imports `services` from the
+environment whose python3 comes first on PATH.
+"""
+
+import gc
+import locale
+import os
+import queue
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+if TYPE_CHECKING:
+    from services.serving.triton.backend.engine import Delta
+    from services.serving.triton.backend.serve import Served
+
+locale.setlocale(locale.LC_ALL, "C.UTF-8")  # a stub starts with ASCII, and imports with UTF-8 sources fail
+
+REFUSED = "invalid request: "  # streams carry no error codes, so the client tells by this whose fault it was
+WATCH_SECONDS = 1.0
+POLL_SECONDS = 0.1  # how soon a cancelled request is seen that sends nothing yet
+INPUTS = (
+    ("text_input", "TYPE_STRING", False),
+    ("stream", "TYPE_BOOL", True),
+    ("sampling_parameters", "TYPE_STRING", True),
+    ("exclude_input_in_output", "TYPE_BOOL", True),
+    ("return_finish_reason", "TYPE_BOOL", True),
+    ("return_cumulative_logprob", "TYPE_BOOL", True),
+    ("return_logprobs", "TYPE_BOOL", True),
+    ("return_num_input_tokens", "TYPE_BOOL", True),
+    ("return_num_output_tokens", "TYPE_BOOL", True),
+)
+OUTPUTS = (
+    ("text_output", "TYPE_STRING", [-1]),
+    ("finish_reason", "TYPE_STRING", [-1]),
+    ("cumulative_logprob", "TYPE_FP32", [-1]),
+    ("logprobs", "TYPE_STRING", [-1]),
+    ("num_input_tokens", "TYPE_UINT32", [1]),
+    ("num_output_tokens", "TYPE_UINT32", [-1]),
+)
+
+
+class TritonPythonModel:
+    """What Triton's Python stub looks for; Triton calls each method from one thread."""
+
+    served: "Served"
+
+    @staticmethod
+    def auto_complete_config(auto_complete_model_config: Any) -> Any:
+        """Adds the tensors that config.pbtxt leaves out; turns Triton's own batching off: the engine batches."""
+        config = auto_complete_model_config.as_dict()
+        names = {tensor["name"] for tensor in (*config["input"], *config["output"])}
+        for name, kind, optional in INPUTS:
+            if name not in names:
+                auto_complete_model_config.add_input(
+                    {"name": name, "data_type": kind, "dims": [1], "optional": optional}
+                )
+        for name, kind, dims in OUTPUTS:
+            if name not in names:
+                auto_complete_model_config.add_output({"name": name, "data_type": kind, "dims": dims})
+        auto_complete_model_config.set_model_transaction_policy({"decoupled": True})
+        auto_complete_model_config.set_max_batch_size(0)
+        return auto_complete_model_config
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Loads the model that <version>/model.json names; Triton reports what is raised as the reason of a failed load."""
+        from services.serving.triton.backend.serve import (
+            open_model,  # torch: not for the stub that completes the config
+        )
+
+        threading.Thread(target=follow_server, args=(os.getppid(),), name="watch", daemon=True).start()
+        self.sender = Sender()
+        self.served = open_model(Path(pb_utils.get_model_dir()), log=pb_utils.Logger.log_error)
+        pb_utils.Logger.log_info(f"{args['model_name']}: {self.served.summary}")
+
+    def execute(self, requests: list[Any]) -> None:
+        """Hands each request to the engine; a bad one is answered with its error at once, alone."""
+        for request in requests:
+            response_sender = request.get_response_sender()
+            try:
+                self._begin(request, response_sender)
+            except (ValueError, LookupError) as error:
+                send(response_sender, failure(f"{REFUSED}{error}", pb_utils.TritonError.INVALID_ARG), final=True)
+
+    def _begin(self, request: Any, response_sender: Any) -> None:
+        prompt = text(request, "text_input") or ""
+        reply = Reply(request, response_sender, self.sender, prompt)
+        sampling = text(request, "sampling_parameters")
+        wanted = self.served.request(prompt, request.parameters() if sampling is None else sampling, reply)
+        reply.prompt_tokens = len(wanted.prompt)
+        self.sender.open(reply)
+        self.served.engine.submit(wanted)
+
+    def finalize(self) -> None:
+        """Stops the engine; what still runs gets an error."""
+        self.served.engine.stop()
+        self.sender.stop()
+        del self.served, self.sender
+        gc.collect()
+
+
+class Reply:
+    """The answer of one request on its way: the engine's deltas, gathered as the request wishes."""
+
+    def __init__(self, request: Any, response_sender: Any, sender: "Sender", prompt: str) -> None:
+        self.response_sender, self.sender = response_sender, sender
+        self.stream = flag(request, "stream", default=False)
+        exclude = flag(request, "exclude_input_in_output", default=self.stream)
+        if self.stream and not exclude:
+            raise ValueError("When streaming, `exclude_input_in_output` = False is not allowed.")
+        self.wants = {name for name, _, _ in OUTPUTS if flag(request, f"return_{name}", default=False)}
+        self.text, self.tokens, self.prompt_tokens = "" if exclude else prompt, 0, 0
+        self.cancelled = False
+
+    def emit(self, delta: "Delta") -> None:
+        """Called by the engine, which must not wait for Triton."""
+        self.sender.deltas.put((self, delta))
+
+    def response(self, delta: "Delta") -> Any | None:
+        """Returns what Triton is to be sent for this delta, if anything."""
+        if delta.error is not None:
+            return failure(delta.error, pb_utils.TritonError.INTERNAL)
+        if delta.finish_reason == "cancelled":
+            return failure("Request was cancelled", pb_utils.TritonError.CANCELLED)
+        self.text, self.tokens = self.text + delta.text, self.tokens + delta.tokens
+        if not self.stream and delta.finish_reason is None:
+            return None
+        values: dict[str, Any] = {
+            "text_output": np.array([self.text.encode()], dtype=np.object_),
+            "finish_reason": np.array([str(delta.finish_reason).encode()], dtype=np.object_),
+            "num_input_tokens": np.array([self.prompt_tokens], dtype=np.uint32),
+            "num_output_tokens": np.array([self.tokens], dtype=np.uint32),
+            "cumulative_logprob": np.array([np.nan], dtype=np.float32),  # this backend counts no probabilities
+            "logprobs": np.array([b"null"], dtype=np.object_),
+        }
+        self.text, self.tokens = "", 0
+        wanted = {"text_output"} | self.wants
+        return pb_utils.InferenceResponse(
+            [pb_utils.Tensor(name, value) for name, value in values.items() if name in wanted]
+        )
+
+
+class Sender:
+    """Sends answers from a thread of its own and watches for cancellation, so that the engine waits for neither."""
+
+    def __init__(self) -> None:
+        self.deltas: queue.SimpleQueue[tuple[Reply, Delta | None] | tuple[()] | None] = queue.SimpleQueue()
+        self.live: set[Reply] = set()
+        self.thread = threading.Thread(target=self.run, name="sender", daemon=True)
+        self.thread.start()
+
+    def open(self, reply: Reply) -> None:
+        """Begins to watch a reply for cancellation."""
+        self.deltas.put((reply, None))
+
+    def stop(self) -> None:
+        """Sends what is queued and ends the thread."""
+        self.deltas.put(None)
+        self.thread.join()
+
+    def run(self) -> None:
+        """Sends until stop()."""
+        polled = time.monotonic()
+        while True:
+            try:
+                item = self.deltas.get(timeout=POLL_SECONDS if self.live else None)
+            except queue.Empty:
+                item = ()
+            if item is None:
+                return
+            try:
+                if item:
+                    self.send(*item)
+                if time.monotonic() - polled > POLL_SECONDS:
+                    polled = time.monotonic()
+                    self.poll()
+            except Exception as error:  # one client's broken answer must not end everyone's
+                pb_utils.Logger.log_error(f"sender: {type(error).__name__}: {error}")
+
+    def send(self, reply: Reply, delta: "Delta | None") -> None:
+        """Sends one delta; None opens the reply."""
+        if delta is None:
+            self.live.add(reply)
+            return
+        final = delta.finish_reason is not None or delta.error is not None
+        if final:
+            self.live.discard(reply)
+        if (response := reply.response(delta)) is not None:
+            send(reply.response_sender, response, final=final)
+            if not final:
+                reply.cancelled = reply.response_sender.is_cancelled()
+
+    def poll(self) -> None:
+        """Marks the replies that nobody waits for."""
+        for reply in self.live:
+            reply.cancelled = reply.cancelled or reply.response_sender.is_cancelled()
+
+
+def follow_server(server: int) -> None:
+    """Ends this process, and removes its shared memory, once the server that began it is gone.
+
+    Triton leaves its stubs behind when it is killed, and when running requests outlast its exit timeout.
+    """
+    while os.getppid() == server:
+        time.sleep(WATCH_SECONDS)
+    words = Path("/proc/self/cmdline").read_text(encoding="utf-8").split("\0")
+    for region in words[2:3]:  # stub, model.py, name of the region
+        (Path("/dev/shm") / Path(region).name).unlink(missing_ok=True)  # noqa: S108  where Triton puts it
+    os._exit(1)
+
+
+def send(response_sender: Any, response: Any, *, final: bool) -> None:
+    """Sends one response, the last one or not."""
+    response_sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0)
+
+
+def failure(message: str, code: int) -> Any:
+    """Returns an error response."""
+    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(message, code))
+
+
+def text(request: Any, name: str) -> str | None:
+    """Returns a string input, None if it was not sent. Raises ValueError when it is not UTF-8."""
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    if tensor is None:
+        return None
+    value = tensor.as_numpy().reshape(-1)[0]
+    try:
+        return value.decode() if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8: {error}") from None
+
+
+def flag(request: Any, name: str, *, default: bool) -> bool:
+    """Returns a boolean input, or the default if it was not sent."""
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    return default if tensor is None else bool(tensor.as_numpy().reshape(-1)[0])

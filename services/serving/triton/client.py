@@ -1,0 +1,215 @@
+"""Asks Triton over gRPC, as a thin typed layer on tritonclient; it knows neither OpenAI's API nor deployments.
+
+Errors:
+
+    TritonFault
+    ├── Unavailable      the server cannot be reached, or fell silent; ask again later
+    ├── ModelNotReady    the model is not loaded, or the process that runs it died; unload and load it
+    ├── BadRequest       the request cannot be honoured; the message says why
+    ├── Forbidden        the admin key is missing or wrong
+    └── Failed           the model failed at this request
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from tritonclient.grpc import InferResult
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from services.serving.triton.tensors import Chunk, read, request
+
+ADMIN_HEADER = "triton-grpc-protocol-admin-key"
+REFUSED = ("invalid request: ", "LoRA ")  # begins what this backend, and vLLM's, says of a request that is at fault
+DEAD_STUB = "Stub process"  # begins what the Python backend says of a stub that was killed
+
+
+class TritonFault(Exception):
+    """Triton did not do what was asked."""
+
+
+class Unavailable(TritonFault):
+    """The server cannot be reached, or fell silent."""
+
+
+class ModelNotReady(TritonFault):
+    """The model is not loaded, or the process that runs it died."""
+
+
+class BadRequest(TritonFault):
+    """The request cannot be honoured."""
+
+
+class Forbidden(TritonFault):
+    """The admin key is missing or wrong."""
+
+
+class Failed(TritonFault):
+    """The model failed at this request."""
+
+
+CODES: dict[str, type[TritonFault]] = {
+    "UNAVAILABLE": Unavailable,
+    "DEADLINE_EXCEEDED": Unavailable,
+    "CANCELLED": Unavailable,
+    "NOT_FOUND": ModelNotReady,
+    "INVALID_ARGUMENT": BadRequest,
+    "RESOURCE_EXHAUSTED": BadRequest,
+    "PERMISSION_DENIED": Forbidden,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Triton:
+    """A connection; key_file is needed by load and unload alone and read when they are called."""
+
+    grpc: InferenceServerClient
+    key_file: Path | None = None
+
+
+@asynccontextmanager
+async def connect(address: str, key_file: Path | None = None) -> AsyncGenerator[Triton]:
+    """Gives a connection to host:port; nothing is sent yet."""
+    async with InferenceServerClient(address) as client:
+        yield Triton(client, key_file)
+
+
+async def generate(triton: Triton, model: str, prompt: str, sampling: Mapping[str, Any], *, stream: bool = True,
+                   idle_seconds: float = 120.0) -> AsyncGenerator[Chunk]:  # fmt: skip
+    """Yields the answer as it comes, or whole if not `stream`. Closing the iterator cancels the request.
+
+    `sampling` is vLLM's SamplingParams as JSON has it, with lora_name. Raises TritonFault; Unavailable also when
+    nothing comes for `idle_seconds`, since a model's process that is killed leaves its streams silent.
+    """
+    # Never with the header triton_grpc_error: a cancelled stream with it crashes tritonserver 2.51.
+    responses: Any = triton.grpc.stream_infer(once(request(model, prompt, sampling, stream=stream)))
+    tokens, over = 0, False
+    try:
+        while (result := await following(responses, model, idle_seconds)) is not None:
+            piece = read(result, tokens)
+            tokens = piece.completion_tokens
+            yield piece
+        over = True
+    finally:
+        if not over:
+            responses.cancel()
+
+
+async def following(responses: Any, model: str, seconds: float) -> InferResult | None:
+    """Returns the next response of a stream, None after the last. Raises TritonFault."""
+    with faults():
+        try:
+            result, error = await asyncio.wait_for(anext(responses), seconds)
+        except StopAsyncIteration:
+            return None
+        except TimeoutError:
+            raise Unavailable(f"{model} sent nothing for {seconds:g} s") from None
+        if error is not None:
+            raise error
+        return result
+
+
+async def load(triton: Triton, model: str, *, seconds: float = 300.0) -> None:
+    """Loads a model, or loads it again; the old one serves until the new one is ready. Raises TritonFault."""
+    await call(triton.grpc.load_model, model, headers=admin(triton), client_timeout=seconds)
+
+
+async def unload(triton: Triton, model: str, *, seconds: float = 30.0, gone: float = 5.0) -> bool:
+    """Unloads a model; says whether it had gone after `gone` seconds. Raises TritonFault.
+
+    Requests that run keep it, and one whose process was killed never goes; either way load() makes a new one.
+    """
+    await call(triton.grpc.unload_model, model, headers=admin(triton), client_timeout=seconds)
+    deadline = time.monotonic() + gone
+    while held := (await states(triton)).get(model) not in (None, "", "UNAVAILABLE"):
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0.05)
+    return not held
+
+
+async def states(triton: Triton) -> dict[str, str]:
+    """Returns the state (READY, LOADING, UNLOADING, UNAVAILABLE or empty: never loaded) of each model. Raises TritonFault."""
+    index: Any = await call(triton.grpc.get_model_repository_index, headers=admin(triton), client_timeout=10)
+    return {model.name: model.state for model in index.models}
+
+
+async def ready(triton: Triton, model: str) -> bool:
+    """Says whether Triton believes that the model answers; only probe() finds a dead process. Raises TritonFault."""
+    return bool(await call(triton.grpc.is_model_ready, model, client_timeout=5))
+
+
+async def live(triton: Triton) -> bool:
+    """Says whether the server answers."""
+    try:
+        return bool(await call(triton.grpc.is_server_live, client_timeout=2))
+    except TritonFault:
+        return False
+
+
+async def probe(triton: Triton, model: str, lora: str | None = None, *, seconds: float = 30.0) -> None:
+    """Lets the model (with an adapter) make one token. Raises TritonFault when it cannot within the time."""
+    sampling: dict[str, Any] = {"max_tokens": 1, "temperature": 0, **({"lora_name": lora} if lora else {})}
+    try:
+        async with asyncio.timeout(seconds), aclosing(generate(triton, model, "a", sampling, stream=False)) as pieces:
+            if [piece async for piece in pieces]:
+                return
+    except TimeoutError:
+        raise Unavailable(f"{model} did not answer a probe in {seconds:g} s") from None
+    raise Failed(f"{model} answered a probe with nothing")
+
+
+async def once(item: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """Yields the only request of a stream."""
+    yield item
+
+
+def admin(triton: Triton) -> dict[str, str]:
+    """Returns the header that opens the restricted calls. Raises Forbidden."""
+    try:
+        return {} if triton.key_file is None else {ADMIN_HEADER: triton.key_file.read_text("ascii").strip()}
+    except OSError as error:
+        raise Forbidden(
+            f"the admin key cannot be read from {triton.key_file}: {error.strerror}; Triton's start makes it"
+        ) from None
+
+
+async def call(method: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
+    """Calls and translates errors."""
+    with faults():
+        return await method(*arguments, **options)
+
+
+class faults:  # noqa: N801  used as a context manager, like contextlib.suppress
+    """Turns tritonclient's and gRPC's errors into TritonFault."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, grpc.aio.AioRpcError):
+            raise fault(error.code().name, error.details() or "") from error
+        if isinstance(error, InferenceServerException):
+            raise fault((error.status() or "").removeprefix("StatusCode."), error.message() or "") from error
+
+
+def fault(code: str, message: str) -> TritonFault:
+    """Returns the error for a gRPC status and its text."""
+    if (
+        DEAD_STUB in message
+        or "is not ready" in message
+        or "is not found" in message
+        or "no available versions" in message
+    ):
+        return ModelNotReady(message)
+    if "API is restricted" in message or "protocol is restricted" in message:
+        return Forbidden(message)
+    if message.startswith(REFUSED):
+        return BadRequest(message.removeprefix(REFUSED[0]))
+    return CODES.get(code, Failed)(message)

@@ -1,0 +1,58 @@
+"""The vLLM backend's tensors as a client writes and reads them; it knows no connection.
+
+Source: https://github.com/triton-inference-server/vllm_backend (README, docs/additional_outputs.md).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc import InferInput, InferResult
+
+WANTED = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One piece of an answer. Tokens are counts so far; finish_reason (stop, length) comes with the last piece."""
+
+    text: str
+    finish_reason: str | None
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def request(model: str, prompt: str, sampling: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
+    """Returns what tritonclient sends: the vLLM backend's inputs."""
+    flags = {"stream": stream, "exclude_input_in_output": True, **dict.fromkeys(WANTED, True)}
+    inputs = [
+        tensor("text_input", "BYTES", prompt.encode()),
+        tensor("sampling_parameters", "BYTES", json.dumps(dict(sampling)).encode()),
+    ]
+    return {"model_name": model, "inputs": [*inputs, *(tensor(name, "BOOL", value) for name, value in flags.items())]}
+
+
+def tensor(name: str, kind: str, value: bytes | bool) -> InferInput:
+    """Returns a tensor of one value."""
+    made = InferInput(name, [1], kind)
+    made.set_data_from_numpy(np.array([value], dtype=np.bool_ if kind == "BOOL" else np.object_))
+    return made
+
+
+def read(result: InferResult, before: int) -> Chunk:
+    """Returns the piece that a response holds; the server counts output tokens since the last one."""
+
+    def first(name: str) -> Any:
+        values: Any = result.as_numpy(name)
+        return None if values is None or not values.size else values.reshape(-1)[0]
+
+    reason = first("finish_reason")
+    finish = None if reason in (None, b"None") else reason.decode()
+    return Chunk(
+        (first("text_output") or b"").decode(),
+        finish,
+        int(first("num_input_tokens") or 0),
+        before + int(first("num_output_tokens") or 0),
+    )

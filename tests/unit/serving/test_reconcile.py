@@ -1,0 +1,66 @@
+"""Wanted x loaded -> actions."""
+
+from services.serving.domain.reconcile import (
+    Deployment,
+    List,
+    Load,
+    Loaded,
+    Place,
+    Unload,
+    kept,
+    place,
+    plan,
+    production,
+)
+
+BASE = "0123456789ab" + "0" * 52
+ON_BASE = "base-0123456789ab"
+
+
+def version(number: int, sequence: int, answered: int = 0, kind: str = "lora") -> Deployment:
+    return Deployment("shop", number, "full" if kind == "full" else "lora", BASE, sequence, answered)
+
+
+def test_adapters_share_the_model_of_their_base() -> None:
+    assert place(version(3, 1)) == Place(ON_BASE, "shop-v3")
+    assert place(version(0, 1)) == Place(ON_BASE)
+
+
+def test_a_full_fine_tune_is_a_model_of_its_own() -> None:
+    assert place(version(3, 1, kind="full")) == Place("shop-v3")
+
+
+def test_what_is_not_there_is_loaded_with_all_its_adapters() -> None:
+    wanted = [Place("b"), Place("b", "x"), Place("b", "y"), Place("f")]
+    assert plan(wanted, {}) == (Load("b", frozenset({"x", "y"})), Load("f", frozenset()))
+
+
+def test_a_new_adapter_needs_no_load() -> None:
+    assert plan([Place("b", "x"), Place("b", "y")], {"b": Loaded(frozenset({"x"}))}) == (
+        List("b", frozenset({"x", "y"})),
+    )
+
+
+def test_what_stands_is_left_alone() -> None:
+    assert plan([Place("b"), Place("b", "x")], {"b": Loaded(frozenset({"x"}))}) == ()
+
+
+def test_what_is_sick_is_unloaded_first() -> None:
+    assert plan([Place("b", "x")], {"b": Loaded(frozenset({"x"}), healthy=False)}) == (
+        Load("b", frozenset({"x"}), afresh=True),
+    )
+
+
+def test_what_nobody_wants_goes_last() -> None:
+    assert plan([Place("new")], {"old": Loaded()}) == (Load("new", frozenset()), Unload("old"))
+
+
+def test_production_is_what_answered_last() -> None:
+    versions = [version(1, 3, answered=3), version(2, 2, answered=2), version(3, 4)]
+    assert production(versions) == versions[0]
+    assert production([version(3, 4)]) is None
+
+
+def test_the_last_promoted_are_kept_and_production_always() -> None:
+    versions = [version(1, 1, answered=1), version(2, 2), version(3, 3), version(4, 4)]
+    assert [d.version for d in kept(versions, 2)] == [4, 3, 1]

@@ -1,0 +1,86 @@
+"""Names find their targets, and what is missing is said."""
+
+import pytest
+
+from contracts.project import Prompt, Serve
+from services.serving.domain.errors import Invalid, ModelNotFound
+from services.serving.domain.routing import build, resolve
+from services.serving.domain.sampling import prompt_text, sampling_parameters
+from tests.unit.serving.builders import chat, target
+
+ROUTES = build(
+    [target(version=1), target(version=2), target(version=0, lora=None)], {"shop": 2, "other": 1}, ["shop", "other"]
+)
+
+
+def test_a_name_is_the_production_version() -> None:
+    assert resolve(ROUTES, "shop").model.version == 2
+
+
+@pytest.mark.parametrize(("name", "version"), [("shop@1", 1), ("shop@2", 2), ("shop@base", 0), ("shop@0", 0)])
+def test_versions_are_named_exactly(name: str, version: int) -> None:
+    assert resolve(ROUTES, name).model.version == version
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nobody", "no such project"),
+        ("other", "no deployed model yet"),
+        ("shop@9", "not deployed"),
+        ("@1", "no such project"),
+    ],
+)
+def test_what_is_missing_is_said(name: str, said: str) -> None:
+    with pytest.raises(ModelNotFound, match=said):
+        resolve(ROUTES, name)
+
+
+def test_production_on_the_base_is_routed() -> None:
+    assert resolve(build([target(version=0)], {"shop": 0}, ["shop"]), "shop").model.version == 0
+
+
+def test_the_projects_prompt_stands_in_front() -> None:
+    assert prompt_text(chat(), target()) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_a_requests_own_system_prompt_wins() -> None:
+    asked = chat("", '[{"role":"system","content":"Rhyme."},{"role":"user","content":"hi"}]')
+    assert "Be brief." not in prompt_text(asked, target())
+
+
+def test_without_a_project_prompt_nothing_is_added() -> None:
+    assert prompt_text(chat(), target(prompt=Prompt())).startswith("<|im_start|>user")
+
+
+def test_a_model_without_a_template_takes_completions_only() -> None:
+    with pytest.raises(Invalid, match="/v1/completions"):
+        prompt_text(chat(), target(template=None))
+
+
+def test_the_projects_policy_fills_what_is_left_open() -> None:
+    at = target(serve=Serve(max_tokens=16, temperature=0.3))
+    assert sampling_parameters(chat(), at) == {"max_tokens": 16, "temperature": 0.3, "lora_name": "shop-v1"}
+
+
+def test_what_the_request_says_goes_to_triton() -> None:
+    asked = chat(',"temperature":1,"top_p":0.5,"seed":4,"stop":["a"],"max_tokens":2,"presence_penalty":1')
+    assert sampling_parameters(asked, target(lora=None)) == {
+        "max_tokens": 2, "temperature": 1.0, "top_p": 0.5, "seed": 4, "stop": ["a"], "presence_penalty": 1.0,
+    }  # fmt: skip
+
+
+def test_top_p_zero_is_greedy() -> None:
+    assert sampling_parameters(chat(',"top_p":0,"temperature":1'), target())["temperature"] == 0.0
+
+
+def test_more_tokens_than_the_model_holds_are_refused() -> None:
+    with pytest.raises(Invalid) as refused:
+        sampling_parameters(chat(',"max_tokens":129'), target())
+    assert refused.value.param == "max_tokens"
+
+
+def test_a_policy_above_the_models_length_is_cut() -> None:
+    assert sampling_parameters(chat(), target(serve=Serve(max_tokens=9999)))["max_tokens"] == 128
