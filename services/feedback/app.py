@@ -1,0 +1,26 @@
+"""Wires feedback together; holds no logic."""
+
+from functools import partial
+from pathlib import Path
+
+from services.chassis.app import Service, Timer
+from services.feedback import handlers
+from services.feedback.http import make_router
+from services.feedback.settings import FeedbackSettings
+from services.feedback.store import SqlStore
+
+settings = FeedbackSettings()
+service = Service(
+    settings=settings,
+    handlers=handlers.HANDLERS,
+    store=SqlStore,
+    migrations=Path(__file__).parent / "migrations",
+    router=make_router,
+    timers=(
+        Timer("refuse-overdue", every=5.0, run=partial(handlers.refuse_overdue, settings.deadline)),
+        Timer("forget-requests", every=3600.0, run=partial(handlers.forget_requests, settings.retention)),
+    ),
+)
+
+if __name__ == "__main__":
+    service.run()

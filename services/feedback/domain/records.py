@@ -1,0 +1,90 @@
+"""A correction or comparison on a request as a training record. Knows no prompt of a project: it is applied by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from contracts.records import Record, RecordInvalid, parse_record
+from contracts.types import ModelRef
+from services.feedback.domain.signals import Signal
+
+MAX_RECORD_BYTES = 900_000
+"""Room for the rest of the event within a Kafka message of one megabyte."""
+
+# OpenAI's later and former names of roles -> those of the record formats.
+_ROLES = {"developer": "system", "function": "tool"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that the gateway answered, as the client sent it: chat `messages` or a completion's `prompt`."""
+
+    request_id: str
+    project: str
+    model: ModelRef
+    messages: tuple[Mapping[str, Any], ...] | None
+    prompt: str | None
+    output: str
+
+
+def record_id(signal: Signal) -> str | None:
+    """Identity of the record: a later correction of an answer is its new revision; None where there is no record."""
+    match signal.kind:
+        case "correction":
+            return f"feedback-{signal.request_id}"
+        case "comparison":
+            pair = f"{signal.chosen}\x00{signal.rejected}"
+            return f"comparison-{signal.request_id}-{sha256(pair.encode()).hexdigest()[:8]}"
+        case _:
+            return None
+
+
+def as_record(signal: Signal, request: Request) -> Record | None:
+    """The record of a correction (`messages`) or comparison (`prompt`, `chosen`, `rejected`); None for other kinds.
+
+    Raises:
+        RecordInvalid: the request's turns fit no record format, or the record is too large.
+    """
+    match signal.kind:
+        case "correction":
+            raw: dict[str, Any] = {"messages": [*_turns(request), _answer(signal.correction)]}
+        case "comparison":
+            raw = {
+                "prompt": _turns(request),
+                "chosen": [_answer(signal.chosen)],
+                "rejected": [_answer(signal.rejected)],
+            }
+        case _:
+            return None
+    _, record = parse_record(raw)
+    size = len(record.model_dump_json().encode())
+    if size > MAX_RECORD_BYTES:
+        raise RecordInvalid("too_large", f"the record has {size} bytes; at most {MAX_RECORD_BYTES} are taken")
+    return record
+
+
+def _answer(content: str | None) -> dict[str, str]:
+    return {"role": "assistant", "content": content or ""}
+
+
+def _turns(request: Request) -> list[dict[str, str]]:
+    if request.messages is None:
+        return [{"role": "user", "content": request.prompt or ""}]
+    return [_turn(message) for message in request.messages]
+
+
+def _turn(message: Mapping[str, Any]) -> dict[str, str]:
+    role = str(message.get("role", ""))
+    return {"role": _ROLES.get(role, role), "content": _content(message.get("content"))}
+
+
+def _content(content: Any) -> str:
+    """OpenAI's message content: a text, null, or parts of which the text ones count."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and all(isinstance(p, Mapping) and p.get("type") == "text" for p in content):
+        return "".join(str(part.get("text", "")) for part in content)
+    raise RecordInvalid("invalid_field", "a turn's content is no text; only text can become a record")

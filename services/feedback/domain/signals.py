@@ -1,0 +1,96 @@
+"""Feedback as people send it, and the signals it consists of: one a kind. Knows neither requests nor records."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Kind = Literal["thumb", "score", "correction", "comparison", "text"]
+Thumb = Literal["up", "down"]
+
+
+def _without_nul(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("holds a NUL character")  # PostgreSQL stores none
+    return value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is blank; give some text or leave it out")
+    return value
+
+
+AnyText = Annotated[str, StringConstraints(max_length=100_000), AfterValidator(_without_nul)]
+Text = Annotated[AnyText, AfterValidator(_not_blank)]
+RequestId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class Feedback(BaseModel):
+    """What one caller says of one answer, in one or several ways."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request_id: RequestId = Field(description="`id` of the gateway's answer")
+    thumb: Thumb | None = None
+    score: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    correction: Text | None = Field(default=None, description="What the answer should have been")
+    chosen: Text | None = Field(default=None, description="The better of two answers")
+    rejected: AnyText | None = Field(default=None, description="The worse of two answers")
+    text: Text | None = Field(default=None, description="Anything in words")
+    user: Annotated[str, StringConstraints(max_length=500), AfterValidator(_without_nul)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Feedback":
+        if (self.chosen is None) != (self.rejected is None):
+            raise ValueError("a comparison needs both 'chosen' and 'rejected'")
+        if self.chosen is not None and self.chosen == self.rejected:
+            raise ValueError("'chosen' and 'rejected' are the same text")
+        said = (self.thumb, self.score, self.correction, self.chosen, self.text)
+        if all(part is None for part in said):
+            raise ValueError("give at least one of thumb, score, correction, chosen with rejected, text")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One kind of feedback on one request. `signal_id` derives from all the rest: a repeat is the same signal."""
+
+    signal_id: str
+    request_id: str
+    kind: Kind
+    user: str | None = None
+    thumb: Thumb | None = None
+    score: float | None = None
+    correction: str | None = None
+    chosen: str | None = None
+    rejected: str | None = None
+    text: str | None = None
+
+
+def signals(feedback: Feedback) -> tuple[Signal, ...]:
+    """The signals of `feedback`: those with a record first, at most one a kind."""
+    return tuple(replace(s, signal_id=_identity(s)) for s in _parts(feedback))
+
+
+def _parts(said: Feedback) -> Iterator[Signal]:
+    on, by = said.request_id, said.user
+    if said.correction is not None:
+        yield Signal("", on, "correction", by, correction=said.correction)
+    if said.chosen is not None:
+        yield Signal("", on, "comparison", by, chosen=said.chosen, rejected=said.rejected)
+    if said.thumb is not None:
+        yield Signal("", on, "thumb", by, thumb=said.thumb)
+    if said.score is not None:
+        yield Signal("", on, "score", by, score=said.score)
+    if said.text is not None:
+        yield Signal("", on, "text", by, text=said.text)
+
+
+def _identity(signal: Signal) -> str:
+    said = (signal.thumb, signal.score, signal.correction, signal.chosen, signal.rejected, signal.text)
+    whole = json.dumps([signal.request_id, signal.kind, signal.user, *said])
+    return f"sig-{sha256(whole.encode()).hexdigest()[:24]}"

@@ -1,0 +1,87 @@
+"""What feedback does: a signal is recorded once its request is known, and refused when that never comes."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from contracts.envelope import Event, Meta
+from contracts.events.feedback import SignalRecordedV1, SignalRefusedV1
+from contracts.events.serving import InferenceCompletedV1
+from contracts.records import RecordInvalid
+from services.feedback.domain.records import Request, as_record, record_id
+from services.feedback.domain.signals import Feedback, signals
+from services.feedback.store import Entry, Store
+
+OVERDUE_AT_ONCE = 200
+UNKNOWN = "unknown_request"
+
+
+def on_inference_completed(event: InferenceCompletedV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """Keeps the request, and settles the feedback that was quicker than its record."""
+    request = Request(event.request_id, event.project, event.model, event.messages, event.prompt, event.output)
+    store.remember(request, meta.time)
+    return [_settle(entry, request, store)[1] for entry in store.waiting_for(event.request_id)]
+
+
+def give(feedback: Feedback, now: datetime, store: Store) -> tuple[list[Entry], list[Event]]:
+    """Takes feedback: what became of its signals, and the events. A repeated signal changes nothing."""
+    request = store.request(feedback.request_id)
+    entries: list[Entry] = []
+    events: list[Event] = []
+    for signal in signals(feedback):
+        entry = store.entry(signal.signal_id)
+        if entry is None or (entry.reason == UNKNOWN and request is not None):
+            entry = Entry(signal, now)
+            store.put(entry)
+            if request is not None:
+                entry, event = _settle(entry, request, store)
+                events.append(event)
+        entries.append(entry)
+    return entries, events
+
+
+def refuse_overdue(deadline: timedelta, store: Store, now: datetime) -> Iterable[Event]:
+    """Refuses what has waited longer than `deadline` for its request.
+
+    Finds the request that came in the same moment as its feedback, in transactions that did not see each other.
+    """
+    detail = f"no answer with this request id arrived within {deadline.total_seconds():g} s"
+    events: list[Event] = []
+    for entry in store.waiting_since(now - deadline, OVERDUE_AT_ONCE):
+        request = store.request(entry.signal.request_id)
+        settled = _settle(entry, request, store) if request else _refuse(entry, "", UNKNOWN, detail, store)
+        events.append(settled[1])
+    return events
+
+
+def forget_requests(retention: timedelta, store: Store, now: datetime) -> Iterable[Event]:
+    """Removes requests older than `retention`."""
+    store.forget_requests(now - retention)
+    return ()
+
+
+def _settle(entry: Entry, request: Request, store: Store) -> tuple[Entry, Event]:
+    try:
+        record = as_record(entry.signal, request)
+    except RecordInvalid as error:
+        return _refuse(entry, request.project, error.code, str(error), store)
+    name = record_id(entry.signal)
+    settled = replace(entry, status="recorded", project=request.project, record_id=name, reason=None, detail=None)
+    store.put(settled)
+    said = asdict(entry.signal)
+    return settled, SignalRecordedV1(
+        project=request.project, model=request.model, record_id=name, record=record, **said
+    )
+
+
+def _refuse(entry: Entry, project: str, reason: str, detail: str, store: Store) -> tuple[Entry, Event]:
+    refused = replace(entry, status="refused", project=project or None, reason=reason, detail=detail)
+    store.put(refused)
+    ids = {"signal_id": entry.signal.signal_id, "request_id": entry.signal.request_id}
+    return refused, SignalRefusedV1(project=project, reason=reason, detail=detail, **ids)
+
+
+HANDLERS: Mapping[type[Event], Callable[[Any, Meta, Any], Iterable[Event]]] = {
+    InferenceCompletedV1: on_inference_completed,
+}

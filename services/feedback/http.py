@@ -1,0 +1,71 @@
+"""Where people and programs say what they think of an answer, and see what became of it."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Query
+
+from services.chassis.context import Context
+from services.chassis.http import ApiError
+from services.chassis.pages import decode, page
+from services.feedback import handlers
+from services.feedback.domain.signals import Feedback
+from services.feedback.store import Entry, Store
+
+
+def make_router(ctx: Context[Store]) -> APIRouter:
+    """The routes under /v1/feedback."""
+    router = APIRouter(prefix="/v1/feedback", tags=["feedback"])
+
+    @router.post("", status_code=202)
+    async def give(feedback: Feedback) -> dict[str, Any]:
+        """Take feedback on an answer; it waits where the answer's own record has not arrived yet."""
+        now = datetime.now(UTC)
+        entries = await ctx.transact(lambda store: handlers.give(feedback, now, store))
+        return taken(entries)
+
+    @router.get("/{signal_id}")
+    async def show(signal_id: str) -> dict[str, Any]:
+        """What became of a signal."""
+        entry = await ctx.read(lambda store: store.entry(signal_id))
+        if entry is None:
+            raise ApiError(404, "unknown_signal", f"there is no signal {signal_id!r}")
+        return document(entry)
+
+    @router.get("")
+    async def newest(
+        request_id: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50, after: str | None = None
+    ) -> dict[str, Any]:
+        """Signals, newest first, of all requests or of one."""
+        place = _place(after)
+        rows = await ctx.read(lambda store: store.newest(request_id, place, limit + 1))
+        shown = page(rows, limit, lambda entry: [entry.received_at.isoformat(), entry.signal.signal_id])
+        return shown | {"items": [document(entry) for entry in shown["items"]]}
+
+    return router
+
+
+def taken(entries: list[Entry]) -> dict[str, Any]:
+    """The answer to feedback: its first signal's id and state, and all of them."""
+    states = [{"signal_id": e.signal.signal_id, "kind": e.signal.kind, "status": e.status} for e in entries]
+    return {"signal_id": states[0]["signal_id"], "status": states[0]["status"], "signals": states}
+
+
+def document(entry: Entry) -> dict[str, Any]:
+    """A signal as JSON: what was said, and what became of it; what was not said is left out."""
+    said = {k: v for k, v in asdict(entry.signal).items() if v is not None}
+    state = {"status": entry.status, "project": entry.project, "record_id": entry.record_id}
+    why = {"reason": entry.reason, "detail": entry.detail}
+    return said | state | why | {"received_at": entry.received_at.isoformat()}
+
+
+def _place(after: str | None) -> list[Any] | None:
+    place = decode(after)
+    if place is None:
+        return None
+    try:
+        datetime.fromisoformat(place[0])
+        return [place[0], cast(str, place[1]) + ""]
+    except (IndexError, TypeError, ValueError) as error:
+        raise ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page") from error

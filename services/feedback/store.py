@@ -1,0 +1,173 @@
+"""What feedback keeps: requests that the gateway answered, and signals with their state. Decides nothing."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from sqlalchemy import JSON, Column, Index, MetaData, and_, delete, or_
+from sqlmodel import Field, SQLModel, col, select
+
+from contracts.types import ModelRef
+from services.chassis.store import ChassisStore
+from services.chassis.tables import UtcDateTime
+from services.feedback.domain.records import Request
+from services.feedback.domain.signals import Signal
+
+METADATA = MetaData()
+Status = Literal["waiting", "recorded", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A signal and what became of it. `detail` says why where it was refused."""
+
+    signal: Signal
+    received_at: datetime
+    status: Status = "waiting"
+    project: str | None = None
+    record_id: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+
+
+class Base(SQLModel):
+    """Base of feedback's tables."""
+
+    metadata = METADATA
+
+
+class RequestRow(Base, table=True):
+    """A request; `body` is JSON, which holds any text, a NUL too."""
+
+    __tablename__ = "request"  # pyright: ignore[reportAssignmentType]
+
+    request_id: str = Field(primary_key=True)
+    completed_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False, index=True))
+    body: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class SignalRow(Base, table=True):
+    """A signal; `body` holds the Signal's fields."""
+
+    __tablename__ = "signal"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (
+        Index("signal_newest", "received_at", "signal_id"),
+        Index("signal_waiting", "status", "received_at"),
+    )
+
+    signal_id: str = Field(primary_key=True)
+    request_id: str = Field(index=True)
+    received_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    status: str
+    project: str | None = None
+    record_id: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+    body: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class Store(Protocol):
+    """What handlers and HTTP ask for, within one transaction."""
+
+    def request(self, request_id: str) -> Request | None:
+        """The request, or None where its record has not arrived or is no longer kept."""
+        ...
+
+    def remember(self, request: Request, completed_at: datetime) -> None:
+        """Keeps a request."""
+        ...
+
+    def forget_requests(self, before: datetime) -> int:
+        """Removes requests completed before a moment; how many they were."""
+        ...
+
+    def entry(self, signal_id: str) -> Entry | None:
+        """The signal, or None."""
+        ...
+
+    def put(self, entry: Entry) -> None:
+        """Keeps a signal's state, a new one or in place of its older one."""
+        ...
+
+    def waiting_for(self, request_id: str) -> Sequence[Entry]:
+        """Signals that wait for a request, oldest first."""
+        ...
+
+    def waiting_since(self, before: datetime, limit: int) -> Sequence[Entry]:
+        """Signals that have waited since before a moment, oldest first."""
+        ...
+
+    def newest(self, request_id: str | None, after: Sequence[Any] | None, limit: int) -> Sequence[Entry]:
+        """Signals, newest first, from the place (received_at, signal_id) on."""
+        ...
+
+
+class SqlStore(ChassisStore):
+    """`Store` in the service's database."""
+
+    def request(self, request_id: str) -> Request | None:
+        """The request, or None where its record has not arrived or is no longer kept."""
+        row = self.session.get(RequestRow, request_id)
+        if row is None:
+            return None
+        body = dict(row.body)
+        model, messages = ModelRef.model_validate(body.pop("model")), body.pop("messages")
+        return Request(row.request_id, model=model, messages=None if messages is None else tuple(messages), **body)
+
+    def remember(self, request: Request, completed_at: datetime) -> None:
+        """Keeps a request."""
+        body = {
+            "project": request.project,
+            "model": request.model.model_dump(),
+            "messages": None if request.messages is None else [dict(m) for m in request.messages],
+            "prompt": request.prompt,
+            "output": request.output,
+        }
+        self.session.merge(RequestRow(request_id=request.request_id, completed_at=completed_at, body=body))
+        self.session.flush()
+
+    def forget_requests(self, before: datetime) -> int:
+        """Removes requests completed before a moment; how many they were."""
+        result = self.session.connection().execute(delete(RequestRow).where(col(RequestRow.completed_at) < before))
+        return result.rowcount
+
+    def entry(self, signal_id: str) -> Entry | None:
+        """The signal, or None."""
+        row = self.session.get(SignalRow, signal_id)
+        return None if row is None else _entry(row)
+
+    def put(self, entry: Entry) -> None:
+        """Keeps a signal's state, a new one or in place of its older one."""
+        state = {f.name: getattr(entry, f.name) for f in fields(entry) if f.name != "signal"}
+        ids = {"signal_id": entry.signal.signal_id, "request_id": entry.signal.request_id}
+        self.session.merge(SignalRow(**ids, **state, body=asdict(entry.signal)))
+        self.session.flush()
+
+    def waiting_for(self, request_id: str) -> Sequence[Entry]:
+        """Signals that wait for a request, oldest first."""
+        query = select(SignalRow).where(SignalRow.request_id == request_id, SignalRow.status == "waiting")
+        oldest = query.order_by(col(SignalRow.received_at), col(SignalRow.signal_id))
+        return [_entry(row) for row in self.session.exec(oldest)]
+
+    def waiting_since(self, before: datetime, limit: int) -> Sequence[Entry]:
+        """Signals that have waited since before a moment, oldest first."""
+        query = select(SignalRow).where(SignalRow.status == "waiting", col(SignalRow.received_at) < before)
+        oldest = query.order_by(col(SignalRow.received_at), col(SignalRow.signal_id)).limit(limit)
+        return [_entry(row) for row in self.session.exec(oldest)]
+
+    def newest(self, request_id: str | None, after: Sequence[Any] | None, limit: int) -> Sequence[Entry]:
+        """Signals, newest first, from the place (received_at, signal_id) on."""
+        at, key = col(SignalRow.received_at), col(SignalRow.signal_id)
+        query = select(SignalRow)
+        if request_id is not None:
+            query = query.where(SignalRow.request_id == request_id)
+        if after is not None:
+            moment = datetime.fromisoformat(after[0])
+            query = query.where(or_(at < moment, and_(at == moment, key < after[1])))
+        return [_entry(row) for row in self.session.exec(query.order_by(at.desc(), key.desc()).limit(limit))]
+
+
+def _entry(row: SignalRow) -> Entry:
+    state = {f.name: getattr(row, f.name) for f in fields(Entry) if f.name != "signal"}
+    return Entry(Signal(**row.body), **state)

@@ -1,0 +1,143 @@
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import Session
+
+from contracts.envelope import new_meta
+from contracts.events.feedback import SignalRecordedV1, SignalRefusedV1
+from contracts.events.serving import InferenceCompletedV1
+from contracts.types import ModelRef
+from services.chassis.database import migrate, open_engine, writing
+from services.feedback import handlers
+from services.feedback.domain.signals import Feedback
+from services.feedback.settings import FeedbackSettings
+from services.feedback.store import SqlStore
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+DEADLINE = timedelta(minutes=10)
+MIGRATIONS = Path(handlers.__file__).parent / "migrations"
+
+
+@pytest.fixture
+def engine(database_url: str, tmp_path: Path) -> Iterator[Engine]:
+    engine = open_engine(FeedbackSettings(home=tmp_path, database=database_url))
+    migrate(engine, "feedback", MIGRATIONS)
+    yield engine
+    engine.dispose()
+
+
+@contextmanager
+def opened(engine: Engine) -> Generator[SqlStore]:
+    with writing(engine) as connection, Session(connection, expire_on_commit=False) as session:
+        yield SqlStore(session)
+        session.flush()
+
+
+def inference(request_id: str = "r1", content: object = "tar: list") -> InferenceCompletedV1:
+    return InferenceCompletedV1(
+        project="shell-copilot",
+        request_id=request_id,
+        model=ModelRef(name="shell-copilot", version=1),
+        endpoint="chat.completions",
+        messages=({"role": "user", "content": content},),
+        output="tar\x00",
+    )
+
+
+def arrive(store: SqlStore, event: InferenceCompletedV1, at: datetime = NOW) -> list[object]:
+    return list(handlers.on_inference_completed(event, new_meta(event, "urn:x", "1", time=at), store))
+
+
+def test_feedback_on_a_known_request_is_recorded_with_a_record(engine: Engine) -> None:
+    with opened(engine) as store:
+        assert arrive(store, inference()) == []
+    with opened(engine) as store:
+        entries, events = handlers.give(Feedback(request_id="r1", thumb="down", correction="tar -t"), NOW, store)
+    assert [(e.signal.kind, e.status) for e in entries] == [("correction", "recorded"), ("thumb", "recorded")]
+    correction, thumb = events
+    assert isinstance(correction, SignalRecordedV1)
+    assert isinstance(thumb, SignalRecordedV1)
+    assert (correction.project, correction.model.version, correction.record_id) == ("shell-copilot", 1, "feedback-r1")
+    assert correction.record is not None
+    assert correction.record.model_dump()["messages"][-1] == {"role": "assistant", "content": "tar -t"}
+    assert (thumb.thumb, thumb.record, thumb.record_id) == ("down", None, None)
+
+
+def test_the_same_feedback_again_records_nothing_twice(engine: Engine) -> None:
+    with opened(engine) as store:
+        arrive(store, inference())
+        first, _ = handlers.give(Feedback(request_id="r1", thumb="up"), NOW, store)
+    with opened(engine) as store:
+        second, events = handlers.give(Feedback(request_id="r1", thumb="up"), NOW + timedelta(seconds=1), store)
+    assert first == second
+    assert events == []
+
+
+def test_early_feedback_waits_for_its_request(engine: Engine) -> None:
+    with opened(engine) as store:
+        entries, events = handlers.give(Feedback(request_id="r1", thumb="up", text="thanks"), NOW, store)
+        assert ([e.status for e in entries], events) == (["waiting", "waiting"], [])
+        assert arrive(store, inference("r2")) == []
+    with opened(engine) as store:
+        recorded = arrive(store, inference("r1"))
+        assert {e.kind for e in recorded if isinstance(e, SignalRecordedV1)} == {"thumb", "text"}
+        assert arrive(store, inference("r1")) == [], "a repeated inference event settles nothing again"
+        entry = store.entry(entries[0].signal.signal_id)
+        assert entry is not None
+        assert (entry.status, entry.project) == ("recorded", "shell-copilot")
+
+
+def test_feedback_whose_request_never_comes_is_refused_after_the_deadline(engine: Engine) -> None:
+    with opened(engine) as store:
+        [entry], _ = handlers.give(Feedback(request_id="none", score=0.5), NOW, store)
+        assert handlers.refuse_overdue(DEADLINE, store, NOW + DEADLINE) == []
+        [event] = handlers.refuse_overdue(DEADLINE, store, NOW + DEADLINE + timedelta(seconds=1))
+        assert isinstance(event, SignalRefusedV1)
+        assert (event.reason, event.request_id) == ("unknown_request", "none")
+        assert handlers.refuse_overdue(DEADLINE, store, NOW + 2 * DEADLINE) == []
+        refused = store.entry(entry.signal.signal_id)
+        assert refused is not None
+        assert (refused.status, refused.reason) == ("refused", "unknown_request")
+
+
+def test_refused_feedback_can_be_given_again_once_the_request_is_there(engine: Engine) -> None:
+    feedback = Feedback(request_id="r1", thumb="up")
+    with opened(engine) as store:
+        handlers.give(feedback, NOW, store)
+        list(handlers.refuse_overdue(DEADLINE, store, NOW + 2 * DEADLINE))
+        arrive(store, inference())
+        [entry], events = handlers.give(feedback, NOW + 3 * DEADLINE, store)
+    assert (entry.status, len(events)) == ("recorded", 1)
+
+
+def test_a_correction_of_what_is_no_text_is_refused_with_the_reason(engine: Engine) -> None:
+    with opened(engine) as store:
+        arrive(store, inference(content=[{"type": "image_url"}]))
+        [entry], [event] = handlers.give(Feedback(request_id="r1", correction="a cat"), NOW, store)
+    assert isinstance(event, SignalRefusedV1)
+    assert (entry.status, event.project, event.reason) == ("refused", "shell-copilot", "invalid_field")
+
+
+def test_old_requests_are_forgotten(engine: Engine) -> None:
+    with opened(engine) as store:
+        arrive(store, inference("old"), NOW - timedelta(days=31))
+        arrive(store, inference("new"), NOW)
+        list(handlers.forget_requests(timedelta(days=30), store, NOW))
+        assert store.request("old") is None
+        assert store.request("new") is not None
+
+
+def test_signals_are_listed_newest_first_in_pages(engine: Engine) -> None:
+    with opened(engine) as store:
+        for i in range(3):
+            handlers.give(Feedback(request_id=f"r{i}", thumb="up"), NOW + timedelta(seconds=i // 2), store)
+        whole = [(e.received_at, e.signal.signal_id) for e in store.newest(None, None, 10)]
+        assert whole == sorted(whole, reverse=True)
+        at, signal_id = whole[0]
+        rest = store.newest(None, [at.isoformat(), signal_id], 10)
+        assert [(e.received_at, e.signal.signal_id) for e in rest] == whole[1:]
+        assert [e.signal.request_id for e in store.newest("r1", None, 10)] == ["r1"]
