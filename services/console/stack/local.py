@@ -54,9 +54,14 @@ def programs() -> list[Program]:
 
 
 def environment(settings: StackSettings) -> dict[str, str]:
-    """The environment of every process: ours, the settings, and a PATH whose first python is this one."""
+    """The environment of every process: `.env` of here, ours over it, the settings, and a PATH whose first python is this."""
+    from dotenv import dotenv_values
+
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, **settings.environment(), "PATH": path, "PYTHONUNBUFFERED": "1"}
+    file = {k: v for k, v in dotenv_values(".env").items() if v is not None and k.startswith("NORIA_")}
+    # OpenMP threads that wait by spinning take the cores from the other processes of the stack.
+    defaults = {"OMP_WAIT_POLICY": "PASSIVE"}
+    return {**defaults, **file, **os.environ, **settings.environment(), "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def start(settings: StackSettings, say: Say) -> bool:

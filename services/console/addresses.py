@@ -1,0 +1,32 @@
+"""Where the services and Kafka listen, by the stack's settings, with a wrong setting told as one. Opens no connection."""
+
+import os
+from typing import TYPE_CHECKING
+
+from services.console.errors import Usage
+
+if TYPE_CHECKING:
+    from services.console.stack.settings import StackSettings
+
+
+def settings() -> "StackSettings":
+    """The stack's settings.
+
+    Raises:
+        Usage: one of them has no possible value.
+    """
+    from pydantic import ValidationError
+
+    from services.console.stack.settings import StackSettings
+
+    try:
+        return StackSettings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = f"NORIA_{'_'.join(map(str, first['loc'])).upper()}"
+        raise Usage("bad_setting", f"{name} is {first['input']!r}; {first['msg']}") from error
+
+
+def kafka_bootstrap() -> str:
+    """Kafka's bootstrap servers, 'host:port' with commas between. Raises as `settings`."""
+    return os.environ.get("NORIA_KAFKA_BOOTSTRAP") or settings().kafka_bootstrap

@@ -1,0 +1,158 @@
+"""How the whole stack stands: processes, readiness, lag, parked, outbox, dead letters, recent failures. Changes nothing."""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from services.console import api
+from services.console.errors import ConsoleError
+from services.console.output import brief, clock, plain_table, table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from services.console.stack.settings import StackSettings
+
+GAUGES = ("parked_waiting", "outbox_waiting", "outbox_failed")
+FAILURES = 5
+"""Newest failures shown of each kind."""
+
+
+def document(settings: "StackSettings") -> dict[str, Any]:
+    """{"ready", "processes", "services", "lag", "parked", "outbox", "dead_letters", "failures"}.
+
+    `services` is each part's own readiness answer; `lag` counts messages not taken yet by topic.
+    """
+    from services.console.stack import local
+
+    parts = local.look(settings)
+    services = {part.name: part.health for part in parts}
+    gauges = {part.name: _gauges(part.name) for part in parts if part.name not in ("kafka", "triton")}
+    return {
+        "ready": all(part.ready for part in parts),
+        "home": str(settings.home),
+        "processes": [_process(part) for part in parts],
+        "services": services,
+        "lag": _lag(services),
+        "parked": {name: found["parked_waiting"] for name, found in gauges.items() if found},
+        "outbox": {name: found["outbox_waiting"] for name, found in gauges.items() if found},
+        "outbox_failed": {name: found["outbox_failed"] for name, found in gauges.items() if found},
+        "dead_letters": _dead_letters(),
+        "failures": failures(),
+    }
+
+
+def failures() -> list[dict[str, Any]]:
+    """The newest failed runs, evaluations, rejected models and deployments with their causes, newest first."""
+    runs = _failed("trainer", "/v1/runs", "run", "run_id")
+    evaluations = _failed("evaluator", "/v1/evaluations", "evaluation", "evaluation_id")
+    deployments = _failed("serving", "/v1/deployments", "deployment", "model")
+    return sorted(runs + evaluations + deployments, key=lambda f: str(f["time"]), reverse=True)
+
+
+def _failed(service: str, path: str, kind: str, name: str) -> list[dict[str, Any]]:
+    try:
+        rows = api.items(service, path)["items"]
+    except ConsoleError:
+        return []  # that it does not answer stands among the processes
+    found = [_failure(row, kind, name) for row in rows if row.get("status") == "failed"]
+    return found[:FAILURES]
+
+
+def _failure(row: Mapping[str, Any], kind: str, name: str) -> dict[str, Any]:
+    named = row.get(name)
+    times = (row.get(k) for k in ("finished_at", "deployed_at", "changed_at", "created_at"))
+    return {
+        "kind": kind,
+        "id": f"{named['name']}@{named['version']}" if isinstance(named, Mapping) else named,
+        "project": row.get("project"),
+        "cause": row.get("cause"),
+        "detail": row.get("detail"),
+        "time": next((t for t in times if t), ""),
+    }
+
+
+def _process(part: Any) -> dict[str, Any]:
+    held = part.process
+    if held is None:
+        return {"name": part.name, "state": "STOPPED", "pid": None, "uptime": 0.0, "ready": False}
+    return {
+        "name": part.name,
+        "state": held.state,
+        "pid": held.pid or None,
+        "uptime": round(held.uptime, 1),
+        "ready": part.ready,
+    }
+
+
+def _lag(services: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Messages not taken yet, by service and topic."""
+    return {name: dict(health["lag"]) for name, health in services.items() if health.get("lag")}
+
+
+def _gauges(service: str) -> dict[str, int] | None:
+    """The service's gauges by their bare name, or None where it does not answer."""
+    try:
+        with api.client(service, timeout=5) as http:
+            text = http.get("/metrics").text
+    except ConsoleError:
+        return None
+    return {name: gauge(text, f"noria_{service}_{name}") for name in GAUGES}
+
+
+def gauge(text: str, name: str) -> int:
+    """The value of a gauge without labels in Prometheus' text format; 0 where it is not there."""
+    match = re.search(rf"^{re.escape(name)} ([0-9.e+-]+)$", text, re.MULTILINE)
+    return round(float(match[1])) if match else 0
+
+
+def _dead_letters() -> int | None:
+    """How many there are, or None where Kafka does not answer."""
+    from contracts.topics import dead_letter_topics
+    from services.console.kafka import consumer, count, run
+
+    async def total() -> int:
+        async with consumer() as reader:
+            return sum((await count(reader, dead_letter_topics())).values())
+
+    try:
+        return run(total())
+    except ConsoleError:
+        return None
+
+
+def render(found: Mapping[str, Any]) -> "RenderableType":
+    """The document as a person reads it."""
+    from rich.console import Group
+    from rich.markup import escape
+
+    grid = plain_table(("part", "state", "ready", "pid", "uptime", "lag", "parked", "outbox", "what is wrong"))
+    for process in found["processes"]:
+        name = process["name"]
+        figures = (sum(found["lag"].get(name, {}).values()), found["parked"].get(name), found["outbox"].get(name))
+        shown = ["-" if f is None else str(f) for f in figures]
+        ready = "[green]yes[/]" if process["ready"] else "[red]no[/]"
+        pid, uptime = str(process["pid"] or "-"), f"{process['uptime']:.0f} s"
+        grid.add_row(name, process["state"], ready, pid, uptime, *shown, escape(_wrong(found["services"][name])))
+    letters = "unknown, Kafka does not answer" if found["dead_letters"] is None else found["dead_letters"]
+    parts: list[RenderableType] = [grid, f"dead letters: {letters}" + (" (noria dlq list)" if letters else "")]
+    if found["failures"]:
+        parts += ["recent failures:", _failures_table(found["failures"])]
+    return Group(*parts, "[green]ready[/]" if found["ready"] else "[red]not ready[/]")
+
+
+def _failures_table(rows: list[dict[str, Any]]) -> "RenderableType":
+    columns = {
+        "kind": lambda r: r["kind"],
+        "id": lambda r: r["id"],
+        "cause": lambda r: r["cause"],
+        "detail": lambda r: brief(r["detail"]),
+        "time": lambda r: clock(r["time"]),
+    }
+    return table(rows, columns, "")
+
+
+def _wrong(health: Mapping[str, Any]) -> str:
+    checks: Mapping[str, Any] = health.get("checks") or {}
+    failed = [f"{name}: {check['detail']}" for name, check in checks.items() if not check.get("ok", True)]
+    return "; ".join(failed) or str(health.get("detail") or "")
