@@ -77,6 +77,12 @@ class Received(Generic[E]):
 
 def encode(event: Event, meta: Meta) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
     """Key, value and headers of `event` in binary mode."""
+    pairs = [(name, value.encode()) for name, value in attributes(meta).items()]
+    return event.key.encode(), event.model_dump_json().encode(), pairs
+
+
+def attributes(meta: Meta) -> dict[str, str]:
+    """The headers of binary mode as text."""
     headers = {
         "ce_specversion": "1.0",
         "ce_id": meta.id,
@@ -84,12 +90,14 @@ def encode(event: Event, meta: Meta) -> tuple[bytes, bytes, list[tuple[str, byte
         "ce_type": meta.type,
         "ce_time": meta.time.isoformat(),
         "content-type": JSON,
-        "ce_subject": meta.subject,
-        "traceparent": meta.traceparent,
-        **{f"ce_{name}": value for name, value in meta.extensions.items()},
     }
-    pairs = [(name, value.encode()) for name, value in headers.items() if value is not None]
-    return event.key.encode(), event.model_dump_json().encode(), pairs
+    if meta.subject is not None:
+        headers["ce_subject"] = meta.subject
+    if meta.traceparent is not None:
+        headers["traceparent"] = meta.traceparent
+    for name, value in meta.extensions.items():
+        headers[f"ce_{name}"] = value
+    return headers
 
 
 def decode(cls: type[E], headers: Iterable[Header], value: bytes | None) -> Received[E]:
@@ -104,7 +112,9 @@ def decode(cls: type[E], headers: Iterable[Header], value: bytes | None) -> Rece
     if len(value) > MAX_BYTES:
         raise Malformed("too_large", f"the value has {len(value)} bytes; at most {MAX_BYTES} are taken")
     text = _headers(headers)
-    content = text.get("content-type", JSON).split(";")[0].strip().lower()
+    content = text.get("content-type", JSON)
+    if content != JSON:
+        content = content.split(";")[0].strip().lower()
     if content == STRUCTURED:
         return _structured(cls, text, value)
     if content != JSON:
@@ -120,40 +130,55 @@ def new_meta(event: Event, source: str, id: str, *, time: datetime | None = None
 
 
 def _headers(headers: Iterable[Header]) -> dict[str, str]:
+    try:
+        return {name.lower(): item.decode() for name, item in headers}  # pyright: ignore[reportOptionalMemberAccess]
+    except (AttributeError, UnicodeDecodeError):
+        return _headers_one_by_one(headers)
+
+
+def _headers_one_by_one(headers: Iterable[Header]) -> dict[str, str]:
     result: dict[str, str] = {}
     for name, item in headers:
+        ours = name.startswith("ce_") or name == "content-type"
         if item is None:
-            if name.startswith("ce_") or name == "content-type":
+            if ours:
                 raise Malformed("bad_header", f"header {name[:80]!r} is null; give its value as UTF-8 text")
             continue
         try:
             result[name.lower()] = item.decode()
         except UnicodeDecodeError as error:
-            if name.startswith("ce_") or name == "content-type":
+            if ours:
                 raise Malformed("bad_header", f"header {name[:80]!r} is not UTF-8") from error
     return result
 
 
+_KNOWN = frozenset(
+    {"specversion", "id", "source", "type", "time", "subject", "datacontenttype", "dataschema", "traceparent"}
+)
+
+
 def _meta(cls: type[Event], attributes: Mapping[str, str], traceparent: str | None) -> Meta:
-    for required in ("specversion", "id", "source", "type"):
-        if not attributes.get(required):
-            raise Malformed("missing_attribute", f"CloudEvents attribute {required!r} is missing or empty")
-    if attributes["specversion"] != "1.0":
-        raise Malformed("unsupported", f"specversion is {attributes['specversion'][:20]!r}; give '1.0'")
-    if attributes["type"] != cls.ce_type():
-        raise Malformed("wrong_type", f"type is {attributes['type'][:120]!r}; this topic takes {cls.ce_type()!r}")
-    for name, limit in (("id", 200), ("source", 500)):
-        if len(attributes[name]) > limit or "\x00" in attributes[name]:
+    get = attributes.get
+    version, id, source, kind = get("specversion"), get("id"), get("source"), get("type")
+    if not (version and id and source and kind):
+        required = next(name for name in ("specversion", "id", "source", "type") if not get(name))
+        raise Malformed("missing_attribute", f"CloudEvents attribute {required!r} is missing or empty")
+    if version != "1.0":
+        raise Malformed("unsupported", f"specversion is {version[:20]!r}; give '1.0'")
+    if kind != cls.ce_type():
+        raise Malformed("wrong_type", f"type is {kind[:120]!r}; this topic takes {cls.ce_type()!r}")
+    for name, value, limit in (("id", id, 200), ("source", source, 500)):
+        if len(value) > limit or "\x00" in value:
             raise Malformed("bad_header", f"attribute {name!r} is longer than {limit} characters or holds a NUL")
-    known = {"specversion", "id", "source", "type", "time", "subject", "datacontenttype", "dataschema"}
+    further = attributes.keys() - _KNOWN
     return Meta(
-        id=attributes["id"],
-        source=attributes["source"],
-        type=attributes["type"],
-        time=_time(attributes.get("time")),
-        subject=attributes.get("subject"),
-        traceparent=traceparent or attributes.get("traceparent"),
-        extensions={k: v for k, v in attributes.items() if k not in known and k != "traceparent"},
+        id=id,
+        source=source,
+        type=kind,
+        time=_time(get("time")),
+        subject=get("subject"),
+        traceparent=traceparent or get("traceparent"),
+        extensions={name: attributes[name] for name in further},
     )
 
 
@@ -165,8 +190,8 @@ def _time(raw: str | None) -> datetime:
     if raw is None:
         return _EPOCH  # `time` is optional in CloudEvents; the clock would make a replay differ
     try:
-        parsed = _DATETIME.validate_python(raw)
-    except ValidationError as error:
+        parsed = datetime.fromisoformat(raw) if raw[10:11] == "T" else _DATETIME.validate_python(raw)
+    except ValueError as error:
         raise Malformed("bad_header", f"time is {raw[:60]!r}; give RFC 3339, as 2026-01-31T12:00:00Z") from error
     if not 1970 <= parsed.year <= 9000:
         raise Malformed("bad_header", f"time is {raw[:60]!r}; give a year from 1970 to 9000")

@@ -1,0 +1,1 @@
+"""One folder a service, and the chassis they stand on."""

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class Broker:
 
 
 @contextmanager
-def running() -> Iterator[Broker]:
+def running() -> Generator[Broker]:
     """A started broker, removed at the end."""
     broker = Broker()
     try:

@@ -9,14 +9,14 @@ import gc
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from services.chassis import health, http, telemetry
+from services.chassis import health, http, operations, telemetry
 from services.chassis.runtime import Runtime
 from services.chassis.service import Service, Timer
 
@@ -28,7 +28,7 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
     """The HTTP application; its lifespan is the service's."""
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         start = asyncio.create_task(runtime.start())
         start.add_done_callback(runtime.report)
         yield
@@ -43,9 +43,17 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
     app.include_router(
         health.make_router(service.name, checks, runtime.lag, runtime.metrics, runtime.refresh, bootstrap)
     )
+    app.include_router(operations.make_router(runtime.engine, service.settings.group, runtime.parked.set))
     if service.router is not None:
         app.include_router(service.router(runtime.context))
     return app
+
+
+def spare_collections() -> None:
+    """Keeps the garbage collector off what the imports made and off every small batch."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def run(service: Service) -> None:
@@ -65,8 +73,7 @@ def run(service: Service) -> None:
         timeout_graceful_shutdown=3,
         server_header=False,
     )
-    gc.collect()
-    gc.freeze()
+    spare_collections()
     server = http.Server(config)
     LOG.info("service starts", host=settings.host, port=settings.port, home=str(settings.home))
     # uvicorn raises the signal that stopped it once more for whoever handled it before; a stop is no failure.

@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -138,7 +138,7 @@ class ArtifactStore:
         self._verified.add(mark)
 
     @contextmanager
-    def _aside(self) -> Iterator[tuple[Path, BinaryIO]]:
+    def _aside(self) -> Generator[tuple[Path, BinaryIO]]:
         folder = (self._local or self._cache) / "aside"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / uuid.uuid4().hex

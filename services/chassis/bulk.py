@@ -3,7 +3,7 @@
 Knows no table of its own.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -29,12 +29,3 @@ def moment(connection: Connection, when: datetime) -> Any:
     if connection.dialect.name == "sqlite":
         return when.strftime("%Y-%m-%d %H:%M:%S.%f")
     return when
-
-
-def among(connection: Connection, column: str, values: Collection[str]) -> tuple[str, Any]:
-    """A condition 'column is one of values' with one parameter, and the parameter, however many values there are."""
-    if connection.dialect.name == "sqlite":
-        from pydantic_core import to_json
-
-        return f'"{column}" IN (SELECT value FROM json_each(?))', to_json(list(values)).decode()
-    return f'"{column}" = ANY(%s)', list(values)

@@ -11,11 +11,13 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
 
+from services.chassis import patient
 from services.chassis.intake import Intake, Sheet, record, take
 from services.chassis.messages import Raw
 
@@ -24,6 +26,24 @@ FOR_EVER_MS = 10**9
 """FastStream sleeps once more for as long after an empty poll, so no poll is ever empty."""
 FETCH_WAIT_MS = 1000
 """aiokafka's next fetch waits for the one under way, so this bounds the delay of a partition with a backlog."""
+
+FETCH_BYTES = 4 << 20
+"""A partition's share of one fetch; the next is asked for only when it has been handled."""
+
+
+class Membership(ConsumerRebalanceListener):
+    """Whether the group has dealt out its partitions; an instance that got none is a standby, not a fault."""
+
+    def __init__(self) -> None:
+        self.joined = False
+
+    def on_partitions_revoked(self, revoked: Any) -> None:
+        """The group deals anew."""
+        self.joined = False
+
+    def on_partitions_assigned(self, assigned: Any) -> None:
+        """The group has dealt."""
+        self.joined = True
 
 
 class Consumer:
@@ -41,9 +61,11 @@ class Consumer:
         on_commit: Callable[[Sheet], None],
         instance: str | None = None,
     ) -> None:
+        patient.install()
         self.fault: str | None = None
         self._intake = intake
         self._on_commit = on_commit
+        self._membership = Membership()
         self._taken: dict[TopicPartition, int] = {}
         self._broker = KafkaBroker(
             bootstrap,
@@ -62,9 +84,11 @@ class Consumer:
             max_records=records,
             batch_timeout_ms=FOR_EVER_MS,
             fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_partition_fetch_bytes=FETCH_BYTES,
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
+            listener=self._membership,
             parser=_parse,
             decoder=_decode,
         )
@@ -149,7 +173,7 @@ class Consumer:
             await asyncio.wait_for(self._consumer.topics(), 2)
         except (KafkaError, TimeoutError, OSError) as error:
             return f"Kafka does not answer: {error!r}"[:300]
-        return None if self._consumer.assignment() else "no partition assigned (yet, or more instances than partitions)"
+        return None if self._membership.joined else "the consumer group deals out its partitions"
 
 
 def _by_topic(messages: Sequence[Raw]) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """Engines, transactions and migrations for SQLite and PostgreSQL. Knows no table."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -13,6 +14,13 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from services.chassis.settings import Settings
 
 T = TypeVar("T")
+PRAGMAS = (
+    "journal_mode=WAL",
+    "foreign_keys=ON",
+    "busy_timeout=30000",
+    "wal_autocheckpoint=4000",
+    "cache_size=-8000",
+)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -39,13 +47,13 @@ def open_sqlite(url: str, synchronous: str) -> Engine:
     engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
-    def configure(connection: Any, _: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+    def configure(connection: Any, _: Any) -> None:
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON", "busy_timeout=30000"):
+        for pragma in (*PRAGMAS, f"synchronous={synchronous}"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]
+    def begin(connection: Connection) -> None:
         # A deferred transaction that turns to writing can fail at once with SQLITE_BUSY; an immediate one waits.
         reads = connection.get_execution_options().get("noria_reads", False)
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
@@ -54,7 +62,7 @@ def open_sqlite(url: str, synchronous: str) -> Engine:
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
+def writing(engine: Engine) -> Generator[Connection]:
     """A transaction that may write: committed at the end, rolled back when anything is raised."""
     with _turn(engine), engine.begin() as connection:
         yield connection
@@ -71,7 +79,7 @@ def _turn(engine: Engine) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
+def reading(engine: Engine) -> Generator[Connection]:
     """A transaction that only reads."""
     with engine.connect().execution_options(noria_reads=True) as connection, connection.begin():
         yield connection
@@ -94,21 +102,49 @@ def is_database_fault(error: BaseException) -> bool:
 
 
 def migrate(engine: Engine, schema: str, *folders: Path) -> None:
-    """Brings the tables of the chassis and of `folders` (Alembic scripts) to their newest revision, under a lock."""
+    """Brings the tables of the chassis and of `folders` (Alembic scripts) to their newest revision, under a lock.
+
+    What was brought there by the same scripts is left alone without loading Alembic: a start shall be quick and small.
+    """
+    locations = [MIGRATIONS / "versions", *(folder / "versions" for folder in folders)]
+    scripts = _fingerprint(locations)
+    if not _is_migrated(engine, scripts):
+        _upgrade(engine, schema, locations, scripts)
+
+
+def _fingerprint(locations: Sequence[Path]) -> str:
+    digest = sha256()
+    for script in sorted(script for folder in locations for script in folder.glob("*.py")):
+        digest.update(script.name.encode() + b"\0" + script.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _is_migrated(engine: Engine, scripts: str) -> bool:
+    try:
+        with reading(engine) as connection:
+            return connection.execute(text("SELECT scripts FROM migrated")).scalar() == scripts
+    except DBAPIError as error:
+        if is_database_fault(error):
+            raise
+        return False  # no such table yet
+
+
+def _upgrade(engine: Engine, schema: str, locations: Sequence[Path], scripts: str) -> None:
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    locations = [MIGRATIONS / "versions", *(folder / "versions" for folder in folders)]
     config.set_main_option("path_separator", "newline")
     config.set_main_option("version_locations", "\n".join(str(path) for path in locations))
-    with engine.begin() as connection:
+    with writing(engine) as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"noria.{schema}"})
             connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
         config.attributes["connection"] = connection
         command.upgrade(config, "heads")
+        connection.execute(text("DELETE FROM migrated"))
+        connection.execute(text("INSERT INTO migrated (scripts) VALUES (:scripts)"), {"scripts": scripts})
 
 
 def check(engine: Engine) -> None:

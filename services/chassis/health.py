@@ -25,21 +25,21 @@ def make_router(
     router = APIRouter()
 
     @router.get("/health/live", tags=["health"])
-    async def live() -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]
+    async def live() -> dict[str, str]:
         return {"status": "live", "service": service}
 
     @router.get("/health/ready", tags=["health"])
-    async def ready() -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+    async def ready() -> JSONResponse:
         report = await readiness(service, checks, lag)
         return JSONResponse(report, status_code=200 if report["status"] == "ready" else 503)
 
     @router.get("/metrics", tags=["health"])
-    async def figures() -> Response:  # pyright: ignore[reportUnusedFunction]
+    async def figures() -> Response:
         await refresh()
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @router.get("/asyncapi", tags=["health"])
-    def document() -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+    def document() -> dict[str, Any]:
         from contracts.export import asyncapi
 
         return asyncapi(service, kafka)

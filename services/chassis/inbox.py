@@ -1,30 +1,35 @@
 """Which messages were taken before, by (consumer group, ce_id, ce_source). Knows no message."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Table
+from pydantic_core import to_json
+from sqlalchemy import Connection
 
-from services.chassis.bulk import among, insert, moment
-from services.chassis.tables import Inbox
+from services.chassis.bulk import moment
 
-INBOX: Table = getattr(Inbox, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
-COLUMNS = ("consumer", "source", "id", "taken_at")
 Identity = tuple[str, str]
 """(ce_source, ce_id)."""
 
+_SQLITE = """
+INSERT INTO inbox (consumer, source, id, taken_at)
+SELECT ?1, json_extract(value, '$[0]'), json_extract(value, '$[1]'), ?2 FROM json_each(?3) WHERE true
+ON CONFLICT DO NOTHING RETURNING source, id
+"""
+_POSTGRESQL = """
+INSERT INTO inbox (consumer, source, id, taken_at)
+SELECT %(consumer)s, source, id, %(moment)s FROM unnest(%(sources)s::text[], %(ids)s::text[]) AS new (source, id)
+ON CONFLICT DO NOTHING RETURNING source, id
+"""
 
-def known(connection: Connection, consumer: str, identities: Collection[Identity]) -> set[Identity]:
-    """Those of `identities` that were taken before."""
-    if not identities:
-        return set()
-    condition, ids = among(connection, "id", {id for _, id in identities})
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
-    query = f"SELECT source, id FROM inbox WHERE consumer = {mark} AND {condition}"  # noqa: S608 - no value stands in it
-    return {(source, id) for source, id in connection.exec_driver_sql(query, (consumer, ids))}
 
-
-def take(connection: Connection, consumer: str, identities: Iterable[Identity], now: datetime) -> None:
-    """Marks messages as taken, in the caller's transaction."""
+def take(connection: Connection, consumer: str, identities: Sequence[Identity], now: datetime) -> set[Identity]:
+    """Marks messages as taken, in the caller's transaction; gives those that had not been taken before."""
     when = moment(connection, now)
-    insert(connection, INBOX, COLUMNS, [(consumer, source, id, when) for source, id in identities])
+    if connection.dialect.name == "sqlite":
+        new = connection.exec_driver_sql(_SQLITE, (consumer, when, to_json(identities).decode()))
+    else:
+        sources, ids = [source for source, _ in identities], [id for _, id in identities]
+        values = {"consumer": consumer, "moment": when, "sources": sources, "ids": ids}
+        new = connection.exec_driver_sql(_POSTGRESQL, values)
+    return {(source, id) for source, id in new}

@@ -45,7 +45,6 @@ class Sheet:
     """What a transaction writes at its end, and what happened, by topic and reason."""
 
     now: datetime
-    taken: list[inbox.Identity] = field(default_factory=list[inbox.Identity])
     rows: list[outbox.Row] = field(default_factory=list[outbox.Row])
     parked: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     fates: Counter[tuple[str, str, str]] = field(default_factory=Counter[tuple[str, str, str]])
@@ -79,15 +78,14 @@ def take(intake: Intake, messages: Sequence[Raw]) -> Sheet:
 def _transaction(intake: Intake, items: Sequence[Item], *, careful: bool) -> Sheet:
     sheet = Sheet(datetime.now(UTC))
     with writing(intake.engine) as connection, Session(connection, expire_on_commit=False) as session:
-        known = inbox.known(connection, intake.group, [item.identity for item in items])
+        fresh = inbox.take(connection, intake.group, [item.identity for item in items], sheet.now)
         keys = {item.raw.key for item in items if item.raw.key is not None}
         busy = parking.occupied(connection, intake.group, keys)
         store = intake.store(session)
         for item in items:
-            _settle(intake, item, sheet, known, busy, session if careful else None, store)
+            _settle(intake, item, sheet, fresh, busy, session if careful else None, store)
         session.flush()
         sheet.jobs = CHANGED in session.info
-        inbox.take(connection, intake.group, sheet.taken, sheet.now)
         _write(connection, sheet)
     return sheet
 
@@ -101,17 +99,16 @@ def _settle(
     intake: Intake,
     item: Item,
     sheet: Sheet,
-    known: set[inbox.Identity],
+    fresh: set[inbox.Identity],
     busy: set[parking.Lane],
     session: Session | None,
     store: Any,
 ) -> None:
     raw = item.raw
-    if item.identity in known:
+    if item.identity not in fresh:
         sheet.note("duplicate", raw.topic)
         return
-    known.add(item.identity)
-    sheet.taken.append(item.identity)
+    fresh.remove(item.identity)  # a second one of this batch is a duplicate too
     lane = (raw.topic, raw.key)
     if item.malformed is not None:
         bury(intake, raw, sheet, item.malformed.reason, str(item.malformed))

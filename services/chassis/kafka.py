@@ -71,7 +71,7 @@ async def make_topics(bootstrap: str, topics: Iterable[NewTopic]) -> list[str]:
 
 
 async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> list[str]:
-    response = await admin.create_topics(topics)
+    response: Any = await admin.create_topics(topics)
     made: list[str] = []
     for name, code, *message in response.topic_errors:
         error = for_code(code)

@@ -1,12 +1,34 @@
-"""A named lease in the database: who alone may do a thing for now. Knows not what the thing is."""
+"""A named lease in the database: who alone may do a thing for now. Knows not what the thing is.
 
+An owner is a process, 'host:pid:start'. What a process of this host held that is gone is free at once: a restart need
+not wait for the lease to run out.
+"""
+
+import os
+import socket
+import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from sqlalchemy import Connection, Table, select, update
 
 from services.chassis.tables import Lease
 
 LEASE: Table = getattr(Lease, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
+
+
+def new_owner() -> str:
+    """A name for this process that no other bears."""
+    return f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
+
+
+def vanished(owner: str) -> bool:
+    """Whether the owner was a process of this host that runs no more.
+
+    In a container that started anew the old process has our own number.
+    """
+    host, pid, _ = [*owner.split(":"), "", ""][:3]
+    return host == socket.gethostname() and (pid == str(os.getpid()) or not Path(f"/proc/{pid}").exists())
 
 
 def hold(connection: Connection, name: str, owner: str, seconds: float) -> bool:
@@ -17,7 +39,7 @@ def hold(connection: Connection, name: str, owner: str, seconds: float) -> bool:
         return _insert(connection, name, owner, now + timedelta(seconds=seconds))
     if found.owner == owner and (found.until - now).total_seconds() > seconds / 2:
         return True
-    if found.owner != owner and found.until > now:
+    if found.owner != owner and found.until > now and not vanished(found.owner):
         return False
     values = {"owner": owner, "until": now + timedelta(seconds=seconds)}
     mine = (LEASE.c.name == name, LEASE.c.owner == found.owner, LEASE.c.until == found.until)
@@ -34,4 +56,4 @@ def _insert(connection: Connection, name: str, owner: str, until: datetime) -> b
 
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(LEASE).values(name=name, owner=owner, until=until).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount == 1
+    return connection.execute(statement.returning(LEASE.c.name)).first() is not None

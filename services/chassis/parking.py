@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, delete, exists, func, select, update
+from sqlalchemy import Connection, Row, Table, delete, exists, func, select, update
 
 from services.chassis import outbox
 from services.chassis.messages import Raw
@@ -13,6 +13,7 @@ from services.chassis.tables import Parked
 
 PARKED: Table = getattr(Parked, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
 FIRST_SECONDS = 0.5
+SHOWN = ("number", "topic", "partition", "offset", "reason", "detail", "attempts", "parked_at", "retry_at")
 Lane = tuple[str, bytes | None]
 """(topic, key): messages of one lane keep their order; those without a key have a lane each."""
 
@@ -72,7 +73,7 @@ def occupied(connection: Connection, consumer: str, keys: Collection[bytes]) -> 
     return {(topic, bytes(key)) for topic, key in connection.execute(query.distinct())}
 
 
-def _heads(consumer: str, *columns: Any) -> Select[Any]:
+def _heads(consumer: str, *columns: Any) -> Any:
     earlier = PARKED.alias()
     behind = exists().where(
         earlier.c.consumer == PARKED.c.consumer,
@@ -113,6 +114,19 @@ def postpone(connection: Connection, number: int, reason: str, detail: str, atte
 def earliest(connection: Connection, consumer: str) -> datetime | None:
     """When the next try is due; None where nothing is parked."""
     return connection.execute(_heads(consumer, func.min(PARKED.c.retry_at, type_=PARKED.c.retry_at.type))).scalar()
+
+
+def listing(connection: Connection, consumer: str, after: int, limit: int) -> list[dict[str, Any]]:
+    """The parked messages after a number, oldest first, without their values."""
+    columns = [PARKED.c[name] for name in SHOWN]
+    query = select(*columns).where(PARKED.c.consumer == consumer, PARKED.c.number > after)
+    return [dict(found) for found in connection.execute(query.order_by(PARKED.c.number).limit(limit)).mappings()]
+
+
+def hasten(connection: Connection, consumer: str, number: int | None, now: datetime) -> int:
+    """Makes the next try of a message, or of all, due now; gives how many."""
+    which = PARKED.c.consumer == consumer if number is None else PARKED.c.number == number
+    return connection.execute(update(PARKED).where(which).values(retry_at=now)).rowcount
 
 
 def count(connection: Connection) -> int:

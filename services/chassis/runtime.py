@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
-import time
 from collections.abc import Awaitable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +23,7 @@ from services.chassis.metrics import Metrics
 from services.chassis.relay import Relay, backlog
 from services.chassis.retry import keep_retrying
 from services.chassis.service import Service, Timer
-from services.chassis.workers import Workers, reclaim
+from services.chassis.workers import Workers
 
 LOG: Any = structlog.get_logger("service")
 OLD_SECONDS = 60.0
@@ -38,7 +36,7 @@ class Runtime:
         settings = service.settings
         self.service = service
         self.metrics = Metrics(service.name)
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
+        self.owner = leases.new_owner()
         self.engine = database.open_engine(settings)
         self.context: Context[Any] = Context(settings, self.engine, service.store, open_store(settings), self.metrics)
         self._tasks: list[asyncio.Task[Any]] = []
@@ -47,6 +45,7 @@ class Runtime:
         self._workers: Workers | None = None
         self._waits_for = "database"
         self.failed = False
+        self.parked = asyncio.Event()
 
     async def start(self) -> None:
         """Starts every part once what it needs is there."""
@@ -78,14 +77,13 @@ class Runtime:
             attempts=settings.handler_attempts,
             longest_pause=settings.park_seconds,
         )
-        parked = asyncio.Event()
 
         def committed(sheet: Sheet) -> None:
             context.wake(jobs=sheet.jobs)
             if sheet.parked:
-                parked.set()
+                self.parked.set()
 
-        self._spawn(keep_retrying(intake, parked, lambda jobs: context.wake(jobs=jobs)))
+        self._spawn(keep_retrying(intake, self.parked, lambda jobs: context.wake(jobs=jobs)))
         instance = f"{settings.group}-{socket.gethostname()}-{settings.port}" if settings.port else None
         self._consumer = Consumer(intake, settings.kafka_bootstrap, settings.batch_records, committed, instance)
         await self._consumer.start()
@@ -109,7 +107,7 @@ class Runtime:
 
     def _reclaim(self) -> None:
         with database.writing(self.engine) as connection, Session(connection) as session:
-            if freed := reclaim(JobBook(session), socket.gethostname()):
+            if freed := JobBook(session).reclaim(leases.vanished):
                 LOG.info("jobs of an ended process will resume", jobs=freed)
 
     def _spawn(self, *coroutines: Coroutine[Any, Any, Any]) -> None:

@@ -1,6 +1,6 @@
 """What a service is made of, as its app.py wires it. Starts nothing: services.chassis.app does."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -38,7 +38,7 @@ class Service:
     jobs: tuple[JobKind, ...] = ()
     timers: tuple[Timer, ...] = ()
     ready: Mapping[str, Check] = field(default_factory=dict[str, Check])
-    background: tuple[Callable[[Context[Any]], Awaitable[None]], ...] = ()
+    background: tuple[Callable[[Context[Any]], Coroutine[Any, Any, None]], ...] = ()
 
     @property
     def name(self) -> str:

@@ -3,16 +3,18 @@
 Survives a kill of the process at any moment; a power cut may take the last moments (no sync a row). Knows no handler.
 """
 
-import uuid
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
 from contracts.envelope import Event, Meta
-from services.chassis import outbox
+from services.chassis import leases, outbox
 from services.chassis.database import migrate, open_sqlite, writing
 from services.chassis.metrics import Metrics
 from services.chassis.relay import Backlog, Relay, backlog
 from services.chassis.settings import Settings
+
+LINGER_SECONDS = 0.05
 
 
 class Spool:
@@ -24,20 +26,32 @@ class Spool:
         self._engine = open_sqlite(f"sqlite:///{path}", synchronous="NORMAL")
         migrate(self._engine, settings.SERVICE)
         self._relay: Relay | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waking: asyncio.TimerHandle | None = None
 
     def put(self, event: Event, id: str, *, time: datetime | None = None, traceparent: str | None = None) -> None:
-        """Writes the event down under the ce_id `id`; well under a millisecond, so it may be called in an event loop."""
+        """Writes the event down under the ce_id `id`; well under a millisecond. May be called from any thread."""
         now = datetime.now(UTC)
         meta = Meta(id, self._settings.source, event.ce_type(), time or now, traceparent=traceparent)
         with writing(self._engine) as connection:
             outbox.put(connection, [outbox.event_row(event, meta)], now)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._nudge)
+
+    def _nudge(self) -> None:
+        """Wakes the relay soon rather than at once: what is written meanwhile goes to Kafka in the same batch."""
+        if self._loop is not None and self._waking is None:
+            self._waking = self._loop.call_later(LINGER_SECONDS, self._wake)
+
+    def _wake(self) -> None:
+        self._waking = None
         if self._relay is not None:
             self._relay.filled.set()
 
     async def relay(self) -> None:
         """Carries events to Kafka until cancelled."""
-        owner = f"{self._settings.SERVICE}-spool-{uuid.uuid4().hex[:8]}"
-        self._relay = Relay(self._engine, self._settings.kafka_bootstrap, owner, self._metrics)
+        self._relay = Relay(self._engine, self._settings.kafka_bootstrap, leases.new_owner(), self._metrics)
+        self._loop = asyncio.get_running_loop()
         await self._relay.run()
 
     def backlog(self) -> Backlog:

@@ -42,7 +42,7 @@ class Base(SQLModel):
 class Inbox(Base, table=True):
     """A message taken: its effect, its dead letter or its parked row stands in the same transaction."""
 
-    __tablename__ = "inbox"
+    __tablename__ = "inbox"  # pyright: ignore[reportAssignmentType]
 
     consumer: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
@@ -53,7 +53,7 @@ class Inbox(Base, table=True):
 class Outbox(Base, table=True):
     """A message to publish. Deleted once Kafka has it; `failed` when Kafka refuses it for good."""
 
-    __tablename__ = "outbox"
+    __tablename__ = "outbox"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (Index("outbox_status", "status", "id"),)
 
     id: int | None = Field(default=None, sa_column=Column(NUMBER, primary_key=True, autoincrement=True))
@@ -69,7 +69,7 @@ class Outbox(Base, table=True):
 class Parked(Base, table=True):
     """A message that waits: for its own next try, or behind an older one of its key."""
 
-    __tablename__ = "parked"
+    __tablename__ = "parked"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (Index("parked_due", "retry_at"), Index("parked_key", "consumer", "topic", "key"))
 
     number: int | None = Field(default=None, sa_column=Column(NUMBER, primary_key=True, autoincrement=True))
@@ -90,7 +90,7 @@ class Parked(Base, table=True):
 class JobRow(Base, table=True):
     """A long job and who holds it. `token` grows with each lease: a completion with an old one is refused."""
 
-    __tablename__ = "job"
+    __tablename__ = "job"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (Index("job_due", "kind", "status", "created_at"),)
 
     id: str = Field(primary_key=True)
@@ -114,7 +114,7 @@ class JobRow(Base, table=True):
 class Lease(Base, table=True):
     """Who alone may do a named thing for now."""
 
-    __tablename__ = "lease"
+    __tablename__ = "lease"  # pyright: ignore[reportAssignmentType]
 
     name: str = Field(primary_key=True)
     owner: str
@@ -124,7 +124,7 @@ class Lease(Base, table=True):
 class ProjectRevision(Base, table=True):
     """A project's specification as it was defined; the newest of a project is in force."""
 
-    __tablename__ = "project_revision"
+    __tablename__ = "project_revision"  # pyright: ignore[reportAssignmentType]
 
     project: str = Field(primary_key=True)
     revision: str = Field(primary_key=True)

@@ -8,7 +8,7 @@ import logging
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -88,7 +88,7 @@ def recording() -> bool:
 
 
 @contextmanager
-def handling(topic: str, group: str, meta: Meta) -> Iterator[str]:
+def handling(topic: str, group: str, meta: Meta) -> Generator[str]:
     """The span of a message's handler (OpenTelemetry messaging conventions); gives the traceparent of what it emits."""
     from opentelemetry import trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

@@ -5,10 +5,8 @@ Knows the book of jobs and the child's messages; what a job does is its function
 
 import asyncio
 import contextlib
-import os
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,10 +16,12 @@ from typing import Any
 from urllib.parse import quote
 
 import structlog
+from sqlmodel import Session
 
 from contracts.envelope import Event
 from services.chassis import process
 from services.chassis.context import Context
+from services.chassis.database import is_database_fault, reading, writing
 from services.chassis.jobs import Failure, Job, JobBook, JobKind
 
 LOG: Any = structlog.get_logger("jobs")
@@ -45,10 +45,10 @@ class Run:
 class Workers:
     """The workers of a service's kinds of job."""
 
-    def __init__(self, context: Context[Any], kinds: Iterable[JobKind], owner: str | None = None) -> None:
+    def __init__(self, context: Context[Any], kinds: Iterable[JobKind], owner: str) -> None:
         self._context = context
         self._kinds = tuple(kinds)
-        self._owner = owner or f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
+        self._owner = owner
         self._stopping = asyncio.Event()
         self._wakes: list[asyncio.Event] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -91,10 +91,6 @@ class Workers:
         return self._book(lambda book: book.lease(kind, self._owner, datetime.now(UTC), seconds), reads=kind)
 
     def _book(self, deed: Callable[[JobBook], Any], reads: str | None = None) -> Any:
-        from sqlmodel import Session
-
-        from services.chassis.database import reading, writing
-
         if reads is not None:
             with reading(self._context.engine) as connection, Session(connection) as session:
                 if not JobBook(session).any_free(reads, datetime.now(UTC)):
@@ -205,8 +201,6 @@ class Workers:
         try:
             mine = await self._context.transact(deed, cause=f"job:{job.kind}:{job.id}:{status}")
         except Exception as error:
-            from services.chassis.database import is_database_fault
-
             if failure is not None or is_database_fault(error):
                 raise
             LOG.exception("the job's result could not be taken", job=job.id)
@@ -222,8 +216,3 @@ class Workers:
         """The job's own folder, kept while it is not over."""
         settings = self._context.settings
         return settings.home / "state" / "jobs" / settings.SERVICE / quote(job.id, safe="")[:200].replace(".", "%2E")
-
-
-def reclaim(book: JobBook, host: str) -> list[str]:
-    """Frees jobs whose holder was a process of this host that is gone, so that a restart need not wait for leases."""
-    return book.reclaim(lambda owner: owner.split(":")[0] == host and not Path(f"/proc/{owner.split(':')[1]}").exists())

@@ -1,12 +1,12 @@
 """The command `noria`: which verbs there are, and how failures leave it. Knows nothing of what a verb does."""
 
 import json
-import os
 import sys
 
 import typer
 
 from services.console.errors import ConsoleError
+from services.console.output import drop_stdout
 from services.console.verbs import chat, dlq, feedback, ingest, lineage, lists, project, stack, stages, watch
 
 app = typer.Typer(
@@ -52,7 +52,7 @@ def run(arguments: list[str]) -> int:
     except typer.Abort:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains while it exits
+        drop_stdout()
         return 1
 
 

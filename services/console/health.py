@@ -37,7 +37,7 @@ def document(settings: "StackSettings") -> dict[str, Any]:
         "parked": {name: found["parked_waiting"] for name, found in gauges.items() if found},
         "outbox": {name: found["outbox_waiting"] for name, found in gauges.items() if found},
         "outbox_failed": {name: found["outbox_failed"] for name, found in gauges.items() if found},
-        "dead_letters": _dead_letters(),
+        "dead_letters": dead_letters(),
         "failures": failures(),
     }
 
@@ -106,7 +106,7 @@ def gauge(text: str, name: str) -> int:
     return round(float(match[1])) if match else 0
 
 
-def _dead_letters() -> int | None:
+def dead_letters() -> int | None:
     """How many there are, or None where Kafka does not answer."""
     from contracts.topics import dead_letter_topics
     from services.console.kafka import consumer, count, run

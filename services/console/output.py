@@ -1,6 +1,7 @@
 """Prints what a verb found: a document on stdout for programs, tables and trees for people. Knows no service."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -33,6 +34,11 @@ def show(document: Any, as_json: bool, render: "Callable[[], RenderableType]") -
 def note(text: str) -> None:
     """Tell a person something beside the result, on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def drop_stdout() -> None:
+    """Forget what nobody reads any more: the interpreter would wait for a reader, or complain, while it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Cell], empty: str) -> "RenderableType":

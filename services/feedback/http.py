@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
@@ -66,6 +66,6 @@ def _place(after: str | None) -> list[Any] | None:
         return None
     try:
         datetime.fromisoformat(place[0])
-        return [place[0], cast(str, place[1]) + ""]
+        return [place[0], str(place[1])]
     except (IndexError, TypeError, ValueError) as error:
         raise ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page") from error

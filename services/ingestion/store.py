@@ -3,11 +3,13 @@
 Holds no record's content: that is in the topics and in prep.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Protocol, cast
 
-from sqlalchemy import Column, MetaData, Table, Text, delete, func, update
+from sqlalchemy import Column, MetaData, Table, Text, bindparam, delete, func, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Field, SQLModel, col, select
 
@@ -126,28 +128,17 @@ class SqlStore(ChassisStore):
 
     def standing(self, project: str, record_id: str) -> Standing | None:
         """The record's newest revision, or None."""
-        row = self.session.connection().execute(
-            select(RecordRow.revision, RecordRow.fingerprint).where(
-                RecordRow.project == project, RecordRow.record_id == record_id
-            )
-        )
-        found = row.first()
+        found = self.session.connection().execute(STANDING, {"project": project, "record_id": record_id}).first()
         return Standing(*found) if found else None
 
     def put(self, project: str, record_id: str, standing: Standing) -> None:
         """Makes `standing` the record's newest revision."""
         values = {"revision": standing.revision, "fingerprint": standing.fingerprint}
-        key = {"project": project, "record_id": record_id}
-        statement = self._insert(RecordRow).values(key | values)
-        self.session.connection().execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
+        self._execute(_put, {"project": project, "record_id": record_id, **values})
 
     def count(self, project: str, outcome: str) -> None:
         """One more submission ended so."""
-        statement = self._insert(TallyRow).values(project=project, outcome=outcome, n=1)
-        more = {"n": col(TallyRow.n) + 1}
-        self.session.connection().execute(
-            statement.on_conflict_do_update(index_elements=["project", "outcome"], set_=more)
-        )
+        self._execute(_count, {"project": project, "outcome": outcome, "n": 1})
 
     def counts(self, project: str) -> dict[str, Any]:
         """Accepted (revisions), records, unchanged, refused, refused_by_reason."""
@@ -194,8 +185,31 @@ class SqlStore(ChassisStore):
             Submission(RecordSubmittedV1.model_validate_json(row.submitted), row.source, row.source_id) for row in rows
         ]
 
-    def _insert(self, model: type[SQLModel]) -> Any:
-        """An INSERT that knows ON CONFLICT, which both databases spell alike."""
-        table = cast(Table, getattr(model, "__table__"))  # noqa: B009 - SQLModel's types do not know the attribute
-        dialect = self.session.connection().dialect.name
-        return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    def _execute(self, statement: Callable[[str], Any], values: dict[str, Any]) -> None:
+        connection = self.session.connection()
+        connection.execute(statement(connection.dialect.name), values)
+
+
+# Statements are built once: building one takes longer than running it.
+STANDING = select(RecordRow.revision, RecordRow.fingerprint).where(
+    col(RecordRow.project) == bindparam("project"), col(RecordRow.record_id) == bindparam("record_id")
+)
+
+
+@cache
+def _put(dialect: str) -> Any:
+    insert = _insert(dialect, RecordRow)
+    values = {"revision": insert.excluded.revision, "fingerprint": insert.excluded.fingerprint}
+    return insert.on_conflict_do_update(index_elements=["project", "record_id"], set_=values)
+
+
+@cache
+def _count(dialect: str) -> Any:
+    more = {"n": col(TallyRow.n) + 1}
+    return _insert(dialect, TallyRow).on_conflict_do_update(index_elements=["project", "outcome"], set_=more)
+
+
+def _insert(dialect: str, model: type[SQLModel]) -> Any:
+    """An INSERT that knows ON CONFLICT, which both databases spell alike."""
+    table = cast(Table, getattr(model, "__table__"))  # noqa: B009 - SQLModel's types do not know the attribute
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)

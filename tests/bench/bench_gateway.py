@@ -11,43 +11,20 @@ import asyncio
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-from services.console.stack import assets
-from services.console.stack.settings import StackSettings
 from services.serving.triton import client
-from tests.conftest import free_port
-from tests.integration.conftest import listening
-from tests.integration.serving_parts import Stack, make_upstream, running, until
+from tests import broker
+from tests.integration.serving_parts import Stack, make_upstream, running
 
 PROMPT = "[system] Be brief.\n[user] hello\n[assistant] "
 BODY = {"model": "shop", "messages": [{"role": "user", "content": "hello"}]}
 Ask = Callable[[], Awaitable[float]]
-
-
-@contextmanager
-def broker(home: Path) -> Generator[str]:
-    settings = StackSettings(home=home, kafka_port=free_port(), kafka_controller_port=free_port())
-    assets.make(settings, only="kafka")
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "kafka.log").open("wb") as log:
-        command = [sys.executable, "-m", "services.console.stack.kafka"]
-        process = subprocess.Popen(command, env=settings.environment(), stdout=log, stderr=subprocess.STDOUT)
-    try:
-        until(lambda: listening(settings.kafka_port) or None, 60, "Kafka listens")
-        yield settings.kafka_bootstrap
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
 
 
 class Connection:
@@ -152,7 +129,7 @@ def main() -> None:
     arguments.add_argument("--requests", type=int, default=200)
     folder = Path(tempfile.mkdtemp(prefix="noria-bench-"))
     try:
-        with broker(folder / "kafka") as kafka, running(Stack(folder / "home", kafka)) as stack:
+        with broker.running() as kafka, running(Stack(folder / "home", kafka.bootstrap)) as stack:
             upstream = make_upstream(stack, folder / "scratch")
             upstream.define("shop")
             upstream.promote("shop", 1, upstream.adapter("one", 1))

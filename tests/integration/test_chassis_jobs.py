@@ -1,6 +1,5 @@
-"""Long jobs on both databases: resumed after kills, given back, cancelled, failed; events once."""
+"""Long jobs, their resumption on both databases: resumed after kills, given back, cancelled, failed; events once."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from tests.integration.tiny.stand import Stand, until
 
 
-@pytest.fixture()
+@pytest.fixture
 def stand(kafka: str, database_url: str, tmp_path: Path) -> Iterator[Stand]:
     stand = Stand(kafka, database_url, tmp_path)
     stand.make_topics()
@@ -18,8 +17,7 @@ def stand(kafka: str, database_url: str, tmp_path: Path) -> Iterator[Stand]:
 
 
 def outcomes(stand: Stand, count: int) -> dict[int, str]:
-    found = stand.read(stand.pong, lambda found: len(found) >= count, 40)
-    return {json.loads(m.value())["number"]: json.loads(m.value())["text"] for m in found}
+    return dict(stand.answers(count, 90).values())
 
 
 def step(stand: Stand, number: int) -> int:
@@ -27,7 +25,8 @@ def step(stand: Stand, number: int) -> int:
     return int(places[0].read_text() or 0) if places else 0
 
 
-def test_job_resumes_where_it_was_after_a_kill_of_the_service(stand: Stand) -> None:
+def test_job_resumes_where_it_was_after_a_kill_of_the_service(stand_on_each: Stand) -> None:
+    stand = stand_on_each
     stand.send(stand.ping_of(1, "work", "0.3"))
     until(lambda: step(stand, 1), lambda n: n >= 3)
     stand.kill()

@@ -13,8 +13,9 @@ from services.console.addresses import settings
 from services.console.demo import ask, correct, records, report, turn
 from services.console.demo.board import Board, DemoFailed
 from services.console.demo.screen import drawn
-from services.console.demo.wait import Watch, count_letters
+from services.console.demo.wait import Watch
 from services.console.errors import ConsoleError
+from services.console.health import dead_letters
 from services.console.project_file import ProjectFileInvalid
 from services.console.stack import assets, local, ports
 
@@ -91,7 +92,7 @@ def start(board: Board, watch: Watch) -> None:
             stage.say(f"{len(local.PARTS)} parts ready: Kafka, Triton and {len(local.PARTS) - 2} services")
         except (local.StackError, ports.PortTaken, assets.AssetError) as error:
             raise DemoFailed(str(error)) from error
-        watch.letters_before = count_letters()
+        watch.letters_before = dead_letters()
 
 
 def wheel(board: Board, watch: Watch, project: str, dataset: Json) -> Json:

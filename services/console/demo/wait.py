@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from services.console.demo.board import DemoFailed
-from services.console.errors import ConsoleError, Refused, Unreachable
+from services.console.errors import Refused, Unreachable
+from services.console.health import dead_letters
 from services.console.stack import local, supervisor
 from services.console.stack.settings import StackSettings
 
@@ -72,7 +73,7 @@ class Watch:
         from services.console.kafka import run
         from services.console.verbs import dlq
 
-        if self.letters_before is None or count_letters() in (None, self.letters_before):
+        if self.letters_before is None or dead_letters() in (None, self.letters_before):
             return ""
         newest = max(run(dlq.letters()), key=lambda letter: str(letter["time"]))
         return (
@@ -83,18 +84,3 @@ class Watch:
     def log(self, service: str) -> str:
         """Where a service's log lies."""
         return f"log: {self.settings.home / 'logs' / f'{service}.log'}"
-
-
-def count_letters() -> int | None:
-    """How many dead letters there are; None where Kafka does not answer now."""
-    from contracts.topics import dead_letter_topics
-    from services.console.kafka import consumer, count, run
-
-    async def total() -> int:
-        async with consumer() as reader:
-            return sum((await count(reader, dead_letter_topics())).values())
-
-    try:
-        return run(total())
-    except ConsoleError:
-        return None

@@ -19,7 +19,9 @@ def lineage(
     """Show what a model version was made of: dataset, project, base, run, evaluation, code, environment."""
     name, version = parse(model)
     found = api.get("registry", f"/v1/models/{name}/{version}/lineage")
-    show(found, as_json, lambda: tree(f"{name}@{version}", found))
+    # A person finds the specification under its revision; --json has it whole.
+    short = found | {"project": {k: v for k, v in found.get("project", {}).items() if k != "spec"}}
+    show(found, as_json, lambda: tree(f"{name}@{version}", short))
 
 
 def tree(label: str, value: Mapping[str, Any]) -> "Tree":

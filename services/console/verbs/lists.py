@@ -3,7 +3,8 @@
 from typing import Any
 
 from services.console import api
-from services.console.output import AsJson, Limit, Project, brief, clock, metric, show, table
+from services.console.addresses import settings
+from services.console.output import AsJson, Limit, Project, brief, clock, metric, note, show, table
 
 
 def datasets(project: Project = None, limit: Limit = 50, as_json: AsJson = False) -> None:
@@ -18,6 +19,11 @@ def datasets(project: Project = None, limit: Limit = 50, as_json: AsJson = False
         "frozen": lambda r: clock(r.get("frozen_at")),
     }
     show(found, as_json, lambda: table(found["items"], columns, "no dataset is frozen yet"))
+    if found["items"] and not as_json:
+        newest = found["items"][0]
+        note(
+            f"{settings().url('prep')}/v1/datasets/{newest['project']}/{newest['number']}/report shows the newest's profile"
+        )
 
 
 def runs(project: Project = None, limit: Limit = 50, as_json: AsJson = False) -> None:

@@ -1,13 +1,14 @@
 """`noria watch`: events as they come, read from Kafka beside all consumers."""
 
 import json
+import signal
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from services.console.errors import Usage
-from services.console.output import AsJson, note
+from services.console.output import AsJson, drop_stdout, note
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
@@ -27,11 +28,17 @@ def watch(
 
     topics = matching(topic)
     if not as_json:
-        note(f"watching {', '.join(topics)}; Ctrl-C ends it")
+        note(f"watching {topic or 'every topic'}; Ctrl-C ends it")
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         run(_follow(topics, from_beginning, count, as_json))
     except KeyboardInterrupt:
-        return
+        drop_stdout()
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    """Interrupts at once; asyncio's own handler waits until a blocked write has come through."""
+    raise KeyboardInterrupt
 
 
 def matching(topic: str | None) -> list[str]:

@@ -16,9 +16,9 @@ _WORDS = """
 en the of and to in is that for it with as on be are this from by all an file your you what how
 de der die das und ist nicht ein eine zu mit den von auf für dem sich im wie ich es
 fr le la les des et est une un pour dans que qui pas sur du au vous avec ce il
-es el los las de y es una un para en que no por con del se al como lo más
-it il di che e la per un una in non sono con del della gli è come si le
-pt o os as de e é uma um para em que não por com do da se no na mais
+es el los las de es una un para en que no por con del se al como lo más
+it il di che la per un una in non sono con del della gli è come si le
+pt os as de uma um para em que não por com do da se no na mais
 nl de het een en van is dat op te niet voor met zijn aan er in je ik om wat
 """
 _FREQUENT = {line.split()[0]: frozenset(line.split()[1:]) for line in _WORDS.strip().splitlines()}

@@ -5,6 +5,8 @@ from html import escape
 
 WIDTH, HEIGHT = 460, 150
 BAR, GAP, LABEL = 18, 6, 170
+REST = "(others)"
+"""The name of what is left over: it is no value of its own and is drawn paler."""
 
 
 def bars(values: Mapping[str, int]) -> str:
@@ -21,9 +23,10 @@ def bars(values: Mapping[str, int]) -> str:
 def _bar(i: int, name: str, n: int, length: float) -> str:
     y = i * (BAR + GAP)
     shown = name if len(name) <= 24 else name[:23] + "…"
+    kind = "bar rest" if name == REST else "bar"
     return (
         f'<text x="{LABEL - 8}" y="{y + 13}" text-anchor="end">{escape(shown)}</text>'
-        f'<rect class="bar" x="{LABEL}" y="{y}" width="{max(length, 1):.1f}" height="{BAR}" rx="2">'
+        f'<rect class="{kind}" x="{LABEL}" y="{y}" width="{max(length, 1):.1f}" height="{BAR}" rx="2">'
         f"<title>{escape(name)}: {n:,}</title></rect>"
         f'<text class="dim" x="{LABEL + length + 6:.1f}" y="{y + 13}">{n:,}</text>'
     )

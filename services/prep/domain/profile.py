@@ -10,6 +10,7 @@ from typing import Any
 
 from services.prep.domain import languages
 from services.prep.domain.pipeline import Dataset
+from services.prep.domain.plots import REST
 from services.prep.domain.rows import SIDES, Drop, Row
 
 Profile = dict[str, Any]
@@ -69,7 +70,7 @@ def top(found: Counter[str]) -> dict[str, int]:
     """The most frequent values; the rest together."""
     ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
     rest = sum(n for _, n in ordered[TOP:])
-    return dict(ordered[:TOP]) | ({"(others)": rest} if rest else {})
+    return dict(ordered[:TOP]) | ({REST: rest} if rest else {})
 
 
 def tags(rows: Iterable[Row]) -> dict[str, dict[str, int]]:

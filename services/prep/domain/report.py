@@ -13,13 +13,14 @@ STYLE = """
 *{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
 main{max-width:1060px;margin:0 auto;padding:28px 20px 60px}h1{margin:0;font-size:26px}h2{font-size:18px;margin:38px 0 10px}
 h3{font-size:14px;margin:0 0 8px;font-weight:600}.dim,.none,small{color:var(--dim)}code{font-size:12px;word-break:break-all}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(320px,1fr));gap:16px}
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr));gap:16px;align-items:start}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px 16px;min-width:0}
 .figures{display:flex;flex-wrap:wrap;gap:12px;margin:18px 0}.figures .card{flex:1 1 130px}.figures b{display:block;font-size:24px}
 svg{width:100%;height:auto;display:block}svg text{font:12px system-ui,sans-serif;fill:var(--ink)}svg text.dim{fill:var(--dim)}
-.bar{fill:var(--bar)}.axis{stroke:var(--line)}.wide{overflow-x:auto}
+.bar{fill:var(--bar)}.rest{opacity:.45}.axis{stroke:var(--line)}.wide{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:14px}th{text-align:left;color:var(--dim);font-weight:500}
 th,td{padding:6px 10px 6px 0;border-top:1px solid var(--line);vertical-align:top}
+td:first-child code{white-space:nowrap}
 pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:13px/1.45 ui-monospace,monospace}
 """
 

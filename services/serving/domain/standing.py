@@ -50,12 +50,12 @@ class Standing:
 def kept_of_all(standings: Iterable[Standing], last: int) -> list[Standing]:
     """Of each project the versions that should be loaded: see `kept`."""
     by_project: dict[str, list[Standing]] = {}
-    for standing in standings:
+    for standing in (s for s in standings if s.deployment.status != "removed"):
         by_project.setdefault(standing.deployment.project, []).append(standing)
     keep: list[Standing] = []
     for group in by_project.values():
         live = {d.version for d in kept([s.deployment for s in group], last)}
-        keep += [s for s in group if s.deployment.version in live and s.deployment.status != "removed"]
+        keep += [s for s in group if s.deployment.version in live]
     return keep
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,17 +75,22 @@ def _machine() -> str:
 
 
 def _measure() -> Compute:
-    """The quickest choice; fewer threads win a draw of 15%, because others share the machine."""
-    choices = [
-        Compute("cpu", dtype, threads) for dtype in ("float32", "bfloat16") for threads in sorted({1, min(cores(), 16)})
-    ]
-    seconds = {choice: _seconds(choice) for choice in choices}
-    best = min(seconds.values())
-    return min((c for c in choices if seconds[c] <= best * 1.15), key=lambda c: (c.threads, seconds[c]))
+    """The quicker dtype on one thread, then all cores if they are quicker than one by more than 15%: others share them."""
+    one = min(
+        (Compute("cpu", dtype, 1) for dtype in ("float32", "bfloat16")), key=lambda c: _seconds(c, time.thread_time)
+    )
+    many = Compute("cpu", one.dtype, min(cores(), 16))
+    if many.threads == 1 or _seconds(many, time.perf_counter) > 0.85 * _seconds(one, time.perf_counter):
+        return one
+    return many
 
 
-def _seconds(compute: Compute, rounds: int = 12) -> float:
-    """Least time of forward and backward through one gated feed-forward block of 256 tokens (SmolLM2-135M's width)."""
+def _seconds(compute: Compute, clock: Callable[[], float], rounds: int = 12, patience: float = 0.6) -> float:
+    """Least time of forward and backward through one gated feed-forward block of 256 tokens (SmolLM2-135M's width).
+
+    The clock of one thread does not see what others take. After `patience` seconds no further round begins: on a busy
+    machine several threads can be fifty times slower than one.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(compute.threads)
     generator = torch.Generator().manual_seed(0)
@@ -92,11 +98,11 @@ def _seconds(compute: Compute, rounds: int = 12) -> float:
     up, gate = (torch.randn(1536, 576, generator=generator).to(compute.torch_dtype) for _ in range(2))
     down = torch.randn(576, 1536, generator=generator).to(compute.torch_dtype)
     times: list[float] = []
-    for _ in range(rounds):
-        start = time.perf_counter()
+    while len(times) < rounds and sum(times) < patience:
+        start = clock()
         for _ in range(4):
             inner = torch.nn.functional.silu(x @ gate.T) * (x @ up.T)
             (inner @ down.T).float().sum().backward()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     torch.set_num_threads(before)
     return min(times)

@@ -68,7 +68,7 @@ def train(
     fresh_tokens, start = state.tokens, time.monotonic()
     while state.step < task.steps:
         halt()
-        loss, rate = _step(task, state)
+        loss, rate = step(task, state)
         state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
         ended = state.step % task.epoch_steps == 0 or state.step == task.steps
         if ended:
@@ -83,7 +83,7 @@ def train(
         checkpoint.load_best(workdir, state.best_step, task.weights)
 
 
-def _step(task: Task, state: State) -> tuple[float, float]:
+def step(task: Task, state: State) -> tuple[float, float]:
     """One optimiser step; the mean loss per target before it, and the learning rate."""
     chosen = step_rows(task.train, task.recipe.batch_size, task.recipe.seed, state.step)
     rate = schedule.learning_rate(task.recipe, state.step, task.steps)

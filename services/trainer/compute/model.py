@@ -19,7 +19,9 @@ def load_base(base: Path, dtype: torch.dtype, device: str) -> Any:
         BaseInvalid: the directory holds no such model.
     """
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     if not any(base.glob("*.safetensors")):
         raise BaseInvalid(
             f"the base {base.name!r} has no *.safetensors file; pickled weights are not read: convert it first"

@@ -1,6 +1,7 @@
 """Runs the tiny service as a process of its own against a real broker, and talks to it as an outsider would."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 import httpx
 from aiokafka.admin import NewTopic
-from confluent_kafka import Consumer, Message, Producer
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from services.chassis.kafka import make_topics
 from tests.conftest import free_port
@@ -29,6 +30,12 @@ def until(get: Callable[[], T], good: Callable[[T], bool], seconds: float = 30.0
         assert time.monotonic() < deadline, f"still {str(found)[:2000]} after {seconds} s"
         time.sleep(0.05)
     return found
+
+
+def header(message: Message, name: str) -> str:
+    """A header's text."""
+    pairs: Any = message.headers() or []
+    return dict(pairs)[name].decode()
 
 
 class Stand:
@@ -93,6 +100,12 @@ class Stand:
         found = self.get("/notes")
         return [number for number, _ in found.json()] if found is not None and found.status_code == 200 else []
 
+    def parked(self, limit: int) -> dict[str, Any]:
+        return httpx.get(f"http://127.0.0.1:{self.port}/parked?limit={limit}").raise_for_status().json()
+
+    def retry(self) -> dict[str, int]:
+        return httpx.post(f"http://127.0.0.1:{self.port}/parked/retry").raise_for_status().json()
+
     def figure(self, name: str) -> float:
         """The sum of a figure over its labels."""
         found = self.get("/metrics")
@@ -107,9 +120,21 @@ class Stand:
             producer.produce(self.ping, value=value, key=key, headers=list(headers))
         assert producer.flush(20) == 0
 
-    def ping_of(self, number: int, do: str = "note", text: str = "", key: str = "p", id: str | None = None) -> Any:
-        import json
+    def send_foreign_header(self) -> None:
+        """Sends a message with a header whose name is not UTF-8, which this machine's clients refuse to write."""
+        program = (
+            "import asyncio, sys, aiokafka\n"
+            "class Foreign(str):\n"
+            "    def encode(self, *_): return b'\\xff\\xfe'\n"
+            "async def main(bootstrap, topic):\n"
+            "    async with aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:\n"
+            "        await producer.send_and_wait(topic, b'{}', key=b'k', headers=[(Foreign('x'), b'1')])\n"
+            "asyncio.run(main(*sys.argv[1:]))\n"
+        )
+        environment = {**os.environ, "AIOKAFKA_NO_EXTENSIONS": "1"}
+        subprocess.run([sys.executable, "-c", program, self.kafka, self.ping], env=environment, check=True)
 
+    def ping_of(self, number: int, do: str = "note", text: str = "", key: str = "p", id: str | None = None) -> Any:
         headers = {
             "ce_specversion": "1.0",
             "ce_id": id or f"id-{number}",
@@ -139,10 +164,14 @@ class Stand:
             consumer.close()
         return found
 
+    def answers(self, count: int, seconds: float = 30.0) -> dict[str, tuple[int, str]]:
+        """The pongs, by ce_id: (number, text), once there are `count` different ones."""
+        found = self.read(self.pong, lambda messages: len({header(m, "ce_id") for m in messages}) >= count, seconds)
+        bodies = {header(m, "ce_id"): json.loads(m.value() or b"{}") for m in found}
+        return {id: (body["number"], body["text"]) for id, body in bodies.items()}
+
     def lag(self) -> int:
         """What the group has not committed yet, as Kafka says."""
-        from confluent_kafka import TopicPartition
-
         consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": self.group})
         places = consumer.committed([TopicPartition(self.ping, n) for n in range(self.partitions)], timeout=10)
         ends = [consumer.get_watermark_offsets(place, timeout=10)[1] for place in places]

@@ -1,12 +1,9 @@
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Engine
-from sqlmodel import Session
 
-from contracts.envelope import Event, encode, new_meta
 from services.chassis.database import migrate, open_engine
 from services.chassis.intake import Intake
 from services.chassis.messages import routes
@@ -14,12 +11,11 @@ from services.chassis.metrics import Metrics
 from services.chassis.settings import Settings
 from tests.integration.tiny.events import Ping
 from tests.integration.tiny.service import SqlStore, on_ping
-from tests.unit.chassis.records import Record
 
 MIGRATIONS = pathlib.Path("tests/integration/tiny/migrations")
 
 
-@pytest.fixture()
+@pytest.fixture
 def engine(database_url: str, tmp_path: pathlib.Path) -> Iterator[Engine]:
     engine = open_engine(Settings(home=tmp_path, database=database_url))
     migrate(engine, "noria", MIGRATIONS)
@@ -27,6 +23,6 @@ def engine(database_url: str, tmp_path: pathlib.Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.fixture()
+@pytest.fixture
 def intake(engine: Engine) -> Intake:
     return Intake("tiny.main", "/noria/tiny", routes({Ping: on_ping}), engine, SqlStore, Metrics("tiny"), attempts=3)

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from contracts.envelope import Event
-from services.chassis.outbox import emitted, event_id, pack_headers, unpack_headers
+from contracts.envelope import Event, Meta, encode
+from services.chassis.outbox import emitted, event_id, event_row, pack_headers, unpack_headers
 from tests.integration.tiny.events import Pong
 
 EVENTS: list[Event] = [Pong(project="p", number=1), Pong(project="p", number=2)]
@@ -22,3 +22,14 @@ def test_ids_depend_on_group_cause_and_place_alone() -> None:
     assert ids("g", ("s", "1")) == ids("g", ("s", "1")) == [event_id("g", "s", "1", n).encode() for n in (0, 1)]
     every = [*ids("g", ("s", "1")), *ids("h", ("s", "1")), *ids("g", ("t", "1")), *ids("g", ("s", "2"))]
     assert len(set(every)) == 8
+
+
+def test_headers_put_together_quickly_are_those_of_the_envelope() -> None:
+    now = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    for cause in ("plain", 'with "quotes" and \\', "übergroß ☃", "\x01"):
+        (quick,) = emitted(EVENTS[:1], group="g", source="/ñ/x", cause=("s", cause), now=now, traceparent=trace)
+        id = event_id("g", "s", cause, 0)
+        meta = Meta(id, "/ñ/x", Pong.ce_type(), now, traceparent=trace, extensions={"causationid": cause})
+        assert quick[:3] == event_row(EVENTS[0], meta)[:3]
+        assert unpack_headers(quick[3]) == encode(EVENTS[0], meta)[2]

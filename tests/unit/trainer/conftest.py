@@ -61,8 +61,14 @@ def write_split() -> Callable[[Path, list[tuple[str, str]]], Path]:
     return write
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """NORIA_CACHE of all tests here, so that this machine is measured once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def make_spec(base: Path, tmp_path: Path, write_split: Callable[..., Path]) -> Callable[..., TrainSpec]:
+def make_spec(base: Path, tmp_path: Path, cache: Path, write_split: Callable[..., Path]) -> Callable[..., TrainSpec]:
     """Builds a spec on the tiny base; keywords override the recipe's."""
     pairs = [(f"list {'x' * (i % 7)}{i}", f"ls {'-' * (i % 5)}{i}") for i in range(14)]
     train = write_split(tmp_path / "train.parquet", pairs[:11])
@@ -78,7 +84,7 @@ def make_spec(base: Path, tmp_path: Path, write_split: Callable[..., Path]) -> C
             validation=validation,
             prompt=Prompt(system="Answer briefly."),
             recipe=Train.model_validate({**fields, "adapter": chosen}),
-            cache=tmp_path / "cache",
+            cache=cache,
         )
 
     return build

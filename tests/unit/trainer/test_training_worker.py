@@ -18,9 +18,9 @@ from services.trainer.settings import TrainerSettings
 
 
 @pytest.fixture
-def artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
+def artifacts(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
     monkeypatch.setenv("NORIA_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("NORIA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NORIA_CACHE", str(cache))
     return open_store(TrainerSettings())
 
 
@@ -38,8 +38,8 @@ def order(
     def build(**fields: Any) -> dict[str, Any]:
         dataset = DatasetRef(project="p", version="1" * 64, number=1, files=files)
         recipe = Train(adapter=Adapter(r=2), epochs=2, batch_size=2, max_length=64)
-        given = {"dataset": dataset, "base": str(base), "prompt": Prompt(), "recipe": recipe, **fields}
-        return Order(run_id="p-1", project_revision="2" * 64, **given).model_dump(mode="json")
+        given: dict[str, Any] = {"run_id": "p-1", "project_revision": "2" * 64, "prompt": Prompt(), "base": str(base)}
+        return Order.model_validate({**given, "dataset": dataset, "recipe": recipe, **fields}).model_dump(mode="json")
 
     return build
 

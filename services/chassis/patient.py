@@ -1,0 +1,72 @@
+"""Reads record batches in which a header's name is not UTF-8. Knows no topic.
+
+aiokafka raises on such a name while it unpacks a fetched batch: the records before it are skipped, the partition is
+read again and again, and whoever may write to a topic could stop its consumers so. Here such a batch is unpacked once
+more by aiokafka's own slow parser, with the bytes that are no UTF-8 as backslash escapes in the name.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record import default_records, memory_records
+
+_SlowBatch: Any = default_records._DefaultRecordBatchPy  # pyright: ignore[reportPrivateUsage]
+_SlowRecords: Any = memory_records._MemoryRecordsPy  # pyright: ignore[reportPrivateUsage]
+_MAGIC_OFFSET = 16
+
+
+class _Lenient(bytearray):
+    """Bytes whose slices decode to text whatever they hold."""
+
+    def __getitem__(self, place: Any) -> Any:
+        part: Any = super().__getitem__(place)
+        return _Lenient(part) if isinstance(place, slice) else part
+
+    def decode(self, encoding: str = "utf-8", errors: str = "backslashreplace") -> str:
+        return super().decode(encoding, "backslashreplace")
+
+
+class _PatientBatch(_SlowBatch):
+    def _maybe_uncompress(self) -> None:
+        super()._maybe_uncompress()
+        self._buffer = _Lenient(self._buffer)
+
+
+class _Batch:
+    """A batch by the quick parser, and by the patient one from the record on at which the quick one gives up."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self._quick: Any = default_records.DefaultRecordBatch(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._quick, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        done = 0
+        try:
+            for record in self._quick:
+                yield record
+                done += 1
+        except (UnicodeDecodeError, CorruptRecordException):
+            yield from islice(_PatientBatch(self._data), done, None)
+
+
+class PatientRecords(_SlowRecords):
+    """The batches of a fetched partition."""
+
+    def next_batch(self) -> Any:
+        """The next batch, None at the end."""
+        data = self._next_slice
+        if data is None or len(data) <= _MAGIC_OFFSET or data[_MAGIC_OFFSET] < 2:
+            return super().next_batch()
+        self._cache_next()
+        return _Batch(bytes(data))
+
+
+def install() -> None:
+    """Makes aiokafka's consumers of this process read patiently."""
+    setattr(fetcher, "MemoryRecords", PatientRecords)  # noqa: B010 - a module's attribute of another type

@@ -1,0 +1,93 @@
+"""Migrations run once, know what they brought, and take everything back; faults of the database are told apart."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, inspect, text
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+
+from services.chassis import database
+from services.chassis.database import is_database_fault, migrate, open_engine, reading, writing
+from services.chassis.settings import Settings
+from services.chassis.tables import METADATA
+from tests.unit.chassis.conftest import MIGRATIONS
+
+
+def test_migrated_tables_are_those_of_the_classes(engine: Engine) -> None:
+    found = inspect(engine)
+    schema = "noria" if engine.dialect.name == "postgresql" else None
+    for table in METADATA.tables.values():
+        columns = {column["name"]: column for column in found.get_columns(table.name, schema)}
+        assert set(columns) == set(table.columns.keys()), table.name
+        assert {name for name, column in columns.items() if not column["nullable"]} == {
+            column.name for column in table.columns if not column.nullable
+        }, table.name
+        expected = {index.name for index in table.indexes}
+        assert {index["name"] for index in found.get_indexes(table.name, schema)} == expected
+
+
+def test_second_start_runs_no_migration_and_a_new_script_does(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[str] = []
+    upgrade = database._upgrade  # pyright: ignore[reportPrivateUsage]
+
+    def counted(*arguments: object) -> None:
+        runs.append("run")
+        upgrade(*arguments)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(database, "_upgrade", counted)
+    migrate(engine, "noria", MIGRATIONS)
+    assert runs == []
+    further = tmp_path / "further"
+    (further / "versions").mkdir(parents=True)
+    (further / "versions" / "more_0001.py").write_text(
+        "from alembic import op\nimport sqlalchemy as sa\nrevision='more_0001'\ndown_revision=None\n"
+        "branch_labels=('more',)\ndepends_on=None\n"
+        "def upgrade():\n    op.create_table('more', sa.Column('x', sa.Integer))\n"
+    )
+    migrate(engine, "noria", MIGRATIONS, further)
+    assert runs == ["run"]
+    with reading(engine) as connection:
+        assert connection.execute(text("SELECT count(*) FROM more")).scalar() == 0
+
+
+def test_locked_database_is_a_fault_and_a_wrong_statement_is_none(engine: Engine) -> None:
+    with pytest.raises(DBAPIError) as caught, writing(engine) as connection:
+        connection.execute(text("SELECT * FROM nothing_of_this_name"))
+    assert not is_database_fault(caught.value)
+    busy = sqlite3.OperationalError("database is locked")
+    busy.sqlite_errorname = "SQLITE_BUSY"
+    assert is_database_fault(OperationalError("", {}, busy))
+    assert not is_database_fault(ProgrammingError("", {}, ValueError()))
+    assert not is_database_fault(ValueError())
+
+
+def test_full_disk_is_a_fault(tmp_path: Path) -> None:
+    engine = open_engine(Settings(home=tmp_path))
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count=3")
+        with pytest.raises(DBAPIError) as caught:
+            connection.exec_driver_sql("CREATE TABLE t AS SELECT randomblob(100000) AS x")
+    assert is_database_fault(caught.value)
+    engine.dispose()
+
+
+def test_failed_transaction_leaves_nothing(engine: Engine) -> None:
+    def fail() -> None:
+        with writing(engine) as connection:
+            connection.execute(text("INSERT INTO note (number, text) VALUES (1, 'x')"))
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    with reading(engine) as connection:
+        assert connection.execute(text("SELECT count(*) FROM note")).scalar() == 0
+
+
+def test_powerless_address_is_a_fault(tmp_path: Path) -> None:
+    engine = open_engine(Settings(home=tmp_path, database="postgresql+psycopg://nobody@127.0.0.1:1/none"))
+    with pytest.raises(DBAPIError) as caught:
+        database.check(engine)
+    assert is_database_fault(caught.value)

@@ -1,0 +1,175 @@
+"""The order of an exchange: model, record, last byte; and what a client sees where one of them fails."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.events.serving import InferenceCompletedV1
+from services.serving.calls import admit, begin
+from services.serving.domain.errors import Unavailable
+from services.serving.domain.reconcile import Loaded
+from services.serving.domain.routing import build
+from services.serving.exchange import Exchange
+from services.serving.runtime import Runtime
+from services.serving.settings import ServingSettings
+from services.serving.triton import client
+from services.serving.triton.client import Chunk
+from tests.unit.serving.builders import chat, target
+
+Sent = list[dict[str, Any]]
+NOWHERE: Any = object()
+ANSWER = (Chunk("a", None, 5, 1), Chunk("b", "stop", 5, 2))
+
+
+class Desk:
+    """A runtime whose records and bytes are written down in their order."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *answer: Chunk | Exception) -> None:
+        self.order: list[str] = []
+        self.records: list[InferenceCompletedV1] = []
+        self.sent: Sent = []
+        self.fault: Exception | None = None
+        self.runtime = Runtime(ServingSettings(home=tmp_path), up=True, triton=NOWHERE, record=self.record)
+        self.runtime.routes = build([target()], {"shop": 1}, ["shop"])
+        self.runtime.loaded = {target().triton_model: Loaded()}
+        self.hold: asyncio.Event | None = None
+        self.begun, self.leaves = asyncio.Event(), False
+
+        async def generate(*_: Any, **__: Any) -> AsyncGenerator[Chunk]:
+            for piece in answer or ANSWER:
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+            if self.hold:
+                await self.hold.wait()
+
+        monkeypatch.setattr(client, "generate", generate)
+
+    async def record(self, event: InferenceCompletedV1) -> None:
+        self.order.append("record")
+        if self.fault:
+            raise self.fault
+        self.records.append(event)
+
+    async def send(self, message: Any) -> None:
+        self.order.append(message["type"].removeprefix("http.response."))
+        self.sent.append(message)
+        if self.leaves:
+            self.begun.set()
+
+    def ask(self, extra: str = "", leaves: bool = False) -> str:
+        """The body of the answer; with `leaves` the client hangs up once it has its first byte."""
+        self.leaves = leaves
+
+        async def receive() -> dict[str, Any]:
+            await self.begun.wait()
+            return {"type": "http.disconnect"}
+
+        async def run() -> None:
+            call = begin(self.runtime, chat(extra), 0.0)
+            await Exchange(self.runtime, call, admit(self.runtime, call))({"type": "http"}, receive, self.send)
+
+        asyncio.run(run())
+        return b"".join(m.get("body", b"") for m in self.sent).decode()
+
+    @property
+    def status(self) -> int:
+        return self.sent[0]["status"]
+
+
+def test_a_whole_answer_leaves_after_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(tmp_path, monkeypatch)
+    assert json.loads(desk.ask())["choices"][0]["message"]["content"] == "ab"
+    assert desk.order == ["record", "start", "body"]
+    assert (desk.records[0].status, desk.records[0].output, desk.runtime.in_flight) == ("ok", "ab", 0)
+
+
+def test_a_streams_end_leaves_after_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(tmp_path, monkeypatch)
+    assert desk.ask(',"stream":true').endswith("data: [DONE]\n\n")
+    assert desk.order == ["start", "body", "body", "record", "body"]
+
+
+def test_an_answer_that_cannot_be_recorded_is_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(tmp_path, monkeypatch)
+    desk.fault = OSError(28, "No space left on device")
+    body = json.loads(desk.ask())
+    assert (desk.status, body["error"]["code"]) == (503, "record_unavailable")
+    assert "No space left" in (desk.runtime.record_fault or "")
+    with pytest.raises(Unavailable, match="No space left"):
+        admit(desk.runtime, begin(desk.runtime, chat(), 0.0))
+
+
+def test_a_stream_that_cannot_be_recorded_ends_as_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(tmp_path, monkeypatch)
+    desk.fault = OSError(28, "No space left on device")
+    body = desk.ask(',"stream":true')
+    assert "[DONE]" not in body
+    assert json.loads(body.split("data: ")[-1])["error"]["code"] == "record_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code", "suspected"),
+    [
+        (client.BadRequest("the prompt has 9 tokens and (max_model_len) is 8"), 400, "context_length_exceeded", False),
+        (client.BadRequest("LoRA shop-v1 is not supported"), 503, "model_failed", True),
+        (client.Unavailable("gone"), 503, "triton_unavailable", True),
+        (client.ModelNotReady("Stub process is not healthy"), 503, "triton_unavailable", True),
+        (client.Failed("boom"), 503, "model_failed", True),
+    ],
+)
+def test_tritons_faults_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, status: int, code: str, suspected: bool
+) -> None:
+    desk = Desk(tmp_path, monkeypatch, fault)
+    body = json.loads(desk.ask())
+    assert (desk.status, body["error"]["code"]) == (status, code)
+    assert (desk.records[0].status, bool(desk.runtime.suspects)) == ("error", suspected)
+    assert (b"retry-after" in dict(desk.sent[0]["headers"])) == (status == 503)
+
+
+def test_a_fault_in_the_middle_of_a_stream_is_its_last_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(tmp_path, monkeypatch, ANSWER[0], client.Failed("boom"))
+    body = desk.ask(',"stream":true')
+    assert desk.status == 200
+    assert json.loads(body.split("data: ")[-1])["error"]["code"] == "model_failed"
+    assert (desk.records[0].output, desk.records[0].status) == ("a", "error")
+
+
+def test_an_answer_without_an_end_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(tmp_path, monkeypatch, ANSWER[0])
+    assert json.loads(desk.ask())["error"]["code"] == "answer_broken_off"
+
+
+def test_a_client_that_leaves_is_recorded_as_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(tmp_path, monkeypatch, ANSWER[0])
+    desk.hold = asyncio.Event()
+    desk.ask(',"stream":true', leaves=True)
+    assert [(r.status, r.output) for r in desk.records] == [("cancelled", "a")]
+    assert desk.runtime.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"up": False}, "triton_unavailable"),
+        ({"loaded": {}}, "model_loading"),
+        ({"loaded": {target().triton_model: Loaded(healthy=False)}}, "model_loading"),
+        ({"in_flight": 256}, "overloaded"),
+        ({"record": None}, "record_unavailable"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_answered_now_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], code: str
+) -> None:
+    desk = Desk(tmp_path, monkeypatch)
+    for name, value in change.items():
+        setattr(desk.runtime, name, value)
+    with pytest.raises(Unavailable) as raised:
+        desk.ask()
+    assert (raised.value.code, desk.records) == (code, [])
