@@ -9,8 +9,17 @@ from tests.integration.tiny.stand import Stand, until
 
 
 @pytest.fixture
-def stand(kafka: str, database_url: str, tmp_path: Path) -> Iterator[Stand]:
-    stand = Stand(kafka, database_url, tmp_path)
+def stand(kafka: str, tmp_path: Path) -> Iterator[Stand]:
+    yield from running(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path)
+
+
+@pytest.fixture
+def stand_on_each(kafka: str, database_url: str, tmp_path: Path) -> Iterator[Stand]:
+    yield from running(kafka, database_url, tmp_path)
+
+
+def running(kafka: str, database: str, home: Path) -> Iterator[Stand]:
+    stand = Stand(kafka, database, home)
     stand.make_topics()
     yield stand.start()
     stand.stop()
