@@ -2,12 +2,14 @@
 
 Run: python -m tests.bench.bench_consume [messages] [SQLAlchemy URL]
 
-Three ways to handle the same messages (records as upstream sends them, 450 bytes with their headers):
+Four ways to handle the same messages (records as upstream sends them, 450 bytes with their headers):
 - read: `getmany` and pydantic's validation of the value; offsets committed a batch. Nothing is done with the event.
-- answer: the same, then the answer is made and published with pipelined aiokafka: the job, without any guarantee.
+- loop: the same as aiokafka's own documentation shows it, `async for message in consumer`.
+- answer: as read, then the answer is made and published with pipelined aiokafka: the job, without any guarantee.
 - chassis: the same job with inbox, outbox, one transaction a batch and offsets after it, until the answers stand in
   the outbox (`take`) and until Kafka has confirmed all of them (`whole`).
-`ratio` is whole / answer, the same job with and without the guarantees; `ratio_read` is take / read.
+`ratio` is whole / answer, the same job with and without the guarantees; `ratio_read` is take / read, `ratio_loop`
+take / loop: the guarantees against doing nothing with what was read.
 What stands between take and read, in microseconds of a message (of 30): the envelope's attributes 6, the handler's own
 event 5, its JSON and id 5, the two tables 7, the rest is validation and fetching.
 """
@@ -143,6 +145,23 @@ async def read(bootstrap: str, count: int, group: str) -> tuple[float, float]:
     return rates
 
 
+async def loop(bootstrap: str, count: int, group: str) -> tuple[float, float]:
+    """Messages a second by aiokafka's documented loop and pydantic alone."""
+    consumer, watch = await _consumer(bootstrap, group), Watch()
+    seen = 0
+    async for record in consumer:
+        watch.begin()
+        Said.model_validate_json(record.value or b"")
+        seen += 1
+        if seen % 1000 == 0 or seen == count:
+            await consumer.commit()
+        if seen == count:
+            break
+    rates = watch.rates(count)
+    await consumer.stop()
+    return rates
+
+
 async def answer(bootstrap: str, count: int, group: str) -> tuple[float, float]:
     """Messages a second by aiokafka and pydantic with an answer to each."""
     consumer, watch = await _consumer(bootstrap, group), Watch()
@@ -215,6 +234,7 @@ async def measure(bootstrap: str, count: int, database: str | None) -> dict[str,
     for number in range(3):
         rounds = {
             "read": await read(bootstrap, count, f"read-{number}"),
+            "loop": await loop(bootstrap, count, f"loop-{number}"),
             "answer": await answer(bootstrap, count, f"answer-{number}"),
             "take": await chassis(bootstrap, count, f"take-{number}", database, whole=False),
             "whole": await chassis(bootstrap, count, f"whole-{number}", database, whole=True),
@@ -226,6 +246,7 @@ async def measure(bootstrap: str, count: int, database: str | None) -> dict[str,
         "ratio": best["whole"] / best["answer"],
         "ratio_processor": best["whole_processor"] / best["answer_processor"],
         "ratio_read": best["take"] / best["read"],
+        "ratio_loop": best["take"] / best["loop"],
         "ratio_read_processor": best["take_processor"] / best["read_processor"],
     }
     return {name: round(rate) for name, rate in best.items()} | {
