@@ -27,8 +27,8 @@ def make_router(engine: Engine, group: str, wake: Callable[[], None]) -> APIRout
 
     @router.get("/parked")
     async def parked(limit: Annotated[int, Query(ge=1, le=500)] = 50, after: str | None = None) -> dict[str, Any]:
-        place = decode(after)
-        rows = await asyncio.to_thread(listed, int(place[0]) if place else 0, limit + 1)
+        place = decode(after, int)
+        rows = await asyncio.to_thread(listed, place[0] if place else 0, limit + 1)
         return page(rows, limit, key=lambda row: [row["number"]])
 
     @router.post("/parked/retry")

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from services.chassis.http import ApiError
@@ -21,8 +22,8 @@ def encode(place: list[Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(place, default=str).encode()).decode().rstrip("=")
 
 
-def decode(cursor: str | None) -> list[Any] | None:
-    """The place of a cursor, None without one.
+def decode(cursor: str | None, *kinds: Callable[[Any], Any]) -> tuple[Any, ...] | None:
+    """The place of a cursor, each part made by its kind (`moment`, str, int); None without a cursor.
 
     Raises:
         ApiError: 400 `invalid_cursor` where it is none of ours.
@@ -31,8 +32,10 @@ def decode(cursor: str | None) -> list[Any] | None:
         return None
     try:
         place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except ValueError as error:
+        return tuple(kind(part) for kind, part in zip(kinds, place, strict=True))
+    except (TypeError, ValueError) as error:
         raise ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page") from error
-    if not isinstance(place, list):
-        raise ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page")
-    return list(place)
+
+
+moment = datetime.fromisoformat
+"""The kind of a place's part that is a moment."""

@@ -1,6 +1,5 @@
 """The evaluator's routes: evaluations as pages and one by one. Knows no model and no SQL."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -8,7 +7,7 @@ from fastapi import APIRouter, Query
 from services.chassis.context import Context
 from services.chassis.http import ApiError
 from services.chassis.jobs import Job
-from services.chassis.pages import decode, page
+from services.chassis.pages import decode, moment, page
 from services.evaluator.domain.evaluation import Evaluation
 from services.evaluator.store import Store
 
@@ -22,7 +21,7 @@ def make_router(ctx: Context[Store]) -> APIRouter:
     @routes.get("/v1/evaluations")
     async def evaluations(project: str | None = None, limit: Limit = 50, after: str | None = None) -> dict[str, Any]:
         """Evaluations, newest first."""
-        place = _place(after)
+        place = decode(after, moment, str)
 
         def read(store: Store) -> list[dict[str, Any]]:
             return [view(e, store.jobs.get(e.evaluation_id)) for e in store.evaluations(project, limit + 1, place)]
@@ -78,14 +77,3 @@ OUTCOME = (
     "computed",
     "seconds",
 )
-
-
-def _place(after: str | None) -> tuple[datetime, str] | None:
-    place = decode(after)
-    if place is None:
-        return None
-    try:
-        at, id_ = place
-        return datetime.fromisoformat(at), str(id_)
-    except (TypeError, ValueError) as error:
-        raise ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page") from error

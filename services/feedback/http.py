@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from services.chassis.context import Context
 from services.chassis.http import ApiError
-from services.chassis.pages import decode, page
+from services.chassis.pages import decode, moment, page
 from services.feedback import handlers
 from services.feedback.domain.signals import Feedback
 from services.feedback.store import Entry, Store
@@ -38,7 +38,7 @@ def make_router(ctx: Context[Store]) -> APIRouter:
         request_id: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50, after: str | None = None
     ) -> dict[str, Any]:
         """Signals, newest first, of all requests or of one."""
-        place = _place(after)
+        place = decode(after, moment, str)
         rows = await ctx.read(lambda store: store.newest(request_id, place, limit + 1))
         shown = page(rows, limit, lambda entry: [entry.received_at.isoformat(), entry.signal.signal_id])
         return shown | {"items": [document(entry) for entry in shown["items"]]}
@@ -58,14 +58,3 @@ def document(entry: Entry) -> dict[str, Any]:
     state = {"status": entry.status, "project": entry.project, "record_id": entry.record_id}
     why = {"reason": entry.reason, "detail": entry.detail}
     return said | state | why | {"received_at": entry.received_at.isoformat()}
-
-
-def _place(after: str | None) -> list[Any] | None:
-    place = decode(after)
-    if place is None:
-        return None
-    try:
-        datetime.fromisoformat(place[0])
-        return [place[0], str(place[1])]
-    except (IndexError, TypeError, ValueError) as error:
-        raise ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page") from error

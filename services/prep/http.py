@@ -29,7 +29,7 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
 
     @router.get("/v1/datasets")
     async def datasets(project: str | None = None, limit: Limit = 50, after: str | None = None) -> dict[str, Any]:
-        place = _place(after)
+        place = pages.decode(after, pages.moment, str, int)
         return await ctx.read(lambda store: _datasets(store, project, limit, place))
 
     @router.get("/v1/datasets/{project}/{number}")
@@ -63,20 +63,7 @@ def shown(dataset: DatasetRow) -> dict[str, Any]:
     return dataset.model_dump(mode="json")
 
 
-def _place(after: str | None) -> tuple[datetime, str, int] | None:
-    place = pages.decode(after)
-    if place is None:
-        return None
-    try:
-        at, project, number = place
-        return datetime.fromisoformat(at), str(project), int(number)
-    except (TypeError, ValueError) as error:
-        raise ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page") from error
-
-
-def _datasets(
-    store: SqlStore, project: str | None, limit: int, place: tuple[datetime, str, int] | None
-) -> dict[str, Any]:
+def _datasets(store: SqlStore, project: str | None, limit: int, place: tuple[Any, ...] | None) -> dict[str, Any]:
     found = store.datasets(project, place, limit + 1)
     page = pages.page(found, limit, lambda dataset: [dataset.frozen_at.isoformat(), dataset.project, dataset.number])
     failures = [{"project": failed.project, **(failed.failure or {})} for failed in store.failures(project)]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from services.chassis.context import Context
 from services.chassis.http import ApiError
-from services.chassis.pages import decode, page
+from services.chassis.pages import decode, moment, page
 from services.registry.domain.shown import compared, lineage, shown, transition
 from services.registry.domain.version import ModelVersion
 from services.registry.projects import define, view
@@ -48,10 +48,10 @@ def _add_projects(routes: APIRouter, ctx: Context[Store]) -> None:
     @routes.get("/projects")
     async def projects(limit: Limit = 50, after: After = None) -> dict[str, Any]:
         """Projects in alphabetical order."""
-        place = _place(after, 1)
+        place = decode(after, str)
 
         def read(store: Store) -> list[dict[str, Any]]:
-            return [view(store, name) for name in store.project_names(limit + 1, str(place[0]) if place else None)]
+            return [view(store, name) for name in store.project_names(limit + 1, place[0] if place else None)]
 
         return page(await ctx.read(read), limit, lambda item: [item["project"]])
 
@@ -65,9 +65,8 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
     @routes.get("/models")
     async def models(project: str | None = None, limit: Limit = 50, after: After = None) -> dict[str, Any]:
         """Model versions, newest first."""
-        place = _place(after, 2)
-        where = (_moment(place[0]), str(place[1])) if place else None
-        rows = await ctx.read(lambda store: [shown(v) for v in store.versions(project, limit + 1, where)])
+        place = decode(after, moment, str)
+        rows = await ctx.read(lambda store: [shown(v) for v in store.versions(project, limit + 1, place)])
         return page(rows, limit, lambda item: [item["created_at"], item["run_id"]])
 
     @routes.get("/models/{name}/compare")
@@ -78,7 +77,7 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
     @routes.get("/models/{name}/history")
     async def history(name: str, limit: Limit = 50, after: After = None) -> dict[str, Any]:
         """Every transition of a model's versions, oldest first."""
-        start = int(place[0]) if (place := _place(after, 1)) else 0
+        start = place[0] if (place := decode(after, int)) else 0
         rows = await ctx.read(lambda store: [transition(entry) for entry in store.history(name)])
         numbered = [{"number": number, **row} for number, row in enumerate(rows, 1) if number > start]
         if not rows:
@@ -139,21 +138,3 @@ def _version(store: Store, name: str, version: int) -> ModelVersion:
 
 def _unknown(what: str) -> ApiError:
     return ApiError(404, "unknown_model", f"no model {what!r}; GET /v1/models lists them")
-
-
-def _place(after: str | None, parts: int) -> list[Any] | None:
-    place = decode(after)
-    if place is not None and len(place) != parts:
-        raise _bad_cursor()
-    return place
-
-
-def _moment(raw: Any) -> datetime:
-    try:
-        return datetime.fromisoformat(raw)
-    except (TypeError, ValueError) as error:
-        raise _bad_cursor() from error
-
-
-def _bad_cursor() -> ApiError:
-    return ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page")

@@ -1,6 +1,5 @@
 """The trainer's routes: runs as pages and one by one, and their cancellation. Knows no tensor and no SQL."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -8,7 +7,7 @@ from fastapi import APIRouter, Query
 from services.chassis.context import Context
 from services.chassis.http import ApiError
 from services.chassis.jobs import Job
-from services.chassis.pages import decode, page
+from services.chassis.pages import decode, moment, page
 from services.trainer.domain.life import Run
 from services.trainer.store import Store
 
@@ -22,7 +21,7 @@ def make_router(ctx: Context[Store]) -> APIRouter:
     @routes.get("/v1/runs")
     async def runs(project: str | None = None, limit: Limit = 50, after: str | None = None) -> dict[str, Any]:
         """Runs, newest first."""
-        place = _place(after)
+        place = decode(after, moment, str)
 
         def read(store: Store) -> list[dict[str, Any]]:
             return [view(run, store.jobs.get(run.run_id)) for run in store.runs(project, limit + 1, place)]
@@ -83,14 +82,3 @@ def view(run: Run, job: Job | None) -> dict[str, Any]:
         "started_at": run.started_at.isoformat() if run.started_at else None,
         "finished_at": job.finished_at.isoformat() if job and job.finished_at else None,
     }
-
-
-def _place(after: str | None) -> tuple[datetime, str] | None:
-    place = decode(after)
-    if place is None:
-        return None
-    try:
-        at, id_ = place
-        return datetime.fromisoformat(at), str(id_)
-    except (TypeError, ValueError) as error:
-        raise ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page") from error

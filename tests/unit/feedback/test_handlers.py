@@ -138,6 +138,6 @@ def test_signals_are_listed_newest_first_in_pages(engine: Engine) -> None:
         whole = [(e.received_at, e.signal.signal_id) for e in store.newest(None, None, 10)]
         assert whole == sorted(whole, reverse=True)
         at, signal_id = whole[0]
-        rest = store.newest(None, [at.isoformat(), signal_id], 10)
+        rest = store.newest(None, (at, signal_id), 10)
         assert [(e.received_at, e.signal.signal_id) for e in rest] == whole[1:]
         assert [e.signal.request_id for e in store.newest("r1", None, 10)] == ["r1"]
