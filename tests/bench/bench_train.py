@@ -3,9 +3,10 @@
 python -m tests.bench.bench_train [--steps 16] [--rows 200] [--full]    --full: 60 steps, all rows
 
 Trainer runs as its users run it: rows tokenised before, padded a batch, grouped by length, fused AdamW, in float32 and in
-bfloat16 (weights and arithmetic, the adapter in float32), of which the quicker one counts. Tokens are those of the rows,
-padding never. Each engine is a process of its own and they take turns, so that a neighbour's load meets both; the median
-step counts, without the first ones. Ours is charged for the pass through the frozen lower layers, spread over three epochs.
+bfloat16 (weights and arithmetic, the adapter in float32), on all cores and on one; the quickest of them counts. Tokens are
+those of the rows, padding never. Each engine is a process of its own and they take turns, so that a neighbour's load meets
+both; the median step counts, without the first ones. Ours is charged for the pass through the frozen lower layers, spread
+over three epochs.
 """
 
 import argparse
@@ -24,6 +25,8 @@ CACHE = Path(os.environ.get("NORIA_CACHE", "~/.cache/noria")).expanduser()
 BASE = CACHE / "bases" / "smollm2-135m-instruct"
 SYSTEM = "You are a shell assistant. Answer with one command only."
 WARM = 4
+TRAINERS = [("bfloat16", 0), ("bfloat16", 1), ("float32", 0)]
+"""(dtype, threads) that Trainer is tried with; 0: all cores, as it is used by default."""
 RECIPES: dict[str, dict[str, Any]] = {
     "top_10_of_30_layers": {"layers_to_transform": tuple(range(20, 30))},
     "all_layers": {},
@@ -39,30 +42,33 @@ def main() -> None:
     parser.add_argument("--engine", choices=["noria", "trainer"], help=argparse.SUPPRESS)
     parser.add_argument("--recipe", choices=list(RECIPES), help=argparse.SUPPRESS)
     parser.add_argument("--dtype", help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.full:
         given.steps, given.rows = 60, 10_000
     if given.engine:
-        engine = noria if given.engine == "noria" else trainer
-        print(json.dumps(engine(given.recipe, given.rows, given.steps, given.dtype)))
+        if given.engine == "noria":
+            print(json.dumps(noria(given.recipe, given.rows, given.steps)))
+        else:
+            print(json.dumps(trainer(given.recipe, given.rows, given.steps, given.dtype, given.threads)))
         return
     print(json.dumps({name: compare(name, given.rows, given.steps) for name in RECIPES}, indent=2))
 
 
 def compare(recipe: str, rows: int, steps: int) -> dict[str, Any]:
     """Tokens a second of each engine, and the ratio of ours to the quicker Trainer."""
-    turns = [("noria", ""), ("trainer", "bfloat16"), ("trainer", "float32"), ("noria", "")]
-    done = [child(engine, recipe, rows, steps, dtype) for engine, dtype in turns]
+    turns = [("noria", "", 0), *(("trainer", dtype, threads) for dtype, threads in TRAINERS), ("noria", "", 0)]
+    done = [child(engine, recipe, rows, steps, dtype, threads) for engine, dtype, threads in turns]
     ours = max((d for d in done if d["engine"] == "noria"), key=lambda d: d["tokens_per_second"])
     theirs = max((d for d in done if d["engine"] == "trainer"), key=lambda d: d["tokens_per_second"])
     ratio = ours["tokens_per_second"] / theirs["tokens_per_second"]
     return {"ratio": round(ratio, 2), "noria": ours, "trainer": [d for d in done if d["engine"] == "trainer"]}
 
 
-def child(engine: str, recipe: str, rows: int, steps: int, dtype: str) -> dict[str, Any]:
+def child(engine: str, recipe: str, rows: int, steps: int, dtype: str, threads: int) -> dict[str, Any]:
     """One engine in a process of its own."""
     command = [sys.executable, "-m", "tests.bench.bench_train", "--engine", engine, "--recipe", recipe]
-    command += ["--rows", str(rows), "--steps", str(steps), "--dtype", dtype]
+    command += ["--rows", str(rows), "--steps", str(steps), "--dtype", dtype, "--threads", str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{engine} failed:\n{done.stderr[-3000:]}")
@@ -84,7 +90,7 @@ def rows_of(most: int) -> tuple[list[Any], Any]:
     return rows.encode(records[:: max(1, len(records) // most)], tokenizer, Prompt(system=SYSTEM), 128)[0], tokenizer
 
 
-def noria(recipe: str, most: int, steps: int, _: str) -> dict[str, Any]:
+def noria(recipe: str, most: int, steps: int) -> dict[str, Any]:
     """Our loop, with the dtype and threads that it chose here."""
     from contracts.project import Adapter, Train
     from services.trainer.compute import device, loop, model, run
@@ -122,7 +128,7 @@ def noria(recipe: str, most: int, steps: int, _: str) -> dict[str, Any]:
     }
 
 
-def trainer(recipe: str, most: int, steps: int, dtype: str) -> dict[str, Any]:
+def trainer(recipe: str, most: int, steps: int, dtype: str, threads: int) -> dict[str, Any]:
     """Hugging Face's Trainer on the same rows and threads."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -139,7 +145,7 @@ def trainer(recipe: str, most: int, steps: int, dtype: str) -> dict[str, Any]:
     from services.trainer.compute.model import linear_names
 
     rows, tokenizer = rows_of(most)
-    torch.set_num_threads(device.choose(CACHE).threads)
+    torch.set_num_threads(threads or device.cores())
     net: Any = AutoModelForCausalLM.from_pretrained(BASE, dtype=getattr(torch, dtype), attn_implementation="sdpa")
     layers = RECIPES[recipe].get("layers_to_transform")
     lora = LoraConfig(
@@ -191,8 +197,12 @@ def trainer(recipe: str, most: int, steps: int, dtype: str) -> dict[str, Any]:
         Trainer(wrapped, arguments, train_dataset=Rows(), data_collator=collate, callbacks=[Clock()]).train()
     gaps = [b - a for a, b in pairwise(ends)]
     speed = median(t / s for t, s in zip(tokens[WARM : len(gaps) + 1], gaps[WARM - 1 :], strict=False))
-    threads = torch.get_num_threads()
-    return {"engine": "trainer", "dtype": dtype, "threads": threads, "tokens_per_second": round(speed, 1)}
+    return {
+        "engine": "trainer",
+        "dtype": dtype,
+        "threads": torch.get_num_threads(),
+        "tokens_per_second": round(speed, 1),
+    }
 
 
 if __name__ == "__main__":
