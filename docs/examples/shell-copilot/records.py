@@ -9,6 +9,7 @@ The rule: in `examples/<tool>.md` a paragraph of text followed by an indented bl
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,7 @@ def main() -> None:
     """Prints every record on a line of its own."""
     if not EXAMPLES.is_dir():
         sys.exit(f"no examples under {EXAMPLES}; run: scripts/setup --assets")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
     for record in records():
         print(json.dumps(record, ensure_ascii=False))
 

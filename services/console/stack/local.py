@@ -60,8 +60,9 @@ def environment(settings: StackSettings) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     file = {k: v for k, v in dotenv_values(".env").items() if v is not None and k.startswith("NORIA_")}
     # OpenMP threads that wait by spinning take the cores from the other processes of the stack; glibc's arenas, one a
-    # thread, keep memory that nobody uses.
-    defaults = {"OMP_WAIT_POLICY": "PASSIVE", "MALLOC_ARENA_MAX": "2"}
+    # thread, and its growing threshold for giving back keep memory that nobody uses.
+    memory = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    defaults = {"OMP_WAIT_POLICY": "PASSIVE", **memory}
     return {**defaults, **file, **os.environ, **settings.environment(), "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
