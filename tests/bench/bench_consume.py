@@ -10,8 +10,8 @@ Four ways to handle the same messages (records as upstream sends them, 450 bytes
   the outbox (`take`) and until Kafka has confirmed all of them (`whole`).
 `ratio` is whole / answer, the same job with and without the guarantees; `ratio_read` is take / read, `ratio_loop`
 take / loop: the guarantees against doing nothing with what was read.
-What stands between take and read, in microseconds of a message (of 30): the envelope's attributes 6, the handler's own
-event 5, its JSON and id 5, the two tables 7, the rest is validation and fetching.
+What stands between take and loop, in microseconds of a message (of 28): the envelope's attributes 6, the emitted event
+with its JSON and id 5, the two tables 7, the rest is validation, which loop does too, and bookkeeping.
 """
 
 import asyncio
@@ -28,12 +28,9 @@ from typing import Any, ClassVar
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import NewTopic
-from pydantic import TypeAdapter
 
 from contracts.envelope import Event, Meta, encode, new_meta
-from contracts.events.ingestion import RecordAcceptedV1
 from contracts.events.upstream import RecordSubmittedV1
-from contracts.records import Record
 from services.chassis import kafka, leases
 from services.chassis.app import spare_collections
 from services.chassis.consume import Consumer
@@ -51,34 +48,23 @@ NO_META = Meta("", "", "", datetime.now(UTC))
 RUN = uuid.uuid4().hex[:8]
 
 
-RECORD: TypeAdapter[Record] = TypeAdapter(Record)
-
-
 class Said(RecordSubmittedV1):
     """What is consumed: a record as upstream systems send it."""
 
     TOPIC: ClassVar[str] = f"bench.{RUN}.said.v1"
 
 
-class Heard(RecordAcceptedV1):
-    """What is emitted: the record as ingestion passes it on."""
+class Heard(Event):
+    """What is emitted: that the record was heard. Small, so that the chassis is measured and not a service's rules."""
 
     TOPIC: ClassVar[str] = f"bench.{RUN}.heard.v1"
+
+    record_id: str
 
 
 def on_said(event: Said, meta: Meta, store: ChassisStore) -> Iterable[Event]:
     """Answers each message."""
-    return [
-        Heard(
-            project=event.project,
-            record_id=event.record_id,
-            revision=1,
-            tags=event.tags,
-            format="messages",
-            record=RECORD.validate_python(event.record),
-            digest="0" * 64,
-        )
-    ]
+    return [Heard(project=event.project, record_id=event.record_id)]
 
 
 async def fill(bootstrap: str, count: int) -> None:
