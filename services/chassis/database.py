@@ -19,7 +19,7 @@ PRAGMAS = (
     "foreign_keys=ON",
     "busy_timeout=30000",
     "wal_autocheckpoint=4000",
-    "cache_size=-8000",
+    "cache_size=-4000",
 )
 MIGRATIONS = Path(__file__).parent / "migrations"
 
