@@ -20,7 +20,7 @@ import pytest
 from services.serving.triton import client, launch, layout
 from services.serving.triton.client import BadRequest, Chunk, Forbidden, ModelNotReady, Triton
 from tests.conftest import free_port
-from tests.integration.tiny_model import make_adapter, make_base
+from tests.integration.tiny_model import answered_by_peft, make_adapter, make_base
 
 T = TypeVar("T")
 ROWS = 3
@@ -129,6 +129,12 @@ def text(server: Server, prompt: str, lora: str | None = None, **sampling: Any) 
 
 def test_base_and_adapters_answer_each_in_their_own_way(server: Server) -> None:
     assert len({text(server, "hello", lora) for lora in (None, "a", "b")}) == 3
+
+
+@pytest.mark.parametrize("lora", [None, "a", "b"])
+def test_an_answer_is_that_of_transformers_and_peft(server: Server, files: Path, lora: str | None) -> None:
+    expected = answered_by_peft(files / "base", files / lora if lora else None, "hello", 12)
+    assert text(server, "hello", lora, max_tokens=12, ignore_eos=False, min_tokens=12) == expected
 
 
 def test_a_stream_holds_the_same_as_the_whole_answer(server: Server) -> None:

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
+from peft import PeftModel
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 LAYERS, HIDDEN, INNER = 2, 64, 128
 CONTEXT = 100_000  # tokens: an answer of this length takes minutes
@@ -49,3 +51,17 @@ def make_adapter(path: Path, seed: int, rank: int = 4, hidden: int = HIDDEN) -> 
     }
     (path / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     return path
+
+
+def answered_by_peft(base: Path, adapter: Path | None, prompt: str, tokens: int) -> str:
+    """The greedy answer of transformers and peft themselves, in float32."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    model: Any = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, str(adapter))
+    asked = tokenizer(prompt, return_tensors="pt")
+    with torch.inference_mode():
+        given = model.eval().generate(
+            **asked, do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, pad_token_id=257
+        )
+    return str(tokenizer.decode(given[0, asked["input_ids"].shape[1] :], skip_special_tokens=True))
