@@ -6,6 +6,7 @@ A new version answers once it has made a token; until then, and where it cannot,
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,6 +28,9 @@ ROUND_SECONDS = 1.0
 RETRY_SECONDS = (30.0, 120.0, 600.0)
 """After these pauses a failed version is tried again, then not until it is promoted again or serving restarts."""
 
+DEATHS = 3
+"""So often a model's process may be killed while it loads before that counts as the version's own fault."""
+
 Key = tuple[str, int]
 Promotion = tuple[str, int, int]
 
@@ -47,6 +51,8 @@ class Desk:
     failures: dict[Promotion, tuple[int, float]] = field(default_factory=dict[Promotion, tuple[int, float]])
     stalled: dict[str, float] = field(default_factory=dict[str, float])
     """Triton models whose load failed, and when it is tried again."""
+    deaths: Counter[str] = field(default_factory=Counter[str])
+    """How often in a row the process of a Triton model died while it was loaded."""
 
 
 async def run(runtime: Runtime, ctx: Context[Store]) -> None:
@@ -147,21 +153,30 @@ async def _act(desk: Desk, actions: list[Action], placed: list[tuple[Standing, P
         try:
             await carry_out(desk.runtime, desk.triton, action, [p for _, p in placed])
             desk.stalled.pop(action.model, None)
+            desk.deaths.pop(action.model, None)
             desk.ctx.log.info("deployer.done", action=type(action).__name__, model=action.model)
         except client.Unavailable as fault:
-            desk.runtime.faults[action.model] = str(fault)[:500]
-            desk.stalled[action.model] = time.monotonic() + 2 * ROUND_SECONDS
+            _stall(desk, action.model, fault, 2 * ROUND_SECONDS)
             desk.look_at = 0.0
             return False
         except client.TritonFault as fault:
             done = False
-            desk.runtime.faults[action.model] = str(fault)[:500]
-            desk.stalled[action.model] = time.monotonic() + RETRY_SECONDS[0]
+            if isinstance(fault, client.ModelNotReady) and desk.deaths[action.model] < DEATHS:
+                desk.deaths[action.model] += 1
+                _stall(desk, action.model, fault, 2 * ROUND_SECONDS)
+                continue
+            _stall(desk, action.model, fault, RETRY_SECONDS[0])
             desk.ctx.log.error("deployer.load_failed", model=action.model, detail=str(fault)[:2000])
             for standing, p in placed:
                 if p.place.model == action.model and _is_new(desk, standing.deployment):
                     await _fail(desk, standing, f"Triton cannot load {action.model}: {fault}")
     return done
+
+
+def _stall(desk: Desk, model: str, fault: Exception, seconds: float) -> None:
+    """Lets a Triton model be for a while, and says why."""
+    desk.runtime.faults[model] = str(fault)[:500]
+    desk.stalled[model] = time.monotonic() + seconds
 
 
 async def _try_new(desk: Desk, placed: list[tuple[Standing, Placed]]) -> bool:
