@@ -102,7 +102,7 @@ async def _load(runtime: Runtime, triton: Triton, action: Load, here: list[Place
     if afresh:
         runtime.restarts[action.model] += 1
         with contextlib.suppress(client.TritonFault, TimeoutError):
-            await client.unload(triton, action.model)
+            await client.unload(triton, action.model, gone=1.0)  # one whose process died never goes
     await client.load(triton, action.model, seconds=runtime.settings.load_seconds)
     runtime.loaded[action.model] = Loaded(action.adapters, healthy=False)
     await client.probe(triton, action.model, seconds=runtime.settings.probe_seconds)

@@ -335,10 +335,34 @@ def test_a_killed_model_process_is_replaced(parts: Upstream, client: openai.Open
     until(parts.stack.ready, 60, "serving is ready")
 
 
+def test_a_model_process_killed_while_it_loads_stops_nothing_for_long(parts: Upstream, client: openai.OpenAI) -> None:
+    """Triton may wait for the dead process for ever: then its watchdog ends it, and who holds it starts it again."""
+    stack, before, dead = parts.stack, say(client), stubs(parts.stack)
+    for pid in dead:
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(openai.InternalServerError):
+        say(client)
+    loading = until(lambda: sorted(set(stubs(stack)) - set(dead)) or None, 30, "a new process loads the model")
+    os.kill(loading[0], signal.SIGKILL)
+
+    def answers() -> bool | None:
+        if stack.running["triton"].poll() is not None:
+            stack.start("triton")
+        try:
+            return say(client) == before
+        except openai.InternalServerError:
+            return None
+
+    until(answers, 40, "the model answers again")
+    until(stack.ready, 60, "serving is ready")
+
+
 def stubs(stack: Stack) -> list[int]:
     triton = stack.running["triton"].pid
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(triton)], capture_output=True, text=True, check=True)
-    return [int(line) for line in children.stdout.split()]
+    children = subprocess.run(
+        ["ps", "-o", "pid=,comm=", "--ppid", str(triton)], capture_output=True, text=True, check=True
+    )
+    return [int(line.split()[0]) for line in children.stdout.splitlines() if "triton_python" in line]
 
 
 def test_without_kafka_answers_go_on_and_no_record_is_lost(parts: Upstream, client: openai.OpenAI) -> None:
