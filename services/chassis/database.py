@@ -153,6 +153,11 @@ def check(engine: Engine) -> None:
         connection.execute(text("SELECT 1"))
 
 
+def storable(text: str) -> str:
+    """Text of unknown origin as every database takes it: PostgreSQL refuses a NUL, both a half of a surrogate pair."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
 def in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
     """The result of `work` in one writing transaction."""
     with writing(engine) as connection:

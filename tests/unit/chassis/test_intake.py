@@ -1,5 +1,8 @@
 """The three fates of a message, once in effect, on SQLite and PostgreSQL."""
 
+import asyncio
+import random
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,8 +13,11 @@ from sqlalchemy import Engine, text
 
 from services.chassis import parking, retry
 from services.chassis.database import reading, writing
+from services.chassis.errors import Park
 from services.chassis.intake import Intake, take
+from services.chassis.messages import routes
 from services.chassis.outbox import OUTBOX, unpack_headers
+from tests.integration.tiny.events import Ping
 from tests.unit.chassis.records import ping
 
 
@@ -106,7 +112,7 @@ def test_parked_message_holds_back_its_key_alone(intake: Intake, tmp_path: Path)
     assert notes(intake.engine) == [3, 5, 1, 2, 4]
     with reading(intake.engine) as connection:
         assert parking.count(connection) == 0
-        assert parking.earliest(connection, intake.group) is None
+        assert parking.earliest(connection, intake.group, datetime.now(UTC), 60) is None
 
 
 def test_parked_message_is_no_longer_new(intake: Intake, tmp_path: Path) -> None:
@@ -140,3 +146,95 @@ def test_batch_that_the_database_refuses_leaves_nothing(intake: Intake) -> None:
     assert published(intake.engine) == []
     take(intake, [ping(1)])
     assert notes(intake.engine) == [1]
+
+
+def test_wait_for_a_passing_fault_uses_up_no_try_of_an_unexpected_one(intake: Intake, tmp_path: Path) -> None:
+    """Found by test_machine_messages: a long wait, then one fault, and the message was given up at once."""
+    world = {"fault": Park("not_yet", "not yet")}
+
+    def on_ping(event: Any, meta: Any, store: Any) -> list[Any]:
+        raise world["fault"]
+
+    intake = replace(intake, routes=routes({Ping: on_ping}))
+    take(intake, [ping(1)])
+    for _ in range(5):
+        hasten(intake.engine)
+        retry.try_due(intake)
+    world["fault"] = ValueError("once")  # pyright: ignore[reportArgumentType]
+    for tries in (1, 2):
+        hasten(intake.engine)
+        retry.try_due(intake)
+        with reading(intake.engine) as connection:
+            assert parking.listing(connection, intake.group, 0, 9)[0]["attempts"] == tries
+    hasten(intake.engine)
+    retry.try_due(intake)
+    assert [row.topic.endswith(".dlq") for row in published(intake.engine)] == [True]
+
+
+def test_clock_set_back_freezes_no_parked_message(intake: Intake, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    take(intake, [ping(1, "wait", str(gate)), ping(2)])
+    gate.touch()
+    now = datetime.now(UTC)
+    with writing(intake.engine) as connection:
+        connection.execute(parking.PARKED.update().values(retry_at=now + timedelta(hours=1)))
+        assert parking.earliest(connection, intake.group, now, intake.longest_pause) == now
+    assert retry.try_due(intake) == 2
+    assert notes(intake.engine) == [1, 2]
+
+
+def test_fault_whose_text_no_database_takes_parks_its_message_alone(intake: Intake) -> None:
+    """PostgreSQL refused the NUL in the detail, and the batch was tried again for ever."""
+
+    def on_ping(event: Any, meta: Any, store: Any) -> list[Any]:
+        if event.number == 1:
+            raise ValueError("nul \x00 half \ud800")
+        store.note(event.number, "")
+        return []
+
+    intake = replace(intake, routes=routes({Ping: on_ping}))
+    take(intake, [ping(1, key="a"), ping(2, key="b")])
+    assert notes(intake.engine) == [2]
+    for _ in range(2):
+        hasten(intake.engine)
+        retry.try_due(intake)
+    assert [row.topic.endswith(".dlq") for row in published(intake.engine)] == [True]
+
+
+def test_key_and_identity_of_any_length_stop_no_partition(intake: Intake, tmp_path: Path) -> None:
+    """PostgreSQL's indexes hold 2,704 bytes: a longer key could not be parked, and the batch came again for ever."""
+    key = random.Random(1).randbytes(5000)
+    wide = replace(ping(1, "wait", str(tmp_path / "gate")), key=key)
+    far = "".join(chr(0x1F600 + random.Random(n).randrange(64)) for n in range(200))
+    headers = [("ce_source", (far * 3)[:500].encode()), *(h for h in ping(2).headers if h[0] != "ce_source")]
+    headers = [("ce_id", far.encode()), *(h for h in headers if h[0] != "ce_id")]
+    take(intake, [wide, replace(ping(2), headers=headers), ping(3)])
+    assert 3 in notes(intake.engine)
+    dead = [row for row in published(intake.engine) if row.topic.endswith(".dlq")]
+    assert [dict(unpack_headers(row.headers))["noria-reason"] for row in dead] == [b"bad_key", b"bad_header"]
+    assert bytes(dead[0].key) == key
+
+
+def test_what_is_parked_while_the_parking_is_looked_through_is_seen_at_once(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wake was forgotten after the look, and the message waited for half a minute."""
+    changed, looks = asyncio.Event(), list[float]()
+
+    def work(_: Intake) -> None:
+        if not looks:
+            loop.call_soon_threadsafe(changed.set)
+        looks.append(time.monotonic())
+
+    async def main() -> None:
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(retry.keep_retrying(intake, changed, lambda jobs: None))
+        async with asyncio.timeout(5):
+            while len(looks) < 2:
+                await asyncio.sleep(0.01)
+        task.cancel()
+
+    loop: Any = None
+    monkeypatch.setattr(retry, "_work", work)
+    asyncio.run(main())
