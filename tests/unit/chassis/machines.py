@@ -1,7 +1,7 @@
 """What the state machines share: their profile, a crash, and an empty database for each example."""
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ class Crash(BaseException):
     """The process dies here; a BaseException, so that no handler of faults sees it."""
 
 
-def explore(engine: Engine, machine: Callable[[], RuleBasedStateMachine], examples: int, steps: int = 30) -> None:
+def explore(engine: Engine, machine: type[RuleBasedStateMachine], examples: int, steps: int = 30) -> None:
     """Runs the machine the same way each time.
 
     MACHINE_EXAMPLES multiplies the examples, makes them random and shrinks what fails, which takes minutes.
@@ -34,7 +34,7 @@ def explore(engine: Engine, machine: Callable[[], RuleBasedStateMachine], exampl
         database=None,
         phases=[Phase.generate, Phase.shrink] if more else [Phase.generate],
         report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=(HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large),
     )
     with capture_logs():  # to render so many faults takes longer than all the rest
         run_state_machine_as_test(machine, settings=profile)

@@ -5,7 +5,7 @@ transactions at the same moment (test_members_at_once) and the broker (tests/int
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -223,7 +223,7 @@ class Messages(RuleBasedStateMachine):
             self.note_tries(self.tried)
 
     @contextmanager
-    def dying(self, crash: str, at: int) -> Iterator[list[str]]:
+    def dying(self, crash: str, at: int) -> Generator[list[str]]:
         """Where the process dies; the block puts something into the list at its end."""
         end: list[str] = []
         self.dies_at = at if crash == "in the handler" else None
