@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
@@ -156,6 +157,13 @@ def check(engine: Engine) -> None:
 def storable(text: str) -> str:
     """Text of unknown origin as every database takes it: PostgreSQL refuses a NUL, both a half of a surrogate pair."""
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def clock(connection: Connection) -> datetime:
+    """The time by which leases are counted: one clock for all who share the database, PostgreSQL's own where it has one."""
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    return connection.execute(text("SELECT clock_timestamp()")).scalar_one().astimezone(UTC)
 
 
 def in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
