@@ -62,7 +62,7 @@ def on_ping(event: Ping, meta: Meta, store: SqlStore) -> Iterable[Event]:
             store.jobs.cancel(f"job/{event.number}")
             return []
         case "boast":
-            return [Pong(project=event.project, number=event.number, text="x" * 3_000_000)]
+            return [Pong(project=event.project, number=event.number, text="x" * int(event.text or 3_000_000))]
         case _:
             return [Pong(project=event.project, number=event.number, text=event.text)]
 

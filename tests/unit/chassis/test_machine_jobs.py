@@ -4,7 +4,7 @@ A job is completed once, by the newest holder; two never hold it at the same mom
 clock freezes it for longer than a lease.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -53,12 +53,12 @@ class JobsMachine(RuleBasedStateMachine):
         self.jobs: dict[str, Expected] = {}
 
     @contextmanager
-    def book(self, *, crash: bool = False) -> Iterator[JobBook]:
+    def book(self, *, crash: bool = False) -> Generator[JobBook]:
         """A transaction as workers have it; where it crashes, what the block believes of it is void."""
-        with dying_at_commit(self.engine) if crash else nullcontext():
-            with writing(self.engine) as connection, Session(connection) as session:
-                yield JobBook(session)
-                session.flush()
+        dying = dying_at_commit(self.engine) if crash else nullcontext()
+        with dying, writing(self.engine) as connection, Session(connection) as session:
+            yield JobBook(session)
+            session.flush()
 
     @rule(number=st.integers(0, 3))
     def enqueue(self, number: int) -> None:
