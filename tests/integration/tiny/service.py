@@ -47,8 +47,11 @@ class SqlStore(ChassisStore):
 
 
 def on_ping(event: Ping, meta: Meta, store: SqlStore) -> Iterable[Event]:
-    store.note(event.number, event.text)
+    store.note(event.number, event.text[:100])
     match event.do:
+        case "slow":
+            time.sleep(0.001)
+            return []
         case "dead":
             raise Dead("not_wanted", "this one is never wanted")
         case "wait" if not Path(event.text).exists():

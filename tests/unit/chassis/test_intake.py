@@ -1,6 +1,7 @@
 """The three fates of a message, once in effect, on SQLite and PostgreSQL."""
 
 import asyncio
+import errno
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -250,3 +251,25 @@ def test_what_is_parked_while_the_parking_is_looked_through_is_seen_at_once(
     loop: Any = None
     monkeypatch.setattr(retry, "_work", work)
     asyncio.run(main())
+
+
+def test_handler_on_a_full_disk_waits_for_room_however_often_it_is_tried(intake: Intake) -> None:
+    room: list[str] = []
+
+    def on_ping(event: Any, meta: Any, store: Any) -> list[Any]:
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        store.note(event.number, "")
+        return []
+
+    intake = replace(intake, routes=routes({Ping: on_ping}))
+    take(intake, [ping(1)])
+    for _ in range(intake.attempts + 2):
+        hasten(intake.engine)
+        retry.try_due(intake)
+    with reading(intake.engine) as connection:
+        assert [row["reason"] for row in parking.listing(connection, intake.group, 0, 9)] == ["disk_full"]
+    room.append("room")
+    hasten(intake.engine)
+    retry.try_due(intake)
+    assert notes(intake.engine) == [1]
