@@ -45,7 +45,10 @@ def check(stand: Stand, total: int) -> None:
 
 
 def test_member_that_slept_through_its_session_does_no_harm_as_a_zombie(stand: Stand) -> None:
-    """It is stopped amid a backlog and a job, for longer than its session (10 s) and its leases (4 s)."""
+    """It is stopped amid a backlog and a job, for longer than its session (10 s) and its leases (4 s).
+
+    At first its open transaction on PostgreSQL kept the rows that its successor needed, for as long as it slept.
+    """
     twin = stand.twin()
     stand.start()
     stand.send(stand.ping_of(0, "work", "0.5", key="k0"))
