@@ -5,12 +5,13 @@ from pathlib import Path
 
 from tests.integration.tiny.stand import Stand, until
 
-MOST_GROWTH = 96 << 20
-"""Bytes: two fetches of 4 MiB for each of 3 partitions, a batch of 500, and what Python does not give back."""
+MOST_GROWTH = 192 << 20
+"""Bytes, half of what is sent: two fetches of 4 MiB for each of 3 partitions, a batch as bytes, text and rows, and what
+the allocator keeps. Measured: 122 to 154 MiB more than the 127 MiB before, the same for half the load."""
 
 
 def test_ten_times_the_load_is_worked_off_with_bounded_memory(kafka: str, tmp_path: Path) -> None:
-    total, size = 10_000, 20_000
+    total, size = 20_000, 20_000
     stand = Stand(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path)
     stand.make_topics()
     stand.start()
@@ -27,7 +28,7 @@ def test_ten_times_the_load_is_worked_off_with_bounded_memory(kafka: str, tmp_pa
         time.sleep(0.1)
     print(f"sent in {sent:.1f} s, done in {time.monotonic() - begun:.1f} s, lag up to {highest:.0f}, ", end="")
     print(f"memory {before >> 20} MiB and {(most - before) >> 20} MiB more at most")
-    assert highest > 1000
+    assert highest > total / 3
     assert most - before < MOST_GROWTH
     until(lambda: stand.figure("lag"), lambda lag: lag == 0)
     until(stand.lag, lambda lag: lag == 0)
