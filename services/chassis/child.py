@@ -104,7 +104,7 @@ def _locked(file: IO[str]) -> bool:
 
 def _is_child(pid: str) -> bool:
     try:
-        return __package__.encode() + b".child" in Path(f"/proc/{int(pid)}/cmdline").read_bytes()
+        return b"services.chassis.child" in Path(f"/proc/{int(pid)}/cmdline").read_bytes()
     except (OSError, ValueError):
         return False
 

