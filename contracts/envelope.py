@@ -168,8 +168,8 @@ def _meta(cls: type[Event], attributes: Mapping[str, str], traceparent: str | No
     if kind != cls.ce_type():
         raise Malformed("wrong_type", f"type is {kind[:120]!r}; this topic takes {cls.ce_type()!r}")
     for name, value, limit in (("id", id, 200), ("source", source, 500)):
-        if len(value) > limit or "\x00" in value:
-            raise Malformed("bad_header", f"attribute {name!r} is longer than {limit} characters or holds a NUL")
+        if len(value.encode()) > limit or "\x00" in value:
+            raise Malformed("bad_header", f"attribute {name!r} is longer than {limit} bytes or holds a NUL")
     further = attributes.keys() - _KNOWN
     return Meta(
         id=id,

@@ -4,18 +4,21 @@ Standard input brings one line of JSON {"spec", "workdir", "pipe"} and stays ope
 gone. Answers go as JSON lines to the file descriptor `pipe`, so that whatever a library prints does no harm.
 """
 
+import contextlib
 import ctypes
+import fcntl
 import importlib
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from services.chassis.errors import JobFailed, JobStopped
 
@@ -57,7 +60,8 @@ def main() -> None:
 def _outcome(target: str, spec: dict[str, Any], workdir: Path, send: Report) -> dict[str, Any]:
     workdir.mkdir(parents=True, exist_ok=True)
     try:
-        return {"result": _load(target)(spec, workdir, _throttled(send))}
+        with _alone(workdir):
+            return {"result": _load(target)(spec, workdir, _throttled(send))}
     except JobStopped:
         return {"stopped": True}
     except JobFailed as error:
@@ -67,6 +71,42 @@ def _outcome(target: str, spec: dict[str, Any], workdir: Path, send: Report) -> 
     except Exception as error:
         traceback.print_exc()
         return {"failure": {"code": "internal", "detail": f"{type(error).__name__}: {error}"[:2000]}}
+
+
+@contextlib.contextmanager
+def _alone(workdir: Path) -> Generator[None]:
+    """Makes this process the only one that works in the folder.
+
+    The worker of an older one may sleep and not know that its lease has run out: its child is killed here, before two
+    write the same checkpoint. One of another host is waited for.
+    """
+    with (workdir / "holder").open("a+") as file:
+        while not _locked(file):
+            file.seek(0)
+            host, _, pid = file.read().rpartition(":")
+            if host == socket.gethostname() and _is_child(pid):
+                os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.05)
+        file.seek(0)
+        file.truncate()
+        file.write(f"{socket.gethostname()}:{os.getpid()}")
+        file.flush()
+        yield
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_child(pid: str) -> bool:
+    try:
+        return b"services.chassis.child" in Path(f"/proc/{int(pid)}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return False
 
 
 def _load(target: str) -> JobFunction:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
@@ -21,6 +22,8 @@ PRAGMAS = (
     "wal_autocheckpoint=4000",
     "cache_size=-4000",
 )
+IDLE_LEASES = 3
+"""For so many leases a transaction on PostgreSQL may wait for its process: 60 s by default; handlers are quicker."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -35,8 +38,14 @@ def open_engine(settings: Settings) -> Engine:
         pool_size=4,
         max_overflow=4,
         pool_pre_ping=True,
-        connect_args={"options": f"-csearch_path={settings.SERVICE}", "connect_timeout": 5},
+        connect_args={"options": " ".join(_options(settings)), "connect_timeout": 5},
     )
+
+
+def _options(settings: Settings) -> tuple[str, str]:
+    """A stopped or cut off process keeps no rows locked: its transaction ends, and who took over goes on."""
+    patience = max(1, round(settings.lease_seconds * IDLE_LEASES * 1000))
+    return f"-csearch_path={settings.SERVICE}", f"-cidle_in_transaction_session_timeout={patience}"
 
 
 def open_sqlite(url: str, synchronous: str) -> Engine:
@@ -88,6 +97,8 @@ def reading(engine: Engine) -> Generator[Connection]:
 SQLITE_FAULTS = frozenset({"BUSY", "LOCKED", "NOMEM", "READONLY", "IOERR", "CORRUPT", "FULL", "CANTOPEN", "PROTOCOL"})
 POSTGRES_FAULTS = frozenset({"08", "40", "53", "57", "58"})
 """SQLSTATE classes: connection, transaction rollback, resources, operator intervention, system error."""
+IDLE_TOO_LONG = "25P03"
+"""The SQLSTATE of a transaction that `_options` ended."""
 
 
 def is_database_fault(error: BaseException) -> bool:
@@ -97,7 +108,7 @@ def is_database_fault(error: BaseException) -> bool:
     name = str(getattr(error.orig, "sqlite_errorname", "")).removeprefix("SQLITE_").split("_")[0]
     state = getattr(error.orig, "sqlstate", None)
     if name or state:
-        return name in SQLITE_FAULTS or str(state)[:2] in POSTGRES_FAULTS
+        return name in SQLITE_FAULTS or str(state)[:2] in POSTGRES_FAULTS or state == IDLE_TOO_LONG
     return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 
 
@@ -151,6 +162,18 @@ def check(engine: Engine) -> None:
     """Raises the driver's error where the database does not answer."""
     with reading(engine) as connection:
         connection.execute(text("SELECT 1"))
+
+
+def storable(text: str) -> str:
+    """Text of unknown origin as every database takes it: PostgreSQL refuses a NUL, both a half of a surrogate pair."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def clock(connection: Connection) -> datetime:
+    """The time by which leases are counted: one clock for all who share the database, PostgreSQL's own where it has one."""
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    return connection.execute(text("SELECT clock_timestamp()")).scalar_one().astimezone(UTC)
 
 
 def in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:

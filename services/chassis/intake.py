@@ -4,6 +4,7 @@ The batch first runs without savepoints. When a message of it raises, everything
 savepoint for each message: the same effect, and the usual batch pays for no savepoint.
 """
 
+import errno
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,8 @@ from services.chassis.metrics import Metrics
 
 LOG: Any = structlog.get_logger("consume")
 HANDLER_FAILED = "handler_failed"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""A handler that meets these is no faulty one: its message waits until there is room, however often it is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +174,8 @@ def attempt(intake: Intake, item: Item, sheet: Sheet, session: Session, store: A
         if is_database_fault(error):
             raise
         where = {"topic": item.raw.topic, "ce_id": item.identity[1], "ce_source": item.identity[0]}
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise Park("disk_full", f"{type(error).__name__}: {error}"[:1000]) from error
         error.__context__ = None  # the same fault in the pass without savepoints
         LOG.exception("handler failed", trace_id=telemetry.trace_id(item.meta and item.meta.traceparent), **where)
         raise Park(HANDLER_FAILED, f"{type(error).__name__}: {error}"[:1000]) from error

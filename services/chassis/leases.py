@@ -2,16 +2,20 @@
 
 An owner is a process, 'host:pid:start'. What a process of this host held that is gone is free at once: a restart need
 not wait for the lease to run out.
+
+No lease lies further ahead than its length: where the clock was set back, whoever meets such a one cuts it, and a live
+owner renews it in time.
 """
 
 import os
 import socket
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, Table, select, update
 
+from services.chassis.database import clock
 from services.chassis.tables import Lease
 
 LEASE: Table = getattr(Lease, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
@@ -33,17 +37,19 @@ def vanished(owner: str) -> bool:
 
 def hold(connection: Connection, name: str, owner: str, seconds: float) -> bool:
     """Takes or renews the lease; False where another owner holds it. Writes only when half of it has passed."""
-    now = datetime.now(UTC)
+    now = clock(connection)
+    until = now + timedelta(seconds=seconds)
     found = connection.execute(select(LEASE.c.owner, LEASE.c.until).where(LEASE.c.name == name)).first()
     if found is None:
-        return _insert(connection, name, owner, now + timedelta(seconds=seconds))
-    if found.owner == owner and (found.until - now).total_seconds() > seconds / 2:
+        return _insert(connection, name, owner, until)
+    if found.owner == owner and seconds / 2 < (found.until - now).total_seconds() <= seconds:
         return True
-    if found.owner != owner and found.until > now and not vanished(found.owner):
+    other = found.owner != owner and found.until > now and not vanished(found.owner)
+    if other and found.until <= until:
         return False
-    values = {"owner": owner, "until": now + timedelta(seconds=seconds)}
-    mine = (LEASE.c.name == name, LEASE.c.owner == found.owner, LEASE.c.until == found.until)
-    return connection.execute(update(LEASE).where(*mine).values(**values)).rowcount == 1
+    values = {"owner": found.owner if other else owner, "until": until}
+    same = (LEASE.c.name == name, LEASE.c.owner == found.owner, LEASE.c.until == found.until)
+    return connection.execute(update(LEASE).where(*same).values(**values)).rowcount == 1 and not other
 
 
 def release(connection: Connection, owner: str) -> None:

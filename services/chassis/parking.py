@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, delete, exists, func, select, update
+from sqlalchemy import Connection, Row, Table, case, delete, exists, func, literal, or_, select, update
 
 from services.chassis import outbox
+from services.chassis.database import storable
 from services.chassis.messages import Raw
 from services.chassis.tables import Parked
 
@@ -52,7 +53,7 @@ def row(
         "value": raw.value,
         "headers": outbox.pack_headers(raw.headers),
         "reason": reason,
-        "detail": detail[:2000],
+        "detail": storable(detail[:2000]),
         "attempts": attempts,
         "parked_at": now,
         "retry_at": now + wait,
@@ -73,6 +74,11 @@ def occupied(connection: Connection, consumer: str, keys: Collection[bytes]) -> 
     return {(topic, bytes(key)) for topic, key in connection.execute(query.distinct())}
 
 
+def overdue(now: datetime, longest: float) -> Any:
+    """Whether the time of a try has come, or lies further off than any pause: then the clock was set back since."""
+    return or_(PARKED.c.retry_at <= now, PARKED.c.retry_at > now + timedelta(seconds=longest))
+
+
 def _heads(consumer: str, *columns: Any) -> Any:
     earlier = PARKED.alias()
     behind = exists().where(
@@ -84,9 +90,9 @@ def _heads(consumer: str, *columns: Any) -> Any:
     return select(*columns).where(PARKED.c.consumer == consumer, ~behind)
 
 
-def due(connection: Connection, consumer: str, now: datetime, limit: int) -> list[Waiting]:
+def due(connection: Connection, consumer: str, now: datetime, limit: int, longest: float) -> list[Waiting]:
     """The first messages of their lanes whose time has come; on PostgreSQL locked against other instances."""
-    query = _heads(consumer, PARKED).where(PARKED.c.retry_at <= now).order_by(PARKED.c.number).limit(limit)
+    query = _heads(consumer, PARKED).where(overdue(now, longest)).order_by(PARKED.c.number).limit(limit)
     return [_waiting(found) for found in connection.execute(query.with_for_update(skip_locked=True, of=PARKED))]
 
 
@@ -107,13 +113,15 @@ def remove(connection: Connection, numbers: Collection[int]) -> None:
 
 def postpone(connection: Connection, number: int, reason: str, detail: str, attempts: int, retry_at: datetime) -> None:
     """Lets a message wait on after another failed try."""
-    values = {"reason": reason, "detail": detail[:2000], "attempts": attempts, "retry_at": retry_at}
+    values = {"reason": reason, "detail": storable(detail[:2000]), "attempts": attempts, "retry_at": retry_at}
     connection.execute(update(PARKED).where(PARKED.c.number == number).values(**values))
 
 
-def earliest(connection: Connection, consumer: str) -> datetime | None:
-    """When the next try is due; None where nothing is parked."""
-    return connection.execute(_heads(consumer, func.min(PARKED.c.retry_at, type_=PARKED.c.retry_at.type))).scalar()
+def earliest(connection: Connection, consumer: str, now: datetime, longest: float) -> datetime | None:
+    """When the next try is due, at the latest now where it is overdue; None where nothing is parked."""
+    kind = PARKED.c.retry_at.type
+    moment = case((overdue(now, longest), literal(now, kind)), else_=PARKED.c.retry_at)
+    return connection.execute(_heads(consumer, func.min(moment, type_=kind))).scalar()
 
 
 def listing(connection: Connection, consumer: str, after: int, limit: int) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from aiokafka.errors import (
     InvalidTopicError,
     KafkaError,
     MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
     RecordTooLargeError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
@@ -35,11 +36,12 @@ FOR_GOOD = (
     MessageSizeTooLargeError,
     RecordTooLargeError,
     InvalidTopicError,
-    TopicAuthorizationFailedError,
     AssertionError,  # aiokafka asserts what it cannot encode
     TypeError,
     ValueError,
 )
+CLOSED = (UnknownTopicOrPartitionError, TopicAuthorizationFailedError)
+"""Whoever runs Kafka can mend these, so the messages of such a topic wait."""
 LIMIT = 1000
 IDLE_SECONDS = 5.0
 LEASE_SECONDS = 30.0
@@ -81,11 +83,12 @@ class Relay:
     async def run(self) -> None:
         """Publishes until cancelled; survives any absence of Kafka or the database."""
         while True:
-            producer = kafka.producer(self._bootstrap, self._owner)
+            producer, pause = kafka.producer(self._bootstrap, self._owner), 2.0
             try:
                 await producer.start()
                 self.connected = True
                 await self._publish(producer)
+                pause = 0.0
             except (KafkaError, OSError) as error:
                 LOG.warning("outbox waits for Kafka", bootstrap=self._bootstrap, detail=f"{error!r}"[:300])
             except Exception:
@@ -94,9 +97,10 @@ class Relay:
                 self.connected = False
                 with contextlib.suppress(Exception):
                     await asyncio.wait_for(producer.stop(), 2)
-            await asyncio.sleep(2)
+            await asyncio.sleep(pause)
 
     async def _publish(self, producer: AIOKafkaProducer) -> None:
+        """Publishes until something fails; returns where only the numbers of `producer` are spent, after a refusal."""
         sent: list[int] = []
         refused: list[tuple[int, str]] = []
         while True:
@@ -104,7 +108,12 @@ class Relay:
             rows = await asyncio.to_thread(self._step, sent, refused)
             sent, refused = [], []
             if rows:
-                sent, refused = await self._send(producer, rows)
+                sent, refused, fault = await self._send(producer, rows)
+                if fault is not None:
+                    await asyncio.to_thread(self._settle, sent, refused)
+                    if refused and isinstance(fault, OutOfOrderSequenceNumber):
+                        return
+                    raise fault
             if not (sent or refused):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.filled.wait(), IDLE_SECONDS)
@@ -121,31 +130,40 @@ class Relay:
             self._absent = {topic: until for topic, until in self._absent.items() if until > now}
             return pending(connection, LIMIT, tuple(self._absent))
 
+    def _settle(self, sent: Sequence[int], refused: Sequence[tuple[int, str]]) -> None:
+        with writing(self._engine) as connection:
+            settle(connection, sent, refused)
+
     def _anything(self) -> bool:
         with reading(self._engine) as connection:
             return bool(pending(connection, 1, ()))
 
     async def _send(
         self, producer: AIOKafkaProducer, rows: Sequence[Pending]
-    ) -> tuple[list[int], list[tuple[int, str]]]:
-        """Sends all, then waits for all: (ids that Kafka has, ids refused for good with the reason)."""
+    ) -> tuple[list[int], list[tuple[int, str]], BaseException | None]:
+        """Sends all, then waits for all: (ids that Kafka has, ids refused for good with the reason, the first fault).
+
+        What Kafka has said of a message is written down even where another failed: after a refusal by the broker
+        itself all later ones of the partition fail, and to begin anew would end there for ever.
+        """
         futures: list[Any] = [await self._hand_over(producer, row) for row in rows]
         results: list[Any] = await asyncio.gather(*futures, return_exceptions=True)
         sent: list[int] = []
         refused: list[tuple[int, str]] = []
+        fault: BaseException | None = None
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, FOR_GOOD):
                 refused.append((row.id, f"{type(result).__name__}: {result}"[:500]))
                 LOG.error("Kafka refuses a message for good", topic=row.topic, outbox_id=row.id, detail=refused[-1][1])
-            elif isinstance(result, UnknownTopicOrPartitionError):
-                self._absent[row.topic] = time.monotonic() + ABSENT_SECONDS
+            elif isinstance(result, CLOSED):
+                self._hold_back(row.topic, result)
             elif isinstance(result, BaseException):
-                raise result
+                fault = fault or result
             else:
                 sent.append(row.id)
                 if self._metrics:
                     self._metrics.published.labels(row.topic).inc()
-        return sent, refused
+        return sent, refused, fault
 
     async def _hand_over(self, producer: AIOKafkaProducer, row: Pending) -> Any:
         if row.topic in self._absent:
@@ -154,10 +172,16 @@ class Relay:
             return await producer.send(row.topic, row.value, row.key, headers=unpack_headers(row.headers))
         except FOR_GOOD as error:
             return _failed(error)
-        except UnknownTopicOrPartitionError as error:
-            LOG.error("a topic does not exist; its messages wait", topic=row.topic)
-            self._absent[row.topic] = time.monotonic() + ABSENT_SECONDS
+        except CLOSED as error:
+            self._hold_back(row.topic, error)
             return _failed(error)
+
+    def _hold_back(self, topic: str, error: KafkaError) -> None:
+        if topic not in self._absent:
+            LOG.error(
+                "a topic does not exist or may not be written; its messages wait", topic=topic, detail=f"{error!r}"
+            )
+        self._absent[topic] = time.monotonic() + ABSENT_SECONDS
 
 
 def _failed(error: Exception) -> asyncio.Future[Any]:

@@ -24,13 +24,13 @@ async def keep_retrying(
 ) -> None:
     """Until cancelled: waits for the next due try, or for `changed`, and works. Calls `on_commit(jobs)` after."""
     while True:
+        changed.clear()  # before the look: what is parked during it must wake the next
         try:
             wait = await asyncio.to_thread(_work, intake)
             on_commit(True)
         except Exception:
             LOG.exception("parked messages could not be tried again; in 5 s once more")
             wait = 5.0
-        changed.clear()
         try:
             async with asyncio.timeout(longest if wait is None else min(wait, longest)):
                 await changed.wait()
@@ -41,11 +41,12 @@ async def keep_retrying(
 def _work(intake: Intake) -> float | None:
     """Tries what is due; the seconds until the next try, None where nothing is parked."""
     while True:
+        now = datetime.now(UTC)
         with reading(intake.engine) as connection:
-            moment = parking.earliest(connection, intake.group)
+            moment = parking.earliest(connection, intake.group, now, intake.longest_pause)
         if moment is None:
             return None
-        wait = (moment - datetime.now(UTC)).total_seconds()
+        wait = (moment - now).total_seconds()
         if wait > 0:
             return wait
         if not try_due(intake):
@@ -58,7 +59,7 @@ def try_due(intake: Intake) -> int:
     tried = 0
     with writing(intake.engine) as connection, Session(connection, expire_on_commit=False) as session:
         store = intake.store(session)
-        for head in parking.due(connection, intake.group, sheet.now, HEADS):
+        for head in parking.due(connection, intake.group, sheet.now, HEADS, intake.longest_pause):
             lane = [head, *parking.followers(connection, intake.group, head, FOLLOWERS)]
             for waiting in lane:
                 tried += 1
@@ -81,7 +82,7 @@ def _try(intake: Intake, waiting: parking.Waiting, sheet: Sheet, session: Sessio
     except Dead as error:
         bury(intake, waiting, sheet, error.reason, str(error))
     except Park as error:
-        attempts = waiting.attempts + 1
+        attempts = _attempts(waiting, error.reason)
         if error.reason != HANDLER_FAILED or attempts < intake.attempts:
             retry_at = sheet.now + parking.pause(attempts, intake.longest_pause)
             parking.postpone(connection, waiting.number, error.reason, str(error), attempts, retry_at)
@@ -89,3 +90,8 @@ def _try(intake: Intake, waiting: parking.Waiting, sheet: Sheet, session: Sessio
         bury(intake, waiting, sheet, HANDLER_FAILED, f"given up after {attempts} tries: {error}")
     parking.remove(connection, [waiting.number])
     return True
+
+
+def _attempts(waiting: parking.Waiting, reason: str) -> int:
+    """The tries so far. Only unexpected faults in a row bring a message to its end, not the waits before them."""
+    return 1 if reason == HANDLER_FAILED and waiting.reason != HANDLER_FAILED else waiting.attempts + 1

@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import random
+import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -110,12 +111,14 @@ def handling(topic: str, group: str, meta: Meta) -> Generator[str]:
         yield carrier.get("traceparent") or next_traceparent(meta.traceparent)
 
 
+_TRACEPARENT = re.compile("[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})")
+
+
 def next_traceparent(parent: str | None) -> str:
     """A traceparent (W3C Trace Context) in the trace of `parent`, or of a new trace where there is none."""
-    parts = (parent or "").split("-")
     span = f"{random.getrandbits(64) or 1:016x}"
-    if len(parts) == 4 and len(parts[1]) == 32 and len(parts[3]) == 2:
-        return f"00-{parts[1]}-{span}-{parts[3]}"
+    if parent is not None and (found := _TRACEPARENT.fullmatch(parent)):  # it comes from outside and goes into JSON
+        return f"00-{found[1]}-{span}-{found[2]}"
     return f"00-{random.getrandbits(128) or 1:032x}-{span}-01"
 
 

@@ -21,7 +21,7 @@ from sqlmodel import Session
 from contracts.envelope import Event
 from services.chassis import process
 from services.chassis.context import Context
-from services.chassis.database import is_database_fault, reading, writing
+from services.chassis.database import clock, is_database_fault, reading, writing
 from services.chassis.jobs import Failure, Job, JobBook, JobKind
 
 LOG: Any = structlog.get_logger("jobs")
@@ -88,13 +88,13 @@ class Workers:
 
     def _lease(self, kind: str) -> Job | None:
         seconds = self._context.settings.lease_seconds
-        return self._book(lambda book: book.lease(kind, self._owner, datetime.now(UTC), seconds), reads=kind)
+        with reading(self._context.engine) as connection, Session(connection) as session:
+            if not JobBook(session).any_free(kind, clock(connection), seconds):
+                return None
+        with writing(self._context.engine) as connection, Session(connection) as session:
+            return JobBook(session).lease(kind, self._owner, clock(connection), seconds)
 
-    def _book(self, deed: Callable[[JobBook], Any], reads: str | None = None) -> Any:
-        if reads is not None:
-            with reading(self._context.engine) as connection, Session(connection) as session:
-                if not JobBook(session).any_free(reads, datetime.now(UTC)):
-                    return None
+    def _book(self, deed: Callable[[JobBook], Any]) -> Any:
         with writing(self._context.engine) as connection, Session(connection) as session:
             result = deed(JobBook(session))
             session.flush()
@@ -155,7 +155,9 @@ class Workers:
     async def _beat(self, kind: JobKind, run: Run, progress: dict[str, Any] | None) -> None:
         def deed(store: Any) -> tuple[Job | None, Iterable[Event]]:
             book = JobBook(store.session)
-            job = book.heartbeat(run.job, datetime.now(UTC), self._context.settings.lease_seconds, progress)
+            job = book.heartbeat(
+                run.job, clock(store.session.connection()), self._context.settings.lease_seconds, progress
+            )
             report = kind.on_progress if job and progress else None
             return job, list(report(store, job, progress)) if report and job and progress else ()
 

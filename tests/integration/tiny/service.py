@@ -47,8 +47,11 @@ class SqlStore(ChassisStore):
 
 
 def on_ping(event: Ping, meta: Meta, store: SqlStore) -> Iterable[Event]:
-    store.note(event.number, event.text)
+    store.note(event.number, event.text[:100])
     match event.do:
+        case "slow":
+            time.sleep(0.001)
+            return []
         case "dead":
             raise Dead("not_wanted", "this one is never wanted")
         case "wait" if not Path(event.text).exists():
@@ -62,7 +65,7 @@ def on_ping(event: Ping, meta: Meta, store: SqlStore) -> Iterable[Event]:
             store.jobs.cancel(f"job/{event.number}")
             return []
         case "boast":
-            return [Pong(project=event.project, number=event.number, text="x" * 3_000_000)]
+            return [Pong(project=event.project, number=event.number, text="x" * int(event.text or 3_000_000))]
         case _:
             return [Pong(project=event.project, number=event.number, text=event.text)]
 

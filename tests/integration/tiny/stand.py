@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,18 +64,28 @@ class Stand:
         self.partitions = partitions
         self.process: subprocess.Popen[bytes] | None = None
         self.log = home / f"{self.name}.log"
+        self.inside: tuple[str, ...] = ()
+        """A command that starts the service in another world: a small disk, a wrong clock."""
 
     def make_topics(self) -> None:
         names = {self.ping: self.partitions, self.pong: 1, self.dead: 1}
         asyncio.run(make_topics(self.kafka, [NewTopic(name, count, 1) for name, count in names.items()]))
 
     def start(self, *, ready: bool = True) -> "Stand":
-        command = [sys.executable, "-m", "tests.integration.tiny.service"]
+        command = [*self.inside, sys.executable, "-m", "tests.integration.tiny.service"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         if ready:
             until(lambda: self.get("/health/ready"), lambda r: r is not None and r.status_code == 200)
         return self
+
+    def twin(self) -> "Stand":
+        """A second instance of the same service: another port, the same everything else."""
+        twin = copy(self)
+        twin.port, twin.process = free_port(), None
+        twin.environment = {**self.environment, "NORIA_PORT": str(twin.port)}
+        twin.log = self.home / f"{self.name}-twin.log"
+        return twin
 
     def kill(self) -> None:
         assert self.process is not None
@@ -169,6 +180,18 @@ class Stand:
         found = self.read(self.pong, lambda messages: len({header(m, "ce_id") for m in messages}) >= count, seconds)
         bodies = {header(m, "ce_id"): json.loads(m.value() or b"{}") for m in found}
         return {id: (body["number"], body["text"]) for id, body in bodies.items()}
+
+    def trouble(self) -> str:
+        """What /health/ready says is wrong; empty where nothing is."""
+        found = self.get("/health/ready")
+        checks = found.json()["checks"] if found is not None else {"answer": {"detail": "none"}}
+        return "; ".join(f"{name}: {check['detail']}" for name, check in checks.items() if check["detail"])
+
+    def memory(self) -> int:
+        """Bytes that the process has in memory."""
+        assert self.process is not None
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
 
     def lag(self) -> int:
         """What the group has not committed yet, as Kafka says."""

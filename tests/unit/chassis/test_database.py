@@ -1,6 +1,7 @@
 """Migrations run once, know what they brought, and take everything back; faults of the database are told apart."""
 
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,19 @@ def test_powerless_address_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(DBAPIError) as caught:
         database.check(engine)
     assert is_database_fault(caught.value)
+
+
+def test_transaction_of_a_process_that_sleeps_is_ended_and_that_is_a_fault(postgres: str, tmp_path: Path) -> None:
+    """Whoever was stopped amid a transaction kept its rows from its successor for as long as it slept."""
+    engine = open_engine(Settings(home=tmp_path, database=postgres, lease_seconds=0.1))
+
+    def sleep_amid_a_transaction() -> None:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT 1"))
+            time.sleep(1.0)  # what is tested is that nothing happens for so long
+            connection.execute(text("SELECT 1"))
+
+    with pytest.raises(DBAPIError) as caught:
+        sleep_amid_a_transaction()
+    assert is_database_fault(caught.value)
+    engine.dispose()

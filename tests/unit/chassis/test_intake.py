@@ -1,5 +1,8 @@
 """The three fates of a message, once in effect, on SQLite and PostgreSQL."""
 
+import asyncio
+import errno
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,9 +13,18 @@ from sqlalchemy import Engine, text
 
 from services.chassis import parking, retry
 from services.chassis.database import reading, writing
+from services.chassis.errors import Park
 from services.chassis.intake import Intake, take
+from services.chassis.messages import routes
 from services.chassis.outbox import OUTBOX, unpack_headers
+from tests.integration.tiny.events import Ping
 from tests.unit.chassis.records import ping
+
+STRUCTURED_HALF_PAIR = {
+    "headers": [("content-type", b"application/cloudevents+json")],
+    "value": rb'{"specversion": "1.0", "id": "\ud800", "source": "s", "type": "io.noria.tiny.ping.sent.v1", "data": {}}',
+}
+"""Its id is half of a surrogate pair: no database takes it, and the batch was tried again for ever."""
 
 
 def notes(engine: Engine) -> list[int]:
@@ -52,6 +64,15 @@ def test_emitted_event_names_its_cause_and_keeps_the_trace(intake: Intake) -> No
     assert headers["traceparent"] != trace.encode()
 
 
+def test_trace_that_is_none_adds_nothing_to_the_headers_of_what_is_emitted(intake: Intake) -> None:
+    """A quote in it broke the headers of the outbox row, and the relay refused the row for good."""
+    for number, trace in enumerate(('00-"],["ce_id","forged"],["x","1234-b7ad6b7169203331-01', '00-"""-x-01')):
+        record = ping(number)
+        take(intake, [replace(record, headers=[*record.headers, ("traceparent", trace.encode())])])
+        names = [name for name, _ in unpack_headers(published(intake.engine)[number].headers)]
+        assert len(names) == len(set(names)) == 8
+
+
 def test_dead_message_goes_to_its_topic_as_it_came_and_the_others_are_done(intake: Intake) -> None:
     record = ping(2, "dead")
     strange = [*record.headers, ("x", b"\xff\x00"), ("y", None)]
@@ -79,6 +100,7 @@ def test_dead_message_goes_to_its_topic_as_it_came_and_the_others_are_done(intak
         ({"headers": []}, b"missing_attribute"),
         ({"headers": [("ce_id", None)]}, b"bad_header"),
         ({"headers": [("ce_id", b"\xff")]}, b"bad_header"),
+        (STRUCTURED_HALF_PAIR, b"unreadable"),
     ],
 )
 def test_malformed_message_is_dead_once(intake: Intake, change: dict[str, Any], reason: bytes) -> None:
@@ -106,7 +128,7 @@ def test_parked_message_holds_back_its_key_alone(intake: Intake, tmp_path: Path)
     assert notes(intake.engine) == [3, 5, 1, 2, 4]
     with reading(intake.engine) as connection:
         assert parking.count(connection) == 0
-        assert parking.earliest(connection, intake.group) is None
+        assert parking.earliest(connection, intake.group, datetime.now(UTC), 60) is None
 
 
 def test_parked_message_is_no_longer_new(intake: Intake, tmp_path: Path) -> None:
@@ -139,4 +161,115 @@ def test_batch_that_the_database_refuses_leaves_nothing(intake: Intake) -> None:
         take(replace(intake, store=away), [ping(1)])
     assert published(intake.engine) == []
     take(intake, [ping(1)])
+    assert notes(intake.engine) == [1]
+
+
+def test_wait_for_a_passing_fault_uses_up_no_try_of_an_unexpected_one(intake: Intake, tmp_path: Path) -> None:
+    """Found by test_machine_messages: a long wait, then one fault, and the message was given up at once."""
+    world = {"fault": Park("not_yet", "not yet")}
+
+    def on_ping(event: Any, meta: Any, store: Any) -> list[Any]:
+        raise world["fault"]
+
+    intake = replace(intake, routes=routes({Ping: on_ping}))
+    take(intake, [ping(1)])
+    for _ in range(5):
+        hasten(intake.engine)
+        retry.try_due(intake)
+    world["fault"] = ValueError("once")  # pyright: ignore[reportArgumentType]
+    for tries in (1, 2):
+        hasten(intake.engine)
+        retry.try_due(intake)
+        with reading(intake.engine) as connection:
+            assert parking.listing(connection, intake.group, 0, 9)[0]["attempts"] == tries
+    hasten(intake.engine)
+    retry.try_due(intake)
+    assert [row.topic.endswith(".dlq") for row in published(intake.engine)] == [True]
+
+
+def test_clock_set_back_freezes_no_parked_message(intake: Intake, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    take(intake, [ping(1, "wait", str(gate)), ping(2)])
+    gate.touch()
+    now = datetime.now(UTC)
+    with writing(intake.engine) as connection:
+        connection.execute(parking.PARKED.update().values(retry_at=now + timedelta(hours=1)))
+        assert parking.earliest(connection, intake.group, now, intake.longest_pause) == now
+    assert retry.try_due(intake) == 2
+    assert notes(intake.engine) == [1, 2]
+
+
+def test_fault_whose_text_no_database_takes_parks_its_message_alone(intake: Intake) -> None:
+    """PostgreSQL refused the NUL in the detail, and the batch was tried again for ever."""
+
+    def on_ping(event: Any, meta: Any, store: Any) -> list[Any]:
+        if event.number == 1:
+            raise ValueError("nul \x00 half \ud800")
+        store.note(event.number, "")
+        return []
+
+    intake = replace(intake, routes=routes({Ping: on_ping}))
+    take(intake, [ping(1, key="a"), ping(2, key="b")])
+    assert notes(intake.engine) == [2]
+    for _ in range(2):
+        hasten(intake.engine)
+        retry.try_due(intake)
+    assert [row.topic.endswith(".dlq") for row in published(intake.engine)] == [True]
+
+
+def test_key_and_identity_of_any_length_stop_no_partition(intake: Intake, tmp_path: Path) -> None:
+    """PostgreSQL's indexes hold 2,704 bytes: a longer key could not be parked, and the batch came again for ever."""
+    key = random.Random(1).randbytes(5000)
+    wide = replace(ping(1, "wait", str(tmp_path / "gate")), key=key)
+    far = "".join(chr(0x1F600 + random.Random(n).randrange(64)) for n in range(200))
+    headers = [("ce_source", (far * 3)[:500].encode()), *(h for h in ping(2).headers if h[0] != "ce_source")]
+    headers = [("ce_id", far.encode()), *(h for h in headers if h[0] != "ce_id")]
+    take(intake, [wide, replace(ping(2), headers=headers), ping(3)])
+    assert 3 in notes(intake.engine)
+    dead = [row for row in published(intake.engine) if row.topic.endswith(".dlq")]
+    assert [dict(unpack_headers(row.headers))["noria-reason"] for row in dead] == [b"bad_key", b"bad_header"]
+    assert bytes(dead[0].key) == key
+
+
+def test_what_is_parked_while_the_parking_is_looked_through_is_seen_at_once(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wake was forgotten after the look, and the message waited for half a minute."""
+    changed, twice, looks = asyncio.Event(), asyncio.Event(), list[str]()
+
+    def work(_: Intake) -> None:
+        looks.append("look")
+        loop.call_soon_threadsafe((changed if len(looks) == 1 else twice).set)
+
+    async def main() -> None:
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(retry.keep_retrying(intake, changed, lambda jobs: None))
+        await asyncio.wait_for(twice.wait(), 5)
+        task.cancel()
+
+    loop: Any = None
+    monkeypatch.setattr(retry, "_work", work)
+    asyncio.run(main())
+
+
+def test_handler_on_a_full_disk_waits_for_room_however_often_it_is_tried(intake: Intake) -> None:
+    room: list[str] = []
+
+    def on_ping(event: Any, meta: Any, store: Any) -> list[Any]:
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        store.note(event.number, "")
+        return []
+
+    intake = replace(intake, routes=routes({Ping: on_ping}))
+    take(intake, [ping(1)])
+    for _ in range(intake.attempts + 2):
+        hasten(intake.engine)
+        retry.try_due(intake)
+    with reading(intake.engine) as connection:
+        assert [row["reason"] for row in parking.listing(connection, intake.group, 0, 9)] == ["disk_full"]
+    room.append("room")
+    hasten(intake.engine)
+    retry.try_due(intake)
     assert notes(intake.engine) == [1]

@@ -1,0 +1,20 @@
+"""The relay against a real broker that refuses, and against its own zombie: nothing blocks, nothing is lost."""
+
+from pathlib import Path
+
+from tests.integration.tiny.stand import Stand, until
+
+TOO_LARGE_FOR_THE_BROKER = "1500000"
+
+
+def test_message_that_the_broker_itself_refuses_does_not_block_the_rest(kafka: str, tmp_path: Path) -> None:
+    """aiokafka lets it pass, the broker does not, and the sequence numbers of the partition have a gap after it."""
+    stand = Stand(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path)
+    stand.make_topics()
+    stand.start()
+    stand.send(*(stand.ping_of(n, "boast", TOO_LARGE_FOR_THE_BROKER if n % 5 == 2 else "1") for n in range(20)))
+    answers = stand.answers(16)
+    assert {number for number, _ in answers.values()} == {n for n in range(20) if n % 5 != 2}
+    until(lambda: stand.figure("outbox_failed"), lambda count: count == 4)
+    until(lambda: stand.figure("outbox_waiting"), lambda waiting: waiting == 0)
+    stand.stop()
