@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from services.chassis import parking
 from services.chassis.database import reading, writing
+from services.chassis.http import errors
 from services.chassis.pages import decode, page
 
 
@@ -25,7 +26,7 @@ def make_router(engine: Engine, group: str, wake: Callable[[], None]) -> APIRout
         with writing(engine) as connection:
             return parking.hasten(connection, group, number, datetime.now(UTC))
 
-    @router.get("/parked")
+    @router.get("/parked", responses=errors(400))
     async def parked(limit: Annotated[int, Query(ge=1, le=500)] = 50, after: str | None = None) -> dict[str, Any]:
         place = decode(after, int)
         rows = await asyncio.to_thread(listed, place[0] if place else 0, limit + 1)
