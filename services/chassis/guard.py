@@ -200,7 +200,7 @@ def install(app: FastAPI, guard: Guard, shape: Callable[[ApiError], Response], *
     """Puts the guard before `app` and includes `routers` behind it."""
     app.add_middleware(Entrance, guard=guard, shape=shape)
     for router in routers:
-        app.include_router(router, dependencies=[Depends(_PERMIT)], responses=errors(401, 403, 413, 422, 429))
+        app.include_router(router, dependencies=[Depends(_PERMIT)], responses=errors(400, 401, 403, 413, 422, 429))
 
 
 _PERMIT = Permit()

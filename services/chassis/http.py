@@ -66,7 +66,7 @@ class Problem(BaseModel):
     error: Said
 
 
-CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+CODES = {400: "unreadable_body", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 MEANINGS = {
     400: "The request cannot be understood",
     401: "No valid API key",

@@ -10,7 +10,6 @@ from sqlalchemy import Engine
 
 from services.chassis import parking
 from services.chassis.database import reading, writing
-from services.chassis.http import errors
 from services.chassis.pages import decode, page
 
 
@@ -26,14 +25,14 @@ def make_router(engine: Engine, group: str, wake: Callable[[], None]) -> APIRout
         with writing(engine) as connection:
             return parking.hasten(connection, group, number, datetime.now(UTC))
 
-    @router.get("/parked", responses=errors(400))
+    @router.get("/parked")
     async def parked(limit: Annotated[int, Query(ge=1, le=500)] = 50, after: str | None = None) -> dict[str, Any]:
         place = decode(after, int)
         rows = await asyncio.to_thread(listed, place[0] if place else 0, limit + 1)
         return page(rows, limit, key=lambda row: [row["number"]])
 
     @router.post("/parked/retry")
-    async def retry(number: Annotated[int | None, Body(embed=True)] = None) -> dict[str, int]:
+    async def retry(number: Annotated[int | None, Body(embed=True, ge=0, lt=2**63)] = None) -> dict[str, int]:
         count = await asyncio.to_thread(hastened, number)
         wake()
         return {"hastened": count}

@@ -19,7 +19,7 @@ def make_router(ctx: Context[Store]) -> APIRouter:
     """`GET /v1/evaluations` and `GET /v1/evaluations/{evaluation_id}`."""
     routes = APIRouter()
 
-    @routes.get("/v1/evaluations", responses=errors(400))
+    @routes.get("/v1/evaluations")
     async def evaluations(project: str | None = None, limit: Limit = 50, after: str | None = None) -> dict[str, Any]:
         """Evaluations, newest first."""
         place = decode(after, moment, str)

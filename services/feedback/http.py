@@ -41,7 +41,7 @@ def make_router(ctx: Context[Store]) -> APIRouter:
         by.check(entry.project)
         return document(entry)
 
-    @router.get("", responses=errors(400))
+    @router.get("")
     async def newest(
         request_id: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50, after: str | None = None
     ) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
     """The routes of a running service."""
     router = APIRouter()
 
-    @router.post("/v1/projects/{project}/records", status_code=202, responses=errors(400, 404, 415), openapi_extra=BODY)
+    @router.post("/v1/projects/{project}/records", status_code=202, responses=errors(404, 415), openapi_extra=BODY)
     @needs("submit", body=_settings(ctx).upload_bytes)
     async def submit(project: str, request: Request) -> dict[str, Any]:
         """Submit records as JSON, JSON lines or Parquet, whole or as the `file` of a form."""

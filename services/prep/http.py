@@ -21,6 +21,7 @@ from services.prep.tables import DatasetRow, RecordRow
 
 NEWEST = 20
 Limit = Annotated[int, Query(ge=1, le=500)]
+PAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/html": {}}, "description": "A page"}}
 FROZEN: dict[int | str, dict[str, Any]] = {202: {"description": "A freeze was begun"}}
 
 
@@ -28,7 +29,7 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
     """The routes of a running service."""
     router = APIRouter()
 
-    @router.get("/v1/datasets", responses=errors(400))
+    @router.get("/v1/datasets")
     async def datasets(project: str | None = None, limit: Limit = 50, after: str | None = None) -> dict[str, Any]:
         place = pages.decode(after, pages.moment, str, int)
         return await ctx.read(lambda store: _datasets(store, project, limit, place))
@@ -37,7 +38,7 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
     async def dataset(project: str, number: Number) -> dict[str, Any]:
         return shown(await ctx.read(lambda store: _dataset(store, project, number)))
 
-    @router.get("/v1/datasets/{project}/{number}/report", responses=errors(404))
+    @router.get("/v1/datasets/{project}/{number}/report", responses=PAGE | errors(404))
     async def report(project: str, number: Number) -> HTMLResponse:
         def content(store: SqlStore) -> bytes:
             return ctx.artifacts.read_bytes(ArtifactRef.model_validate(_dataset(store, project, number).report))

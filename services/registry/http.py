@@ -49,7 +49,7 @@ def _add_projects(routes: APIRouter, ctx: Context[Store]) -> None:
         now = datetime.now(UTC)
         return await ctx.transact(lambda store: define(store, body, now))
 
-    @routes.get("/projects", responses=errors(400))
+    @routes.get("/projects")
     async def projects(limit: Limit = 50, after: After = None) -> dict[str, Any]:
         """Projects in alphabetical order."""
         place = decode(after, str)
@@ -66,7 +66,7 @@ def _add_projects(routes: APIRouter, ctx: Context[Store]) -> None:
 
 
 def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
-    @routes.get("/models", responses=errors(400))
+    @routes.get("/models")
     async def models(project: str | None = None, limit: Limit = 50, after: After = None) -> dict[str, Any]:
         """Model versions, newest first."""
         place = decode(after, moment, str)
@@ -79,7 +79,7 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
         """Two versions of a model, metric by metric."""
         return await ctx.read(lambda store: compared(_version(store, name, a), _version(store, name, b)))
 
-    @routes.get("/models/{name}/history", responses=errors(400, 404))
+    @routes.get("/models/{name}/history", responses=errors(404))
     @needs("read", project="name")
     async def history(name: str, limit: Limit = 50, after: After = None) -> dict[str, Any]:
         """Every transition of a model's versions, oldest first."""

@@ -29,7 +29,7 @@ _TEXT = {
     "requestBody": {"content": {"application/json": {"schema": {"type": "object", "required": ["model", "prompt"]}}}}
 }
 
-_ANSWERS = errors(400, 404, 503)
+_ANSWERS = errors(404, 503)
 
 
 def make_router(runtime: Runtime) -> Callable[[Context[Store]], APIRouter]:

@@ -19,7 +19,7 @@ def make_router(ctx: Context[Store]) -> APIRouter:
     """`GET /v1/runs`, `GET /v1/runs/{run_id}` and `POST /v1/runs/{run_id}/cancel`."""
     routes = APIRouter()
 
-    @routes.get("/v1/runs", responses=errors(400))
+    @routes.get("/v1/runs")
     async def runs(project: str | None = None, limit: Limit = 50, after: str | None = None) -> dict[str, Any]:
         """Runs, newest first."""
         place = decode(after, moment, str)

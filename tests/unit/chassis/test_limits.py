@@ -78,8 +78,7 @@ def read(parts: list[bytes], declared: int, limit: int) -> int:
 
     try:
         asyncio.run(all())
-    except TooLarge as error:
-        assert error.status_code == 413
+    except TooLarge:
         return -taken
     return taken
 
