@@ -63,7 +63,7 @@ def make(tmp_path: Path) -> Make:
         app = FastAPI()
         install_errors(app, shape)
         app.add_api_route("/health/live", lambda: "live")
-        settings = Settings(home=tmp_path, **{"max_body_bytes": 100, **options})
+        settings = Settings.model_validate({"home": tmp_path, "max_body_bytes": 100, **options})
         install(app, Guard(settings), shape, router())
         return TestClient(app)
 
@@ -132,8 +132,9 @@ def test_the_last_key_revoked_closes_the_door(make: Make, tmp_path: Path) -> Non
 )
 def test_a_route_asks_for_its_scope(make: Make, tmp_path: Path, method: str, path: str, scope: Scope) -> None:
     client = make()
-    allowed: set[str] = {"read", "infer"} if path == "/v1/runs/a-1" else {scope}
-    others = key(tmp_path, *(s for s in keys.SCOPES if s not in allowed))
+    allowed: set[Scope] = {"read", "infer"} if path == "/v1/runs/a-1" else {scope}
+    rest: list[Scope] = [s for s in keys.SCOPES if s not in allowed]
+    others = key(tmp_path, *rest)
     assert client.request(method, path, headers=key(tmp_path, scope), json={}).status_code == 200
     refused = client.request(method, path, headers=others, json={})
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
