@@ -51,6 +51,8 @@ KNOWN = {"project": PROJECT, "name": PROJECT, "model": PROJECT}
 """Half of the examples name what exists, so that they get past the first 404."""
 PARAMETER = re.compile(r"{\w+}")
 JSON = {"content-type": "application/json"}
+EMPTY: list[Any] = [{"object": "list", "data": []}, {"items": [], "next": None}]
+"""Lists in which a key sees its projects only."""
 CHECKS: list[Any] = [status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
@@ -67,9 +69,8 @@ class Running:
     def operations(self) -> list[tuple[str, str]]:
         """(method, path) of every operation that is not open to all; parameters are filled in."""
         paths = {path: item for path, item in self.document["paths"].items() if path not in OPEN}
-        filled = {path: path.replace("{version}", "1").replace("{number}", "1") for path in paths}
-        named = {path: text.replace("{", "").replace("}", "") for path, text in filled.items()}
-        return [(method.upper(), named[path]) for path, item in paths.items() for method in item]
+        filled = {path: path.replace("{project}", PROJECT).replace("{name}", PROJECT) for path in paths}
+        return [(method.upper(), PARAMETER.sub("1", filled[path])) for path, item in paths.items() for method in item]
 
 
 @contextmanager
@@ -230,7 +231,8 @@ def test_with_a_key_in_the_file_every_route_asks_for_one(service: Running) -> No
     file = service.home / "state" / "api-keys.json"
     every, token = mint(SCOPES, None, "may everything", datetime.now(UTC))
     nothing, other = mint((), None, "may nothing", datetime.now(UTC))
-    change(file, lambda found: [*found, every, nothing])
+    foreign, stranger = mint(SCOPES, ["another"], "for another project", datetime.now(UTC))
+    change(file, lambda found: [*found, every, nothing, foreign])
     operations = service.operations()
     assert any(method != "GET" for method, _ in operations)
     until(lambda: CLIENT.get(f"{service.url}/parked").status_code, lambda status: status == 401)
@@ -238,6 +240,12 @@ def test_with_a_key_in_the_file_every_route_asks_for_one(service: Running) -> No
         assert ask(service, method, path).status_code == 401, (method, path)
         assert ask(service, method, path, other).status_code == 403, (method, path)
         assert ask(service, method, path, token).status_code not in (401, 403), (method, path)
+        foreigner = ask(service, method, path, stranger)
+        assert foreigner.status_code in (400, 403, 404, 422) or foreigner.json() in EMPTY, (
+            method,
+            path,
+            foreigner.text,
+        )
     for path in sorted(OPEN):
         assert CLIENT.get(f"{service.url}{path}").status_code not in (401, 403), path
     change(file, lambda found: [key.model_copy(update={"revoked_at": datetime.now(UTC)}) for key in found])
