@@ -199,12 +199,12 @@ def test_too_many_requests_are_refused_by_key(make: Make, tmp_path: Path) -> Non
 
 
 def test_the_gateways_errors_have_openais_shape(make: Make, tmp_path: Path) -> None:
-    client = make(openai_shape, rate_per_second=0.1, rate_burst=3)
+    client = make(openai_shape, rate_per_second=0.1, rate_burst=2)
     mine = key(tmp_path, "read")
     kinds = {
         401: client.get("/v1/all"),
         403: client.post("/v1/undeclared", json={}, headers=mine),
-        413: client.post("/v1/undeclared", content=b"x" * 101, headers=mine),
+        413: client.post("/v1/undeclared", content=b"x" * 101, headers=key(tmp_path, "operate")),
         404: client.get("/nowhere", headers=mine),
         429: client.get("/v1/all", headers=mine),
     }
@@ -213,6 +213,18 @@ def test_the_gateways_errors_have_openais_shape(make: Make, tmp_path: Path) -> N
         assert {"message", "type", "param", "code"} <= set(refused.json()["error"])
     assert kinds[401].headers["www-authenticate"] == "Bearer"
     assert "retry-after" in kinds[429].headers
+
+
+def test_without_the_scope_no_body_is_parsed(make: Make, tmp_path: Path) -> None:
+    assert make().post("/v1/undeclared", content=b"{", headers=key(tmp_path, "read")).status_code == 403
+
+
+def test_what_cannot_be_guarded_is_not_served() -> None:
+    nested = APIRouter()
+    nested.include_router(router())
+    app = FastAPI()
+    with pytest.raises(TypeError, match="cannot be guarded"):
+        install(app, Guard(Settings()), answer, nested)
 
 
 def test_the_document_names_the_key_and_the_refusals(make: Make) -> None:
