@@ -1,6 +1,9 @@
 """The HTTP entrance of a real service process: who is let in, how much and how often. Needs no broker."""
 
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -115,3 +118,23 @@ def test_too_many_requests_are_told_when_to_come_back(start: Start) -> None:
         health = stand.get("/health/live")
         assert health is not None
         assert health.status_code == 200
+
+
+def test_the_pages_commands_work(tmp_path: Path) -> None:
+    """Those of the section on keys: they would close the stack that the other pages' commands are run against."""
+    [block] = re.findall(
+        r"^```sh\n(noria keys.*?)^```", Path("docs/operations.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    made = ""
+    for line in block.splitlines():
+        command = [sys.executable, "-m", "services.console.app", *shlex.split(line)[1:]]
+        command[-1:] = [made] if "revoke" in command else command[-1:]
+        environment = {**os.environ, "NORIA_HOME": str(tmp_path)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        made = done.stdout.split("_")[1] if "create" in command else made
+    held = json.loads((tmp_path / "state" / "api-keys.json").read_text())["keys"]
+    assert [(key["scopes"], key["revoked_at"] is None) for key in held] == [
+        (["approve", "operate", "read"], True),
+        (["feedback", "infer"], False),
+    ]
