@@ -15,11 +15,12 @@ from typing import Any
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
-from services.chassis import health, http, operations, telemetry
+from services.chassis import guard, health, http, keys, operations, telemetry
 from services.chassis.runtime import Runtime
 from services.chassis.service import Service, Timer
+from services.chassis.settings import Settings
 
 __all__ = ["Service", "Timer", "make_app", "run"]
 LOG: Any = structlog.get_logger("service")
@@ -37,16 +38,21 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
         await asyncio.gather(start, return_exceptions=True)
         await runtime.stop()
 
+    def shape(error: http.ApiError) -> Response:
+        runtime.metrics.http_errors.labels(str(error.status)).inc()
+        return service.shape(error)
+
     app = FastAPI(title=f"Noria {service.name}", lifespan=lifespan, redoc_url=None)
-    http.install_errors(app)
+    http.install_errors(app, shape)
     checks = runtime.checks()
     bootstrap = service.settings.kafka_bootstrap
     app.include_router(
         health.make_router(service.name, checks, runtime.lag, runtime.metrics, runtime.refresh, bootstrap)
     )
-    app.include_router(operations.make_router(runtime.engine, service.settings.group, runtime.parked.set))
+    routers = [operations.make_router(runtime.engine, service.settings.group, runtime.parked.set)]
     if service.router is not None:
-        app.include_router(service.router(runtime.context))
+        routers.append(service.router(runtime.context))
+    guard.install(app, guard.Guard(service.settings), shape, *routers)
     return app
 
 
@@ -60,11 +66,23 @@ def spare_collections() -> None:
         give_back(0)
 
 
+def refuse_open_door(settings: Settings) -> None:
+    """Ends the process with exit status 2 where others could reach it and no API key would keep them out."""
+    try:
+        why = keys.start_refusal(settings.host, settings.api_keys_file)
+    except keys.KeysUnreadable as error:
+        why = str(error)
+    if why:
+        LOG.error("the service does not start", detail=why)
+        sys.exit(2)
+
+
 def run(service: Service) -> None:
     """Starts everything and blocks until SIGTERM or SIGINT."""
     settings = service.settings
     telemetry.configure_logging(service.name, settings.log_level)
     telemetry.configure_tracing(service.name)
+    refuse_open_door(settings)
     begun = time.monotonic()
     runtime = Runtime(service)
     config = uvicorn.Config(

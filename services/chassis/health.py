@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from services.chassis.metrics import Metrics
 
@@ -28,12 +28,12 @@ def make_router(
     async def live() -> dict[str, str]:
         return {"status": "live", "service": service}
 
-    @router.get("/health/ready", tags=["health"])
+    @router.get("/health/ready", tags=["health"], responses={503: {"description": "Not ready, and why"}})
     async def ready() -> JSONResponse:
         report = await readiness(service, checks, lag)
         return JSONResponse(report, status_code=200 if report["status"] == "ready" else 503)
 
-    @router.get("/metrics", tags=["health"])
+    @router.get("/metrics", tags=["health"], response_class=PlainTextResponse)
     async def figures() -> Response:
         await refresh()
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

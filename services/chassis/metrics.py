@@ -23,6 +23,7 @@ class Metrics:
         self.outbox_waiting = self.gauge("outbox_waiting", "Messages to publish")
         self.outbox_failed = self.gauge("outbox_failed", "Messages that Kafka refused for good")
         self.outbox_age = self.gauge("outbox_age_seconds", "Age of the oldest message to publish")
+        self.http_errors = self.counter("http_errors_total", "Answers over HTTP that are errors", "status")
         self.lag = self.gauge("lag", "Messages not taken yet", "topic")
         self.jobs = self.gauge("jobs", "Jobs by kind and status", "kind", "status")
 

@@ -32,7 +32,7 @@ def make_router(engine: Engine, group: str, wake: Callable[[], None]) -> APIRout
         return page(rows, limit, key=lambda row: [row["number"]])
 
     @router.post("/parked/retry")
-    async def retry(number: Annotated[int | None, Body(embed=True)] = None) -> dict[str, int]:
+    async def retry(number: Annotated[int | None, Body(embed=True, ge=0, lt=2**63)] = None) -> dict[str, int]:
         count = await asyncio.to_thread(hastened, number)
         wake()
         return {"hastened": count}

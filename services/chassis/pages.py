@@ -32,10 +32,20 @@ def decode(cursor: str | None, *kinds: Callable[[Any], Any]) -> tuple[Any, ...] 
         return None
     try:
         place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        return tuple(kind(part) for kind, part in zip(kinds, place, strict=True))
-    except (TypeError, ValueError) as error:
+        return tuple(_small(kind(part)) for kind, part in zip(kinds, place, strict=True))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page") from error
 
 
-moment = datetime.fromisoformat
-"""The kind of a place's part that is a moment."""
+def moment(value: Any) -> datetime:
+    """The kind of a place's part that is a moment."""
+    found = datetime.fromisoformat(value)
+    if found.tzinfo is None:
+        raise ValueError("a moment without its zone")
+    return found
+
+
+def _small(value: Any) -> Any:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("a number that no database holds")
+    return value

@@ -6,12 +6,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from sqlmodel import Session
 
 from contracts.envelope import Event
 from services.chassis.context import Context
 from services.chassis.health import Check
+from services.chassis.http import ApiError, answer
 from services.chassis.jobs import JobKind
 from services.chassis.messages import Handler
 from services.chassis.settings import Settings
@@ -38,6 +39,8 @@ class Service:
     jobs: tuple[JobKind, ...] = ()
     timers: tuple[Timer, ...] = ()
     ready: Mapping[str, Check] = field(default_factory=dict[str, Check])
+    shape: Callable[[ApiError], Response] = answer
+    """How an error looks over HTTP."""
     background: tuple[Callable[[Context[Any]], Coroutine[Any, Any, None]], ...] = ()
 
     @property

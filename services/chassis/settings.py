@@ -28,6 +28,10 @@ class Settings(BaseSettings):
     database: str | None = Field(default=None, description="SQLAlchemy URL; default: SQLite under home/state")
     artifacts: str | None = Field(default=None, description="Root of the artifact store; default: home/artifacts")
     artifact_roots: list[str] = Field(default_factory=list[str], description="Further roots to read artifacts from")
+    api_keys: Path | None = Field(default=None, description="File of API keys; default: home/state/api-keys.json")
+    max_body_bytes: int = Field(default=1 << 20, ge=1, description="Longest body of a request; longer ones get 413")
+    rate_per_second: float = Field(default=500.0, ge=0, description="Requests of a key or address; 0: no limit")
+    rate_burst: int = Field(default=2000, ge=1, description="Requests of a key or address at once; more get 429")
     log_level: str = Field(default="info", description="debug, info, warning or error")
     batch_records: int = Field(default=500, ge=1, description="Most messages in one transaction")
     handler_attempts: int = Field(default=10, ge=1, description="Tries before an unexpected fault makes a message dead")
@@ -36,10 +40,15 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=20.0, gt=0, description="A lease not renewed for so long is free")
     stop_seconds: float = Field(default=8.0, gt=0, description="Time a job's process has to save its state")
 
-    @field_validator("home", "cache")
+    @field_validator("home", "cache", "api_keys")
     @classmethod
-    def _absolute(cls, path: Path) -> Path:
-        return path.expanduser().absolute()
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path and path.expanduser().absolute()
+
+    @property
+    def api_keys_file(self) -> Path:
+        """Where the digests of API keys lie."""
+        return self.api_keys or self.home / "state" / "api-keys.json"
 
     @property
     def database_url(self) -> str:

@@ -1,15 +1,18 @@
 """Calls the services' HTTP interfaces and turns what goes wrong into errors a person can act on. Knows no verb."""
 
+import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from services.console.addresses import settings
-from services.console.errors import Refused, Unreachable
+from services.console.errors import Refused, Unreachable, Usage
 
 if TYPE_CHECKING:
     import httpx
 
+KEY = "NORIA_API_KEY"
+"""The variable that holds the key to call with."""
 TIMEOUT = 30.0
 """Seconds until a service that took a request counts as silent."""
 
@@ -56,7 +59,8 @@ def client(service: str, timeout: float = TIMEOUT) -> "Generator[httpx.Client]":
     where = settings()
     at = f"{where.host}:{where.port(service)}"
     try:
-        with httpx.Client(base_url=where.url(service), timeout=timeout, trust_env=False) as http:
+        options: Any = {"base_url": where.url(service), "timeout": timeout, "headers": authorization()}
+        with httpx.Client(**options, trust_env=False) as http:
             yield http
     except httpx.TimeoutException as error:
         message = f"{service} on {at} did not answer within {timeout:g} s; see `noria status` and its log"
@@ -67,6 +71,18 @@ def client(service: str, timeout: float = TIMEOUT) -> "Generator[httpx.Client]":
     except httpx.HTTPError as error:
         message = f"the connection to {service} on {at} broke: {error}; see `noria status` and its log"
         raise Unreachable("connection_broken", message) from error
+
+
+def authorization() -> dict[str, str]:
+    """The header that carries NORIA_API_KEY; none where it is not set.
+
+    Raises:
+        Usage: it can be no key.
+    """
+    key = os.environ.get(KEY, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise Usage("bad_setting", f"{KEY} has characters that no API key has")
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def checked(service: str, answer: "httpx.Response") -> Any:
@@ -82,7 +98,12 @@ def checked(service: str, answer: "httpx.Response") -> Any:
     if answer.is_success and body is not None:
         return body
     code, message, detail = _error(body)
-    raise Refused(answer.status_code, code, message or f"{service} answered {answer.status_code}", detail)
+    message = message or f"{service} answered {answer.status_code}"
+    if answer.status_code == 401:
+        message += f"; set {KEY} to one that is not revoked (`noria keys create`, `noria keys list`)"
+    elif answer.status_code == 403:
+        message += f"; set {KEY} to one that may (`noria keys list` shows what each may)"
+    raise Refused(answer.status_code, code, message, detail)
 
 
 def _error(body: Any) -> tuple[str, str, Any]:

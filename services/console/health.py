@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from services.console import api
-from services.console.errors import ConsoleError
-from services.console.output import brief, clock, plain_table, table
+from services.console.errors import ConsoleError, Refused
+from services.console.output import brief, clock, note, plain_table, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -53,6 +53,9 @@ def failures() -> list[dict[str, Any]]:
 def _failed(service: str, path: str, kind: str, name: str) -> list[dict[str, Any]]:
     try:
         rows = api.items(service, path)["items"]
+    except Refused as error:
+        note(f"noria: {kind}s that failed are not shown: {error.message}")
+        return []
     except ConsoleError:
         return []  # that it does not answer stands among the processes
     found = [_failure(row, kind, name) for row in rows if row.get("status") == "failed"]

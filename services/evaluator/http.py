@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from services.chassis.context import Context
-from services.chassis.http import ApiError
+from services.chassis.guard import By, needs
+from services.chassis.http import ApiError, errors
 from services.chassis.jobs import Job
 from services.chassis.pages import decode, moment, page
 from services.evaluator.domain.evaluation import Evaluation
@@ -28,8 +29,9 @@ def make_router(ctx: Context[Store]) -> APIRouter:
 
         return page(await ctx.read(read), limit, lambda item: [item["created_at"], item["evaluation_id"]])
 
-    @routes.get("/v1/evaluations/{evaluation_id}")
-    async def evaluation(evaluation_id: str) -> dict[str, Any]:
+    @routes.get("/v1/evaluations/{evaluation_id}", responses=errors(404))
+    @needs("read", by_handler=True)
+    async def evaluation(evaluation_id: str, by: By) -> dict[str, Any]:
         """One evaluation."""
 
         def read(store: Store) -> dict[str, Any] | None:
@@ -40,6 +42,7 @@ def make_router(ctx: Context[Store]) -> APIRouter:
         if shown is None:
             message = f"no evaluation {evaluation_id!r}; GET /v1/evaluations lists them"
             raise ApiError(404, "unknown_evaluation", message)
+        by.check(shown["project"])
         return shown
 
     return routes

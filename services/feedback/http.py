@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from services.chassis.context import Context
-from services.chassis.http import ApiError
+from services.chassis.guard import By, Caller, needs
+from services.chassis.http import ApiError, errors
 from services.chassis.pages import decode, moment, page
 from services.feedback import handlers
 from services.feedback.domain.signals import Feedback
@@ -18,19 +19,26 @@ def make_router(ctx: Context[Store]) -> APIRouter:
     """The routes under /v1/feedback."""
     router = APIRouter(prefix="/v1/feedback", tags=["feedback"])
 
-    @router.post("", status_code=202)
-    async def give(feedback: Feedback) -> dict[str, Any]:
+    @router.post("", status_code=202, responses=errors(409))
+    @needs("feedback", by_handler=True)
+    async def give(feedback: Feedback, by: By) -> dict[str, Any]:
         """Take feedback on an answer; it waits where the answer's own record has not arrived yet."""
         now = datetime.now(UTC)
-        entries = await ctx.transact(lambda store: handlers.give(feedback, now, store))
-        return taken(entries)
 
-    @router.get("/{signal_id}")
-    async def show(signal_id: str) -> dict[str, Any]:
+        def write(store: Store) -> Any:
+            check(store, feedback.request_id, by)
+            return handlers.give(feedback, now, store)
+
+        return taken(await ctx.transact(write))
+
+    @router.get("/{signal_id}", responses=errors(404))
+    @needs("read", by_handler=True)
+    async def show(signal_id: str, by: By) -> dict[str, Any]:
         """What became of a signal."""
         entry = await ctx.read(lambda store: store.entry(signal_id))
         if entry is None:
             raise ApiError(404, "unknown_signal", f"there is no signal {signal_id!r}")
+        by.check(entry.project)
         return document(entry)
 
     @router.get("")
@@ -44,6 +52,23 @@ def make_router(ctx: Context[Store]) -> APIRouter:
         return shown | {"items": [document(entry) for entry in shown["items"]]}
 
     return router
+
+
+def check(store: Store, request_id: str, by: Caller) -> None:
+    """Whether feedback on a request is the caller's to give. Only the request's record says whose project it was.
+
+    Raises:
+        ApiError: 403, or 409 where the key is limited to projects and the record has not arrived yet.
+    """
+    if by.projects is None:
+        return
+    request = store.request(request_id)
+    if request is None:
+        message = (
+            f"nothing is known of {request_id!r} yet, so not whether it is this API key's; send it again in a moment"
+        )
+        raise ApiError(409, "request_not_known_yet", message, headers={"retry-after": "2"})
+    by.check(request.project)
 
 
 def taken(entries: list[Entry]) -> dict[str, Any]:

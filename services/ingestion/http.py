@@ -16,7 +16,8 @@ from fastapi import APIRouter, Request
 
 from contracts.envelope import Malformed
 from services.chassis.context import Context
-from services.chassis.http import ApiError
+from services.chassis.guard import needs
+from services.chassis.http import ApiError, errors
 from services.chassis.outbox import event_id
 from services.ingestion import lines
 from services.ingestion.domain.judge import digest
@@ -28,20 +29,36 @@ from services.ingestion.upload import Upload, received, too_large
 UNPACKED = 4
 """A Parquet file may unpack to so many times the longest upload."""
 
+_ITEMS = {"schema": {"type": "array", "items": {"type": "object"}}}
+_FILE = {"schema": {"type": "string", "format": "binary"}}
+_FORM = {"schema": {"type": "object", "properties": {"file": _FILE["schema"]}, "required": ["file"]}}
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": _ITEMS,
+            "application/x-ndjson": _FILE,
+            "application/vnd.apache.parquet": _FILE,
+            "multipart/form-data": _FORM,
+        },
+    }
+}
+
 
 def make_router(ctx: Context[SqlStore]) -> APIRouter:
     """The routes of a running service."""
     router = APIRouter()
 
-    @router.post("/v1/projects/{project}/records", status_code=202)
+    @router.post("/v1/projects/{project}/records", status_code=202, responses=errors(404, 415), openapi_extra=BODY)
+    @needs("submit", body=_settings(ctx).upload_bytes)
     async def submit(project: str, request: Request) -> dict[str, Any]:
+        """Submit records as JSON, JSON lines or Parquet, whole or as the `file` of a form."""
         await _known(ctx, project)
-        settings = _settings(ctx)
-        async with received(request, settings.upload_bytes) as upload:
+        async with received(request) as upload:
             answer = await _submit(ctx, project, upload, _cause(project, request.headers.get("idempotency-key")))
         return _checked(answer)
 
-    @router.get("/v1/projects/{project}/records/counts")
+    @router.get("/v1/projects/{project}/records/counts", responses=errors(404))
     async def counts(project: str) -> dict[str, Any]:
         await _known(ctx, project)
         return await ctx.read(lambda store: store.counts(project))

@@ -10,7 +10,6 @@ from typing import IO, Literal
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
-from starlette.types import Message, Receive
 
 from services.chassis.http import ApiError
 
@@ -37,21 +36,18 @@ class Upload:
 
 
 @asynccontextmanager
-async def received(request: Request, limit: int) -> AsyncGenerator[Upload]:
+async def received(request: Request) -> AsyncGenerator[Upload]:
     """The request's body or its multipart `file`.
 
     Raises:
-        ApiError: 413 above `limit` bytes, 415 where the type is none of JSON, JSONL and Parquet, 400 without `file`.
+        ApiError: 415 where the type is none of JSON, JSONL and Parquet, 400 without `file`.
     """
-    if int(request.headers.get("content-length") or 0) > limit:
-        raise too_large(limit)
-    bounded = Request(request.scope, _counted(request.receive, limit))
     with tempfile.NamedTemporaryFile(prefix="noria-upload-") as file:
         if media_type(request.headers.get("content-type")) == "multipart/form-data":
-            kind = await _part(bounded, file)
+            kind = await _part(request, file)
         else:
             kind = _kind(request.headers.get("content-type"), None)
-            async for chunk in bounded.stream():
+            async for chunk in request.stream():
                 await asyncio.to_thread(file.write, chunk)
         await asyncio.to_thread(file.flush)
         yield Upload(Path(file.name), kind)
@@ -85,17 +81,3 @@ def _kind(content_type: str | None, name: str | None) -> Kind:
         known = "application/json, application/x-ndjson or application/vnd.apache.parquet"
         raise ApiError(415, "unsupported_type", f"content type {media_type(content_type)!r} is not taken; give {known}")
     return kind
-
-
-def _counted(receive: Receive, limit: int) -> Receive:
-    taken = 0
-
-    async def counted() -> Message:
-        nonlocal taken
-        message = await receive()
-        taken += len(message.get("body") or b"")
-        if taken > limit:
-            raise too_large(limit)
-        return message
-
-    return counted

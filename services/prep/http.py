@@ -11,7 +11,7 @@ from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef
 from services.chassis import pages
 from services.chassis.context import Context
-from services.chassis.http import ApiError
+from services.chassis.http import ApiError, Number, errors
 from services.prep import handlers
 from services.prep.domain.policy import Pending, outlook
 from services.prep.domain.reading import row
@@ -21,6 +21,8 @@ from services.prep.tables import DatasetRow, RecordRow
 
 NEWEST = 20
 Limit = Annotated[int, Query(ge=1, le=500)]
+PAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/html": {}}, "description": "A page"}}
+FROZEN: dict[int | str, dict[str, Any]] = {202: {"description": "A freeze was begun"}}
 
 
 def make_router(ctx: Context[SqlStore]) -> APIRouter:
@@ -32,23 +34,23 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
         place = pages.decode(after, pages.moment, str, int)
         return await ctx.read(lambda store: _datasets(store, project, limit, place))
 
-    @router.get("/v1/datasets/{project}/{number}")
-    async def dataset(project: str, number: int) -> dict[str, Any]:
+    @router.get("/v1/datasets/{project}/{number}", responses=errors(404))
+    async def dataset(project: str, number: Number) -> dict[str, Any]:
         return shown(await ctx.read(lambda store: _dataset(store, project, number)))
 
-    @router.get("/v1/datasets/{project}/{number}/report")
-    async def report(project: str, number: int) -> HTMLResponse:
+    @router.get("/v1/datasets/{project}/{number}/report", responses=PAGE | errors(404))
+    async def report(project: str, number: Number) -> HTMLResponse:
         def content(store: SqlStore) -> bytes:
             return ctx.artifacts.read_bytes(ArtifactRef.model_validate(_dataset(store, project, number).report))
 
         policy = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
         return HTMLResponse(await ctx.read(content), headers=policy)
 
-    @router.get("/v1/projects/{project}/pending")
+    @router.get("/v1/projects/{project}/pending", responses=errors(404))
     async def pending(project: str) -> dict[str, Any]:
         return await ctx.read(lambda store: _pending(store, project, datetime.now(UTC)))
 
-    @router.post("/v1/projects/{project}/freeze")
+    @router.post("/v1/projects/{project}/freeze", responses=FROZEN | errors(404, 409))
     async def freeze(project: str) -> JSONResponse:
         asked = await ctx.transact(lambda store: (_freeze(store, project), ()))
         if isinstance(asked, str):

@@ -7,7 +7,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from services.chassis.context import Context
-from services.chassis.http import ApiError
+from services.chassis.guard import By as Caller
+from services.chassis.guard import needs
+from services.chassis.http import ApiError, Number, errors
 from services.chassis.pages import decode, moment, page
 from services.registry.domain.shown import compared, lineage, shown, transition
 from services.registry.domain.version import ModelVersion
@@ -17,7 +19,7 @@ from services.registry.transitions import Deed, NothingBefore, promote, rollback
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 After = Annotated[str | None, Query(description="`next` of an earlier page")]
-Version = Annotated[int, Query(ge=0)]
+Version = Annotated[int, Query(ge=0, le=2**31 - 1)]
 
 
 class By(BaseModel):
@@ -40,8 +42,10 @@ def make_router(ctx: Context[Store]) -> APIRouter:
 
 def _add_projects(routes: APIRouter, ctx: Context[Store]) -> None:
     @routes.post("/projects")
-    async def post(body: dict[str, JsonValue]) -> dict[str, Any]:
+    @needs("operate", by_handler=True)
+    async def post(body: dict[str, JsonValue], caller: Caller) -> dict[str, Any]:
         """Define a project or change it; an unchanged one is left alone."""
+        caller.check(str(body.get("project")))
         now = datetime.now(UTC)
         return await ctx.transact(lambda store: define(store, body, now))
 
@@ -55,7 +59,7 @@ def _add_projects(routes: APIRouter, ctx: Context[Store]) -> None:
 
         return page(await ctx.read(read), limit, lambda item: [item["project"]])
 
-    @routes.get("/projects/{project}")
+    @routes.get("/projects/{project}", responses=errors(404))
     async def project(project: str) -> dict[str, Any]:
         """A project's specification in force and all its revisions."""
         return await ctx.read(lambda store: view(store, project))
@@ -69,12 +73,14 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
         rows = await ctx.read(lambda store: [shown(v) for v in store.versions(project, limit + 1, place)])
         return page(rows, limit, lambda item: [item["created_at"], item["run_id"]])
 
-    @routes.get("/models/{name}/compare")
+    @routes.get("/models/{name}/compare", responses=errors(404))
+    @needs("read", project="name")
     async def compare(name: str, a: Version, b: Version) -> dict[str, Any]:
         """Two versions of a model, metric by metric."""
         return await ctx.read(lambda store: compared(_version(store, name, a), _version(store, name, b)))
 
-    @routes.get("/models/{name}/history")
+    @routes.get("/models/{name}/history", responses=errors(404))
+    @needs("read", project="name")
     async def history(name: str, limit: Limit = 50, after: After = None) -> dict[str, Any]:
         """Every transition of a model's versions, oldest first."""
         start = place[0] if (place := decode(after, int)) else 0
@@ -84,13 +90,15 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
             raise _unknown(name)
         return page(numbered[: limit + 1], limit, lambda item: [item["number"]])
 
-    @routes.get("/models/{name}/{version}")
-    async def model(name: str, version: int) -> dict[str, Any]:
+    @routes.get("/models/{name}/{version}", responses=errors(404))
+    @needs("read", project="name")
+    async def model(name: str, version: Number) -> dict[str, Any]:
         """One version."""
         return await ctx.read(lambda store: shown(_version(store, name, version)))
 
-    @routes.get("/models/{name}/{version}/lineage")
-    async def lineage_of(name: str, version: int) -> dict[str, Any]:
+    @routes.get("/models/{name}/{version}/lineage", responses=errors(404))
+    @needs("read", project="name")
+    async def lineage_of(name: str, version: Number) -> dict[str, Any]:
         """What a version was made of."""
 
         def read(store: Store) -> dict[str, Any]:
@@ -102,7 +110,8 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
 
 
 def _add_deeds(routes: APIRouter, ctx: Context[Store]) -> None:
-    @routes.post("/models/{name}/rollback")
+    @routes.post("/models/{name}/rollback", responses=errors(404, 409))
+    @needs("approve", project="name")
     async def back(name: str, body: By) -> dict[str, Any]:
         """Put the version before the present one back into production."""
         deed = Deed(body.by, body.reason, datetime.now(UTC))
@@ -116,8 +125,9 @@ def _add_deeds(routes: APIRouter, ctx: Context[Store]) -> None:
 
         return await ctx.transact(write)
 
-    @routes.post("/models/{name}/{version}/promote")
-    async def up(name: str, version: int, body: By) -> dict[str, Any]:
+    @routes.post("/models/{name}/{version}/promote", responses=errors(404, 409))
+    @needs("approve", project="name")
+    async def up(name: str, version: Number, body: By) -> dict[str, Any]:
         """Put a version of any stage into production."""
         deed = Deed(body.by, body.reason, datetime.now(UTC))
 

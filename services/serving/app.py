@@ -8,6 +8,7 @@ from typing import Any
 from services.chassis.context import Context
 from services.chassis.service import Service
 from services.serving import deployer, recording
+from services.serving.exchange import openai_shape
 from services.serving.figures import figures
 from services.serving.handlers import HANDLERS
 from services.serving.http import make_router
@@ -32,6 +33,7 @@ def make_service(settings: ServingSettings) -> Service:
         router=make_router(runtime),
         ready={"triton": partial(triton_check, runtime), "spool": partial(spool_check, runtime)},
         background=(serve,),
+        shape=openai_shape,
     )
 
 

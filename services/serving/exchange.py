@@ -11,6 +11,7 @@ from contextlib import aclosing
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from services.chassis.http import ApiError
 from services.serving.calls import Call, broken_off, pieces, record
 from services.serving.domain.answers import closing, opening, piece, sse, whole
 from services.serving.domain.errors import ApiFault, Unavailable, error_body
@@ -107,6 +108,13 @@ def fault_response(fault: ApiFault, headers: dict[str, str] | None = None) -> JS
     """An error answer in OpenAI's shape."""
     retry = {"retry-after": str(fault.retry_after)} if isinstance(fault, Unavailable) else {}
     return JSONResponse(error_body(fault), status_code=fault.status, headers={**(headers or {}), **retry})
+
+
+def openai_shape(error: ApiError) -> JSONResponse:
+    """An error of the chassis (a key, a limit, an unknown route) in OpenAI's shape, with the chassis' detail."""
+    kind = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(error.status)
+    said = {"message": str(error), "type": kind or "invalid_request_error", "param": None, "code": error.code}
+    return JSONResponse({"error": said | {"detail": error.detail}}, error.status, error.headers)
 
 
 class _Stream:

@@ -5,15 +5,19 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from services.chassis.context import Context
+from services.chassis.guard import By, caller, needs
+from services.chassis.http import errors
+from services.chassis.keys import SCOPES
 from services.serving.calls import admit, begin
 from services.serving.domain.answers import model_card
 from services.serving.domain.errors import ApiFault, ModelNotFound, TooLarge, UnknownUrl
 from services.serving.domain.requests import Asked, parse_chat, parse_completion
-from services.serving.domain.routing import resolve
+from services.serving.domain.routing import project_of, resolve
 from services.serving.exchange import Exchange, fault_response
 from services.serving.runtime import Runtime
 from services.serving.store import Store
@@ -25,6 +29,8 @@ _TEXT = {
     "requestBody": {"content": {"application/json": {"schema": {"type": "object", "required": ["model", "prompt"]}}}}
 }
 
+_ANSWERS = errors(404, 503)
+
 
 def make_router(runtime: Runtime) -> Callable[[Context[Store]], APIRouter]:
     """The routes on what the gateway and the deployer share."""
@@ -35,11 +41,14 @@ def make_router(runtime: Runtime) -> Callable[[Context[Store]], APIRouter]:
         _add_models(routes, runtime)
 
         @routes.get("/v1/deployments")
-        async def deployments() -> dict[str, Any]:
+        @needs("read", by_handler=True)
+        async def deployments(by: By) -> dict[str, Any]:
             """All versions that were promoted, and what became of them."""
-            return {"items": [s.body() for s in await ctx.read(lambda store: store.standing())], "next": None}
+            standing = await ctx.read(lambda store: store.standing())
+            return {"items": [s.body() for s in standing if by.sees(s.key[0])], "next": None}
 
         @routes.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "DELETE", "PATCH"], include_in_schema=False)
+        @needs(*SCOPES, by_handler=True)
         async def unknown(path: str, request: Request) -> Response:
             """What OpenAI's API has and this one has not."""
             return fault_response(UnknownUrl(f"{request.method} /v1/{path} is not offered here", "unknown_url"))
@@ -50,12 +59,14 @@ def make_router(runtime: Runtime) -> Callable[[Context[Store]], APIRouter]:
 
 
 def _add_generation(routes: APIRouter, runtime: Runtime) -> None:
-    @routes.post("/v1/chat/completions", openapi_extra=_CHAT)
+    @routes.post("/v1/chat/completions", openapi_extra=_CHAT, responses=_ANSWERS)
+    @needs("infer", by_handler=True)
     async def chat(request: Request) -> Response:
         """OpenAI's chat completions, whole or as a stream."""
         return await _generate(runtime, request, parse_chat)
 
-    @routes.post("/v1/completions", openapi_extra=_TEXT)
+    @routes.post("/v1/completions", openapi_extra=_TEXT, responses=_ANSWERS)
+    @needs("infer", by_handler=True)
     async def completions(request: Request) -> Response:
         """OpenAI's completions: the text goes to the model as it is."""
         return await _generate(runtime, request, parse_completion)
@@ -63,14 +74,18 @@ def _add_generation(routes: APIRouter, runtime: Runtime) -> None:
 
 def _add_models(routes: APIRouter, runtime: Runtime) -> None:
     @routes.get("/v1/models")
-    async def models() -> dict[str, Any]:
+    @needs("read", "infer", by_handler=True)
+    async def models(by: By) -> dict[str, Any]:
         """All names that answer."""
         table = runtime.routes
-        return {"object": "list", "data": [model_card(name, resolve(table, name)) for name in table.names()]}
+        names = [name for name in table.names() if by.sees(project_of(name))]
+        return {"object": "list", "data": [model_card(name, resolve(table, name)) for name in names]}
 
-    @routes.get("/v1/models/{name}")
-    async def model(name: str) -> Response:
+    @routes.get("/v1/models/{name}", responses=errors(404))
+    @needs("read", "infer", by_handler=True)
+    async def model(name: str, by: By) -> Response:
         """One name and what answers behind it."""
+        by.check(project_of(name))
         try:
             return JSONResponse(model_card(name, resolve(runtime.routes, name)))
         except ModelNotFound as fault:
@@ -80,7 +95,9 @@ def _add_models(routes: APIRouter, runtime: Runtime) -> None:
 async def _generate(runtime: Runtime, request: Request, parse: Callable[[bytes], Asked]) -> Response:
     started = time.perf_counter()
     try:
-        call = begin(runtime, parse(await _body(request, runtime.settings.max_body_bytes)), started)
+        asked = parse(await _body(request, runtime.settings.max_body_bytes))
+        caller(request).check(project_of(asked.model))
+        call = begin(runtime, asked, started)
         return Exchange(runtime, call, admit(runtime, call))
     except ApiFault as fault:
         if runtime.figures:
@@ -91,16 +108,9 @@ async def _generate(runtime: Runtime, request: Request, parse: Callable[[bytes],
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """The request's body, refused as soon as it is known to be too large."""
-    message = f"the body has more than {limit} bytes, the most that is taken (NORIA_SERVING_MAX_BODY_BYTES)"
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise TooLarge(message, "request_too_large")
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise TooLarge(message, "request_too_large")
-        parts.append(part)
-    return b"".join(parts)
+    """The request's body, which the entrance cuts off at `limit` bytes."""
+    try:
+        return await request.body()
+    except HTTPException as error:
+        message = f"the body has more than {limit} bytes, the most that is taken (NORIA_SERVING_MAX_BODY_BYTES)"
+        raise TooLarge(message, "request_too_large") from error

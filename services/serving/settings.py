@@ -1,5 +1,7 @@
 """Serving's settings: environment NORIA_SERVING_..., NORIA_... ."""
 
+from pydantic import Field
+
 from services.chassis.settings import Settings
 
 
@@ -22,7 +24,7 @@ class ServingSettings(Settings):
     """Requests that Triton runs in one batch (vLLM's max_num_seqs)."""
     max_model_length: int = 0
     """Tokens of prompt and answer together; 0 takes the base's own limit."""
-    max_body_bytes: int = 524_288
+    max_body_bytes: int = Field(default=524_288, ge=1)
     """Longer requests get 413; an event must hold request and answer, and Kafka takes 1 MB."""
     max_in_flight: int = 256
     """Requests at work at once; more get 503."""

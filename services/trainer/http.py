@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from services.chassis.context import Context
-from services.chassis.http import ApiError
+from services.chassis.guard import By, Caller, needs
+from services.chassis.http import ApiError, errors
 from services.chassis.jobs import Job
 from services.chassis.pages import decode, moment, page
 from services.trainer.domain.life import Run
@@ -28,38 +29,41 @@ def make_router(ctx: Context[Store]) -> APIRouter:
 
         return page(await ctx.read(read), limit, lambda item: [item["created_at"], item["run_id"]])
 
-    @routes.get("/v1/runs/{run_id}")
-    async def run(run_id: str) -> dict[str, Any]:
+    @routes.get("/v1/runs/{run_id}", responses=errors(404))
+    @needs("read", by_handler=True)
+    async def run(run_id: str, by: By) -> dict[str, Any]:
         """One run."""
-        return await ctx.read(lambda store: shown(store, run_id))
+        return await ctx.read(lambda store: shown(store, run_id, by))
 
-    @routes.post("/v1/runs/{run_id}/cancel", status_code=202)
-    async def cancel(run_id: str) -> dict[str, Any]:
+    @routes.post("/v1/runs/{run_id}/cancel", status_code=202, responses=errors(404, 409))
+    @needs("operate", by_handler=True)
+    async def cancel(run_id: str, by: By) -> dict[str, Any]:
         """Ask for the end of a run that waits or runs; its failure event says `cancelled`."""
-        return await ctx.transact(lambda store: (cancelled(store, run_id), ()))
+        return await ctx.transact(lambda store: (cancelled(store, run_id, by), ()))
 
     return routes
 
 
-def shown(store: Store, run_id: str) -> dict[str, Any]:
+def shown(store: Store, run_id: str, by: Caller) -> dict[str, Any]:
     """One run as JSON.
 
     Raises:
-        ApiError: 404 `unknown_run`.
+        ApiError: 404 `unknown_run`, 403 where its project is not the caller's.
     """
     found = store.run(run_id)
     if found is None:
         raise ApiError(404, "unknown_run", f"no run {run_id!r}; GET /v1/runs lists them")
+    by.check(found.project)
     return view(found, store.jobs.get(run_id))
 
 
-def cancelled(store: Store, run_id: str) -> dict[str, Any]:
+def cancelled(store: Store, run_id: str, by: Caller) -> dict[str, Any]:
     """Ask for the end of a run.
 
     Raises:
-        ApiError: 404 `unknown_run`, 409 `run_is_over`.
+        ApiError: as `shown`, and 409 `run_is_over`.
     """
-    now = shown(store, run_id)
+    now = shown(store, run_id, by)
     if not store.jobs.cancel(run_id):
         raise ApiError(409, "run_is_over", f"run {run_id!r} is {now['status']}; only a waiting or running one ends")
     return now

@@ -1,6 +1,7 @@
 """Asks base and tuned model the same held-out questions through the OpenAI-compatible gateway, with OpenAI's client."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,9 @@ def ask_all(board: Board, project: str, version: int, questions: list[tuple[str,
     """
     from openai import OpenAI, OpenAIError
 
-    client = OpenAI(base_url=f"{gateway()}/v1", api_key="none", timeout=PATIENCE, max_retries=0)
+    client = OpenAI(
+        base_url=f"{gateway()}/v1", api_key=os.environ.get(api.KEY) or "none", timeout=PATIENCE, max_retries=0
+    )
     found: list[Asked] = []
     with board.stage("questions") as stage:
         for number, (question, reference) in enumerate(questions[:QUESTIONS], 1):

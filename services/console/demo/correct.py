@@ -1,5 +1,6 @@
 """Says what it thinks of answers, and follows a correction back to the records of the next dataset."""
 
+import os
 from typing import Any
 
 from services.console import api
@@ -25,7 +26,9 @@ def feedback(board: Board, watch: Watch, project: str, asked: list[Asked]) -> Js
         give(watch, best.tuned.request_id, thumb="up")
         stage.say(f"thumbs up for {best.tuned.request_id}")
         question, right = new_question(corrections())
-        client = OpenAI(base_url=f"{gateway()}/v1", api_key="none", timeout=PATIENCE, max_retries=0)
+        client = OpenAI(
+            base_url=f"{gateway()}/v1", api_key=os.environ.get(api.KEY) or "none", timeout=PATIENCE, max_retries=0
+        )
         answer = whole(client, project, question)
         give(watch, answer.request_id, thumb="down", correction=right)
 

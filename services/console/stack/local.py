@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from services.console.api import KEY
 from services.console.stack import assets, orphans, ports, supervisor
 from services.console.stack.settings import SERVICES, StackSettings
 from services.console.stack.supervisor import RUNNING, Process, Program
@@ -63,7 +64,8 @@ def environment(settings: StackSettings) -> dict[str, str]:
     # thread, and its growing threshold for giving back keep memory that nobody uses.
     memory = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "65536"}
     defaults = {"OMP_WAIT_POLICY": "PASSIVE", **memory}
-    return {**defaults, **file, **os.environ, **settings.environment(), "PATH": path, "PYTHONUNBUFFERED": "1"}
+    found = {**defaults, **file, **os.environ, **settings.environment(), "PATH": path, "PYTHONUNBUFFERED": "1"}
+    return {k: v for k, v in found.items() if k != KEY}  # a secret of whoever types, not of the services
 
 
 def start(settings: StackSettings, say: Say) -> bool:

@@ -16,6 +16,7 @@ class StackSettings(BaseSettings):
     home: Path = Field(default=Path(".noria"), validate_default=True)
     cache: Path = Field(default=Path("~/.cache/noria"), validate_default=True)
     host: str = "127.0.0.1"
+    api_keys: Path | None = None
     kafka_port: int = 9092
     kafka_controller_port: int = 9093
     triton_http_port: int = 8000
@@ -29,10 +30,15 @@ class StackSettings(BaseSettings):
     registry_port: int = 8085
     feedback_port: int = 8086
 
-    @field_validator("home", "cache")
+    @field_validator("home", "cache", "api_keys")
     @classmethod
-    def _absolute(cls, path: Path) -> Path:
-        return path.expanduser().absolute()
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path and path.expanduser().absolute()
+
+    @property
+    def api_keys_file(self) -> Path:
+        """Where the digests of API keys lie."""
+        return self.api_keys or self.home / "state" / "api-keys.json"
 
     @property
     def kafka_bootstrap(self) -> str:
@@ -49,5 +55,5 @@ class StackSettings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for every process of the stack."""
-        values = {f"NORIA_{name.upper()}": str(value) for name, value in self.model_dump().items()}
+        values = {f"NORIA_{name.upper()}": str(value) for name, value in self.model_dump(exclude_none=True).items()}
         return values | {"NORIA_KAFKA_BOOTSTRAP": self.kafka_bootstrap}

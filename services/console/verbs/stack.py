@@ -48,6 +48,7 @@ def start(where: "StackSettings", timeout: float) -> dict[str, float]:
     from services.console.stack.assets import AssetError
     from services.console.stack.ports import PortTaken
 
+    _refuse_open_door(where)
     seconds: dict[str, float] = {}
     ours = False
     try:
@@ -65,6 +66,18 @@ def start(where: "StackSettings", timeout: float) -> dict[str, float]:
             local.stop(where)
         raise
     return seconds
+
+
+def _refuse_open_door(where: "StackSettings") -> None:
+    """Every service would refuse to start; so it is told once, before any is tried."""
+    from services.chassis.keys import KeysUnreadable, start_refusal
+
+    try:
+        why = start_refusal(where.host, where.api_keys_file)
+    except KeysUnreadable as error:
+        why = str(error)
+    if why:
+        raise ConsoleError("keys_needed", why)
 
 
 def addresses(where: "StackSettings") -> dict[str, str]:

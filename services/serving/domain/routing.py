@@ -52,6 +52,11 @@ def exact_name(model: ModelRef) -> str:
     return f"{model.name}@{model.version or BASE}"
 
 
+def project_of(name: str) -> str:
+    """The project that a request's `model` names."""
+    return name.partition("@")[0]
+
+
 def build(targets: Iterable[Target], production: Mapping[str, int], projects: Iterable[str]) -> Routes:
     """The table of `targets`; a project's production version is routed only where it is among them."""
     by_name = {t.name: t for t in targets}
@@ -65,7 +70,7 @@ def resolve(routes: Routes, name: str) -> Target:
     Raises:
         ModelNotFound: saying whether the project, its version or any deployment of it is missing.
     """
-    project, _, version = name.partition("@")
+    project, version = project_of(name), name.partition("@")[2]
     exact = f"{project}@{BASE}" if version == "0" else name
     target = routes.targets.get(exact if version else routes.production.get(project, ""))
     if target is not None:

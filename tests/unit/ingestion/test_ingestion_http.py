@@ -14,10 +14,11 @@ from sqlmodel import Session, select
 from contracts.envelope import Meta
 from contracts.events.registry import ProjectDefinedV1
 from contracts.project import ProjectSpec
+from services.chassis import guard
 from services.chassis.artifacts import open_store
 from services.chassis.context import Context
 from services.chassis.database import migrate, open_engine, reading, writing
-from services.chassis.http import install_errors
+from services.chassis.http import answer, install_errors
 from services.chassis.metrics import Metrics
 from services.chassis.outbox import unpack_headers
 from services.chassis.tables import Outbox
@@ -49,7 +50,7 @@ def context(tmp_path: Path) -> Iterator[Context[SqlStore]]:
 def client(context: Context[SqlStore]) -> Iterator[TestClient]:
     app = FastAPI()
     install_errors(app)
-    app.include_router(make_router(context))
+    guard.install(app, guard.Guard(context.settings), answer, make_router(context))
     with TestClient(app) as client:
         yield client
 

@@ -7,9 +7,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
+from services.chassis import guard
 from services.chassis.artifacts import open_store
 from services.chassis.context import Context
-from services.chassis.http import install_errors
+from services.chassis.http import answer, install_errors
 from services.chassis.jobs import Failure
 from services.chassis.metrics import Metrics
 from services.prep import handlers
@@ -25,7 +26,7 @@ def client(engine: Engine, tmp_path: Path) -> Iterator[TestClient]:
     context = Context(settings, engine, SqlStore, open_store(settings), Metrics("prep"))
     app = FastAPI()
     install_errors(app)
-    app.include_router(make_router(context))
+    guard.install(app, guard.Guard(context.settings), answer, make_router(context))
     with TestClient(app) as client:
         yield client
 

@@ -1,0 +1,34 @@
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from services.chassis.guard import Caller, Guard, install
+from services.chassis.http import answer, install_errors
+from services.chassis.settings import Settings
+from services.evaluator import http
+
+STORE: Any = SimpleNamespace(evaluation=lambda _: object(), jobs=SimpleNamespace(get=lambda _: None))
+
+
+class Ctx:
+    async def read(self, fn: Callable[[Any], Any]) -> Any:
+        return fn(STORE)
+
+
+@pytest.mark.parametrize(("project", "status"), [("bank", 200), ("shop", 403)])
+def test_an_evaluation_is_for_keys_of_its_project(
+    project: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "view", lambda *_: {"project": "bank"})
+    mine = Caller("k", frozenset({"read"}), frozenset({project}))
+    monkeypatch.setattr(Guard, "admit", lambda *_: mine)
+    app = FastAPI()
+    install_errors(app)
+    ctx: Any = Ctx()
+    install(app, Guard(Settings(home=tmp_path)), answer, http.make_router(ctx))
+    assert TestClient(app).get("/v1/evaluations/e-1").status_code == status
