@@ -5,9 +5,12 @@ long), requests are refused with 503 before a model is asked, and readiness says
 """
 
 import asyncio
+import contextlib
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
 
 from contracts.events.serving import InferenceCompletedV1
 from services.chassis.context import Context
@@ -42,7 +45,8 @@ async def run(runtime: Runtime, ctx: Context[Store]) -> None:
             while True:
                 runtime.record_fault = await asyncio.to_thread(find_fault, spool, path, runtime.settings)
                 if runtime.figures is not None:
-                    _show(await asyncio.to_thread(spool.backlog), runtime.figures)
+                    with contextlib.suppress(DBAPIError):  # what it means for recording, the next record tells
+                        _show(await asyncio.to_thread(spool.backlog), runtime.figures)
                 await asyncio.sleep(CHECK_SECONDS)
         finally:
             runtime.record = None
