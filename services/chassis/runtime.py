@@ -6,8 +6,9 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class Runtime:
                 self.parked.set()
 
         self._spawn(keep_retrying(intake, self.parked, lambda jobs: context.wake(jobs=jobs)))
-        instance = f"{settings.group}-{socket.gethostname()}-{settings.port}" if settings.port else None
+        instance = instance_name(settings.group, settings.port, intake.routes) if settings.port else None
         self._consumer = Consumer(intake, settings.kafka_bootstrap, settings.batch_records, committed, instance)
         await self._consumer.start()
         self._spawn(ages.keep_looking(self._stillness, self._consumer.positions))
@@ -229,6 +230,16 @@ class Runtime:
             waiting, age = parking.count(connection), ages.parked_age(connection, now)
             counts, of_jobs = JobBook(session).counts(), ages.job_ages(connection, now, seconds)
             return backlog(self.engine), waiting, age, counts, of_jobs
+
+
+def instance_name(group: str, port: int, topics: Iterable[str]) -> str:
+    """A member's name in its group, the same after a restart.
+
+    It depends on the topics: to a member that comes back under its name Kafka gives its old partitions without looking
+    at what it subscribes to now, so that a release with one more handler would hear nothing of its topic.
+    """
+    digest = sha256("\n".join(sorted(topics)).encode()).hexdigest()[:8]
+    return f"{group}-{socket.gethostname()}-{port}-{digest}"
 
 
 def free_bytes(folder: Path) -> int:
