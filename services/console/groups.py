@@ -44,8 +44,9 @@ async def of_topic(topic: str) -> list[dict[str, Any]]:
 async def _described(names: Sequence[str]) -> dict[str, tuple[str, list[list[str]]]]:
     """By group: its state, and what each member subscribes to."""
     async with admin() as client:
-        answers: list[Any] = await client.describe_consumer_groups(list(names)) if names else []
-    rows = [group for answer in answers for group in answer.groups]
+        # One by one: aiokafka 0.14 reads version 3 of the answer as version 2 and stumbles over a second group.
+        answers: list[Any] = [await client.describe_consumer_groups([name]) for name in names]
+    rows = [group for (answer,) in answers for group in answer.groups]
     return {row[1]: (row[2], [_subscription(member[-2]) for member in row[5]]) for row in rows}
 
 
