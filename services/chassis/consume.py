@@ -124,6 +124,9 @@ class Consumer:
     async def _on_batch(self, messages: Any) -> None:  # FastStream builds a model of any narrower type
         for topic, count in _by_topic(messages).items():
             self._intake.metrics.consumed.labels(topic).inc(count)
+        # What is in hand is not taken yet, though the consumer's position is past it.
+        for place, offset in {(m.topic, m.partition): m.offset for m in reversed(messages)}.items():
+            self._taken.setdefault(TopicPartition(*place), offset)
         sheet = await self._take(messages)
         record(sheet, self._intake.metrics)
         self._on_commit(sheet)
