@@ -30,16 +30,23 @@ FETCH_WAIT_MS = 1000
 FETCH_BYTES = 4 << 20
 """A partition's share of one fetch; the next is asked for only when it has been handled."""
 
+POSITION_SECONDS = 2.0
+
 
 class Membership(ConsumerRebalanceListener):
-    """Whether the group has dealt out its partitions; an instance that got none is a standby, not a fault."""
+    """Whether the group has dealt out its partitions; an instance that got none is a standby, not a fault.
 
-    def __init__(self) -> None:
+    `taken` is emptied when the group deals anew: another member may have gone on from there.
+    """
+
+    def __init__(self, taken: dict[TopicPartition, int]) -> None:
         self.joined = False
+        self._taken = taken
 
     def on_partitions_revoked(self, revoked: Any) -> None:
         """The group deals anew."""
         self.joined = False
+        self._taken.clear()
 
     def on_partitions_assigned(self, assigned: Any) -> None:
         """The group has dealt."""
@@ -65,8 +72,8 @@ class Consumer:
         self.fault: str | None = None
         self._intake = intake
         self._on_commit = on_commit
-        self._membership = Membership()
         self._taken: dict[TopicPartition, int] = {}
+        self._membership = Membership(self._taken)
         self._broker = KafkaBroker(
             bootstrap,
             client_id=intake.group,
@@ -117,6 +124,9 @@ class Consumer:
     async def _on_batch(self, messages: Any) -> None:  # FastStream builds a model of any narrower type
         for topic, count in _by_topic(messages).items():
             self._intake.metrics.consumed.labels(topic).inc(count)
+        # What is in hand is not taken yet, though the consumer's position is past it.
+        for place, offset in {(m.topic, m.partition): m.offset for m in reversed(messages)}.items():
+            self._taken.setdefault(TopicPartition(*place), offset)
         sheet = await self._take(messages)
         record(sheet, self._intake.metrics)
         self._on_commit(sheet)
@@ -149,9 +159,21 @@ class Consumer:
             # The messages come again, here or at another member, and the inbox knows them.
             LOG.info("offsets not committed; the messages will come again", detail=f"{error!r}"[:300])
 
+    @property
+    def joined(self) -> bool:
+        """Whether this instance is a member of its group."""
+        return self._consumer is not None and self._membership.joined
+
     async def lag(self) -> dict[str, int]:
         """Messages not taken yet, by topic, of the partitions this instance holds."""
         result = dict.fromkeys(self._intake.routes, 0)
+        for place, (taken, high) in (await self.positions()).items():
+            result[place.topic] += max(0, high - taken)
+        return result
+
+    async def positions(self) -> dict[TopicPartition, tuple[int, int]]:
+        """(next offset to take, end) of the partitions this instance holds and has heard of."""
+        result: dict[TopicPartition, tuple[int, int]] = {}
         consumer = self._consumer
         for place in consumer.assignment() if consumer else ():
             high = consumer.highwater(place) if consumer else None
@@ -159,8 +181,11 @@ class Consumer:
                 continue
             taken = self._taken.get(place)
             if taken is None:
-                taken = await consumer.position(place)
-            result[place.topic] += max(0, high - taken)
+                try:
+                    taken = await asyncio.wait_for(consumer.position(place), POSITION_SECONDS)
+                except (KafkaError, IllegalStateError, TimeoutError):
+                    continue  # the group deals anew, or Kafka is away; `check` says so
+            result[place] = (taken, high)
         return result
 
     async def check(self) -> str | None:

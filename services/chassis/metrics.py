@@ -26,6 +26,17 @@ class Metrics:
         self.http_errors = self.counter("http_errors_total", "Answers over HTTP that are errors", "status")
         self.lag = self.gauge("lag", "Messages not taken yet", "topic")
         self.jobs = self.gauge("jobs", "Jobs by kind and status", "kind", "status")
+        self.ready = self.gauge("ready", "1 while the readiness check passes", "check")
+        self.group_member = self.gauge("group_member", "1 while this instance is a member of its consumer group")
+        self.still = self.gauge("still_seconds", "Time since a partition of the topic last moved, if it lags", "topic")
+        self.parked_age = self.gauge("parked_age_seconds", "Age of the oldest parked message")
+        self.job_queued = self.gauge("job_queued_age_seconds", "Age of the oldest queued job", "kind")
+        self.job_heartbeat = self.gauge("job_heartbeat_age_seconds", "Longest time without a job's heartbeat", "kind")
+        self.job_progress = self.gauge(
+            "job_progress_age_seconds", "Longest time without progress of a job here", "kind"
+        )
+        self.job_attempts = self.gauge("job_attempts", "Most tries of a job that is not over", "kind")
+        self.disk_free = self.gauge("disk_free_bytes", "Free on the disk of NORIA_HOME")
 
     def counter(self, name: str, text: str, *labels: str) -> Counter:
         """A counter of this service."""

@@ -4,7 +4,7 @@ At least once on the wire: a message keeps its ce_id, so whoever receives it twi
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha1
@@ -72,6 +72,9 @@ def emitted(
 ) -> list[Row]:
     """Rows for the events caused by (ce_source, ce_id) `cause`; they carry ce_causationid.
 
+    Versions of one fact that stand beside each other, as x.v1 and x.v2, bear one ce_id: a consumer that moves from one
+    topic to the other recognises what it took (docs/schema-evolution.md).
+
     The packed headers are those of `event_row`, put together from text that a batch shares: this is the hot path.
     """
     tail = f',["ce_causationid",{_quoted(cause[1])}]]'
@@ -84,8 +87,18 @@ def emitted(
             event.model_dump_json().encode(),
             f'[["ce_specversion","1.0"],["ce_id","{event_id(group, *cause, index)}"],{_middle(type(event), source, now)}{tail}',
         )
-        for index, event in enumerate(events)
+        for index, event in _numbered(events)
     ]
+
+
+def _numbered(events: Iterable[Event]) -> Iterator[tuple[int, Event]]:
+    index, entity, versions = -1, "", set[str]()
+    for event in events:
+        name, _, version = type(event).TOPIC.rpartition(".v")
+        if name != entity or version in versions:
+            index, entity, versions = index + 1, name, set[str]()
+        versions.add(version)
+        yield index, event
 
 
 @lru_cache(maxsize=64)

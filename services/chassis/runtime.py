@@ -2,20 +2,24 @@
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import socket
-from collections.abc import Awaitable, Coroutine, Mapping
+import time
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import structlog
 from sqlmodel import Session
 
-from services.chassis import database, kafka, leases, parking
+from services.chassis import ages, database, kafka, leases, parking
 from services.chassis.artifacts import open_store
 from services.chassis.consume import Consumer
 from services.chassis.context import Context
-from services.chassis.health import Check
+from services.chassis.health import Check, readiness
 from services.chassis.intake import Intake, Sheet
 from services.chassis.jobs import JobBook
 from services.chassis.messages import routes
@@ -43,6 +47,7 @@ class Runtime:
         self._consumer: Consumer | None = None
         self._relay: Relay | None = None
         self._workers: Workers | None = None
+        self._stillness = ages.Stillness()
         self._waits_for = "database"
         self.failed = False
         self.parked = asyncio.Event()
@@ -84,9 +89,10 @@ class Runtime:
                 self.parked.set()
 
         self._spawn(keep_retrying(intake, self.parked, lambda jobs: context.wake(jobs=jobs)))
-        instance = f"{settings.group}-{socket.gethostname()}-{settings.port}" if settings.port else None
+        instance = instance_name(settings.group, settings.port, intake.routes) if settings.port else None
         self._consumer = Consumer(intake, settings.kafka_bootstrap, settings.batch_records, committed, instance)
         await self._consumer.start()
+        self._spawn(ages.keep_looking(self._stillness, self._consumer.positions))
 
     async def _migrate(self) -> None:
         folders = [self.service.migrations] if self.service.migrations else []
@@ -176,19 +182,68 @@ class Runtime:
         return await self._consumer.lag() if self._consumer else {}
 
     async def refresh(self) -> None:
-        """Brings the gauges up to date."""
-        if self._waits_for == "database":
+        """Brings the gauges up to date. Where the database is away its gauges keep what they were; `ready` tells."""
+        report = await readiness(self.service.name, self.checks(), self.lag)
+        for name, check in report["checks"].items():
+            self.metrics.ready.labels(name).set(check["ok"])
+        self.metrics.disk_free.set(free_bytes(self.service.settings.home))
+        self._set_consumption(report["lag"])
+        if self._workers is not None:
+            for kind, age in self._workers.progress_ages().items():
+                self.metrics.job_progress.labels(kind).set(age)
+        if self._waits_for != "database":
+            await self._refresh_stored()
+
+    def _set_consumption(self, lag: Mapping[str, int]) -> None:
+        self.metrics.group_member.set(self._consumer.joined if self._consumer else not self.service.handlers)
+        still = dict.fromkeys(lag, 0.0)
+        for place, seconds in self._stillness.seconds(time.monotonic()).items():
+            still[place.topic] = max(still.get(place.topic, 0.0), seconds)
+        for topic, count in lag.items():
+            self.metrics.lag.labels(topic).set(count)
+            self.metrics.still.labels(topic).set(still[topic])
+
+    async def _refresh_stored(self) -> None:
+        try:
+            state, parked, age, jobs, job_ages = await asyncio.to_thread(self._figures)
+        except Exception as error:
+            if not database.is_database_fault(error):
+                raise
             return
-        state, parked, jobs = await asyncio.to_thread(self._figures)
         self.metrics.outbox_waiting.set(state.waiting)
         self.metrics.outbox_failed.set(state.failed)
         self.metrics.outbox_age.set(state.age)
         self.metrics.parked_waiting.set(parked)
+        self.metrics.parked_age.set(age)
+        self.metrics.jobs.clear()  # of a kind's last job to leave a status nothing else would tell
         for (kind, status), count in jobs.items():
             self.metrics.jobs.labels(kind, status).set(count)
-        for topic, count in (await self.lag()).items():
-            self.metrics.lag.labels(topic).set(count)
+        for each in self.service.jobs:
+            of_kind = job_ages.get(each.kind, ages.JobAges())
+            self.metrics.job_queued.labels(each.kind).set(of_kind.queued)
+            self.metrics.job_heartbeat.labels(each.kind).set(of_kind.heartbeat)
+            self.metrics.job_attempts.labels(each.kind).set(of_kind.attempts)
 
-    def _figures(self) -> tuple[Any, int, dict[tuple[str, str], int]]:
+    def _figures(self) -> tuple[Any, int, float, dict[tuple[str, str], int], dict[str, ages.JobAges]]:
+        now, seconds = datetime.now(UTC), self.service.settings.lease_seconds
         with database.reading(self.engine) as connection, Session(connection) as session:
-            return backlog(self.engine), parking.count(connection), JobBook(session).counts()
+            waiting, age = parking.count(connection), ages.parked_age(connection, now)
+            counts, of_jobs = JobBook(session).counts(), ages.job_ages(connection, now, seconds)
+            return backlog(self.engine), waiting, age, counts, of_jobs
+
+
+def instance_name(group: str, port: int, topics: Iterable[str]) -> str:
+    """A member's name in its group, the same after a restart.
+
+    It depends on the topics: to a member that comes back under its name Kafka gives its old partitions without looking
+    at what it subscribes to now, so that a release with one more handler would hear nothing of its topic.
+    """
+    digest = sha256("\n".join(sorted(topics)).encode()).hexdigest()[:8]
+    return f"{group}-{socket.gethostname()}-{port}-{digest}"
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk of a folder that need not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -40,6 +40,7 @@ class Run:
     outcome: dict[str, Any] = field(default_factory=dict[str, Any])
     cancelled: bool = False
     lost: bool = False
+    moved: float = field(default_factory=time.monotonic)
 
 
 class Workers:
@@ -52,6 +53,14 @@ class Workers:
         self._stopping = asyncio.Event()
         self._wakes: list[asyncio.Event] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._runs: list[Run] = []
+
+    def progress_ages(self) -> dict[str, float]:
+        """Seconds since the start or the last progress of the stillest job under way here, by kind; 0 where none is."""
+        now, ages = time.monotonic(), {kind.kind: 0.0 for kind in self._kinds}
+        for run in self._runs:
+            ages[run.job.kind] = max(ages[run.job.kind], now - run.moved)
+        return ages
 
     def start(self) -> None:
         """Starts a worker for each slot of each kind."""
@@ -112,14 +121,16 @@ class Workers:
         settings = self._context.settings
         child = await process.start(kind.target, job.spec, self.workdir(job), settings.environment())
         run = Run(job, child)
+        self._runs.append(run)
         watch = asyncio.create_task(self._watch(kind, run, wake))
         try:
             async for message in child.messages():
-                run.progress = message.get("progress", run.progress)
+                run.progress, run.moved = message.get("progress", run.progress), time.monotonic()
                 if "progress" not in message:
                     run.outcome = message
             status = await child.wait()
         finally:
+            self._runs.remove(run)
             child.kill()
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)

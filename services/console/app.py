@@ -11,6 +11,7 @@ from services.console.verbs import (
     chat,
     dlq,
     feedback,
+    groups,
     ingest,
     keys,
     lineage,
@@ -43,6 +44,7 @@ app.command()(stages.rollback)
 app.command()(chat.chat)
 app.command()(feedback.feedback)
 app.command()(watch.watch)
+app.command()(groups.groups)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(parked.app, name="parked")
 app.add_typer(keys.app, name="keys")

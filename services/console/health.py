@@ -1,10 +1,9 @@
 """How the whole stack stands: processes, readiness, lag, parked, outbox, dead letters, recent failures. Changes nothing."""
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from services.console import api
+from services.console import api, symptoms
 from services.console.errors import ConsoleError, Refused
 from services.console.output import brief, clock, note, plain_table, table
 
@@ -19,15 +18,19 @@ FAILURES = 5
 
 
 def document(settings: "StackSettings") -> dict[str, Any]:
-    """{"ready", "processes", "services", "lag", "parked", "outbox", "dead_letters", "failures"}.
+    """{"ready", "processes", "services", "lag", "parked", "outbox", "dead_letters", "groups", "symptoms", "failures"}.
 
-    `services` is each part's own readiness answer; `lag` counts messages not taken yet by topic.
+    `groups` counts members by consumer group, None where Kafka does not answer; `symptoms` is what needs a person, by the
+    names of docs/runbook.md; `services` is each part's own readiness answer; `lag` counts messages not taken yet by topic.
     """
     from services.console.stack import local
 
     parts = local.look(settings)
     services = {part.name: part.health for part in parts}
-    gauges = {part.name: _gauges(part.name) for part in parts if part.name not in ("kafka", "triton")}
+    figures = {part.name: _figures(part.name) for part in parts if part.name not in ("kafka", "triton")}
+    gauges = {name: None if found is None else _gauges(found) for name, found in figures.items()}
+    letters, groups = dead_letters(), members()
+    known = {name: found for name, found in figures.items() if found is not None}
     return {
         "ready": all(part.ready for part in parts),
         "home": str(settings.home),
@@ -37,7 +40,9 @@ def document(settings: "StackSettings") -> dict[str, Any]:
         "parked": {name: found["parked_waiting"] for name, found in gauges.items() if found},
         "outbox": {name: found["outbox_waiting"] for name, found in gauges.items() if found},
         "outbox_failed": {name: found["outbox_failed"] for name, found in gauges.items() if found},
-        "dead_letters": dead_letters(),
+        "dead_letters": letters,
+        "groups": groups,
+        "symptoms": symptoms.find(known, services, groups, letters),
         "failures": failures(),
     }
 
@@ -93,20 +98,29 @@ def _lag(services: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]
     return {name: dict(health["lag"]) for name, health in services.items() if health.get("lag")}
 
 
-def _gauges(service: str) -> dict[str, int] | None:
-    """The service's gauges by their bare name, or None where it does not answer."""
+def _figures(service: str) -> symptoms.Samples | None:
+    """The service's figures, or None where it does not answer."""
     try:
-        with api.client(service, timeout=5) as http:
-            text = http.get("/metrics").text
+        with api.client(service, timeout=10) as http:
+            return symptoms.read(http.get("/metrics").text, service)
     except ConsoleError:
         return None
-    return {name: gauge(text, f"noria_{service}_{name}") for name in GAUGES}
 
 
-def gauge(text: str, name: str) -> int:
-    """The value of a gauge without labels in Prometheus' text format; 0 where it is not there."""
-    match = re.search(rf"^{re.escape(name)} ([0-9.e+-]+)$", text, re.MULTILINE)
-    return round(float(match[1])) if match else 0
+def _gauges(found: symptoms.Samples) -> dict[str, int]:
+    """The gauges without labels that have columns of their own; 0 where one is not there."""
+    return {name: round(found.get(name, {}).get("", 0)) for name in GAUGES}
+
+
+def members() -> dict[str, int] | None:
+    """Members by consumer group of the catalogue, or None where Kafka does not answer."""
+    from services.console import groups
+    from services.console.kafka import run
+
+    try:
+        return run(groups.members(groups.of_catalogue()))
+    except ConsoleError:
+        return None
 
 
 def dead_letters() -> int | None:
@@ -139,6 +153,8 @@ def render(found: Mapping[str, Any]) -> "RenderableType":
         grid.add_row(name, process["state"], ready, pid, uptime, *shown, escape(_wrong(found["services"][name])))
     letters = "unknown, Kafka does not answer" if found["dead_letters"] is None else found["dead_letters"]
     parts: list[RenderableType] = [grid, f"dead letters: {letters}" + (" (noria dlq list)" if letters else "")]
+    if found["symptoms"]:
+        parts += ["needs you (docs/runbook.md):", table(found["symptoms"], symptoms.COLUMNS, "")]
     if found["failures"]:
         parts += ["recent failures:", _failures_table(found["failures"])]
     return Group(*parts, "[green]ready[/]" if found["ready"] else "[red]not ready[/]")

@@ -20,6 +20,8 @@ class Figures:
     in_flight: Gauge
     deployments: Counter
     triton_up: Gauge
+    spool_waiting: Gauge
+    spool_age: Gauge
 
 
 def figures(metrics: Metrics) -> Figures:
@@ -34,4 +36,6 @@ def figures(metrics: Metrics) -> Figures:
         in_flight=metrics.gauge("in_flight", "Requests at work"),
         deployments=metrics.counter("deployments_total", "Changes of what is served", "status"),
         triton_up=metrics.gauge("triton_up", "1 while Triton answers"),
+        spool_waiting=metrics.gauge("spool_waiting", "Records of requests to publish"),
+        spool_age=metrics.gauge("spool_age_seconds", "Age of the oldest record of a request to publish"),
     )

@@ -5,13 +5,18 @@ long), requests are refused with 503 before a model is asked, and readiness says
 """
 
 import asyncio
+import contextlib
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sqlalchemy.exc import DBAPIError
+
 from contracts.events.serving import InferenceCompletedV1
 from services.chassis.context import Context
+from services.chassis.relay import Backlog
 from services.chassis.spool import Spool
+from services.serving.figures import Figures
 from services.serving.runtime import Runtime
 from services.serving.settings import ServingSettings
 from services.serving.store import Store
@@ -39,6 +44,9 @@ async def run(runtime: Runtime, ctx: Context[Store]) -> None:
         try:
             while True:
                 runtime.record_fault = await asyncio.to_thread(find_fault, spool, path, runtime.settings)
+                if runtime.figures is not None:
+                    with contextlib.suppress(DBAPIError):  # what it means for recording, the next record tells
+                        _show(await asyncio.to_thread(spool.backlog), runtime.figures)
                 await asyncio.sleep(CHECK_SECONDS)
         finally:
             runtime.record = None
@@ -55,6 +63,11 @@ async def _open(runtime: Runtime, ctx: Context[Store], path: Path) -> Spool:
             runtime.record_fault = f"the spool {path} cannot be opened: {fault}"
             ctx.log.exception("spool.not_opened", path=str(path))
             await asyncio.sleep(CHECK_SECONDS)
+
+
+def _show(state: Backlog, figures: Figures) -> None:
+    figures.spool_waiting.set(state.waiting)
+    figures.spool_age.set(state.age)
 
 
 def find_fault(spool: Spool, path: Path, settings: ServingSettings) -> str | None:

@@ -4,7 +4,7 @@ from aiokafka import ConsumerRecord
 from rich.console import Console
 
 from contracts.topics import BY_NAME, dead_letter_topics
-from services.console.health import gauge, render
+from services.console.health import render
 from services.console.verbs.dlq import letter
 from services.console.verbs.lineage import tree
 from services.console.verbs.watch import document, line, matching
@@ -56,12 +56,6 @@ def test_lineage_is_a_tree_with_artifacts_on_one_line() -> None:
         assert part in text
 
 
-def test_gauges_are_read_from_prometheus_text() -> None:
-    text = "# HELP x\nnoria_prep_parked_waiting 3.0\nnoria_prep_parked_waiting_total 9.0\n"
-    assert gauge(text, "noria_prep_parked_waiting") == 3
-    assert gauge(text, "noria_prep_outbox_waiting") == 0
-
-
 def test_status_names_what_is_wrong() -> None:
     health = {"status": "not_ready", "checks": {"kafka": {"ok": False, "detail": "away"}}, "lag": {"t": 5}}
     found = {
@@ -72,8 +66,19 @@ def test_status_names_what_is_wrong() -> None:
         "parked": {"prep": 2},
         "outbox": {},
         "dead_letters": None,
+        "symptoms": [{"alert": "NoriaParkedLong", "where": "prep", "what": "waits [long]", "do": "look at it"}],
         "failures": [{"kind": "run", "id": "r1", "cause": "out_of_memory", "detail": "8 GB", "time": ""}],
     }
     text = printed(render(found))
-    for part in ("prep", "kafka: away", "5", "not ready", "out_of_memory", "Kafka does not answer"):
+    for part in (
+        "prep",
+        "kafka: away",
+        "5",
+        "not ready",
+        "out_of_memory",
+        "Kafka does not answer",
+        "NoriaParkedLong",
+        "waits [long]",
+        "look at it",
+    ):
         assert part in text
