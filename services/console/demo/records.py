@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from services.console import api, kafka
+from services.console import api, kafka, symptoms
 from services.console.demo import produce
 from services.console.demo.board import Board, DemoFailed, Stage
 from services.console.demo.turn import newest
 from services.console.demo.wait import Watch
-from services.console.health import gauge
 from services.console.output import text
 from services.console.project_file import parse
 
@@ -60,7 +59,8 @@ def submit(board: Board, watch: Watch, project: str, script: Path) -> None:
 def prep_has_all() -> bool | None:
     """True once ingestion has published all that it accepted and prep has taken it."""
     with api.client("ingestion") as http:
-        published = gauge(http.get("/metrics").text, "noria_ingestion_outbox_waiting") == 0
+        figures = symptoms.read(http.get("/metrics").text, "ingestion")
+        published = figures["outbox_waiting"] == {"": 0.0}
     return True if published and kafka.run(kafka.lag("prep.main", "ingestion.record.accepted.v1")) == 0 else None
 
 
