@@ -18,6 +18,7 @@ from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef, DatasetRef
 from services.chassis.database import migrate, open_engine, writing
 from services.chassis.errors import Park
+from services.chassis.guard import Caller
 from services.chassis.http import ApiError
 from services.chassis.jobs import Failure, Job
 from services.trainer import handlers, http
@@ -25,6 +26,7 @@ from services.trainer.settings import TrainerSettings
 from services.trainer.store import SqlStore
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+ANYBODY = Caller("anybody", frozenset())
 MIGRATIONS = Path(handlers.__file__).parent / "migrations"
 REF = ArtifactRef(uri="file:///a/sha256/aa/b", sha256="a" * 64, bytes=1)
 PROGRESS: dict[str, Any] = {
@@ -136,7 +138,7 @@ def test_progress_and_result_become_events(engine: Engine) -> None:
     assert isinstance(model, ModelTrainedV1)
     assert (model.run_id, model.project_revision, model.dataset.number) == (run_id, "1" * 64, 1)
     with opened(engine) as store:
-        shown = http.shown(store, run_id)
+        shown = http.shown(store, run_id, ANYBODY)
     assert (shown["status"], shown["started_at"], shown["figures"]) == ("done", NOW.isoformat(), {"train_loss": 1.5})
 
 
@@ -146,7 +148,7 @@ def test_a_failure_says_its_cause(engine: Engine, code: str, status: str) -> Non
     run_id = only_run(engine)
     with opened(engine) as store:
         (event,) = handlers.on_failed(store, job_of(store, run_id), Failure(code, "why"))
-        shown = http.shown(store, run_id)
+        shown = http.shown(store, run_id, ANYBODY)
     assert isinstance(event, RunFailedV1)
     assert (event.cause, event.detail, event.dataset.number) == (code, "why", 1)
     assert (shown["status"], shown["cause"], shown["detail"]) == (status, code, "why")
@@ -156,10 +158,10 @@ def test_a_waiting_run_can_be_cancelled_once_known(engine: Engine) -> None:
     arrive(engine, defined(), frozen())
     run_id = only_run(engine)
     with opened(engine) as store:
-        http.cancelled(store, run_id)
+        http.cancelled(store, run_id, ANYBODY)
         assert job_of(store, run_id).cancel
         with pytest.raises(ApiError) as unknown:
-            http.cancelled(store, "nothing")
+            http.cancelled(store, "nothing", ANYBODY)
     assert unknown.value.status == 404
 
 
