@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from contracts.envelope import Event, Malformed, Meta, decode
 from contracts.topics import dead_letter_topic
 from services.chassis import outbox
+from services.chassis.unpack import Unread
 
 Handler = Callable[[Any, Meta, Any], Iterable[Event]]
 """handler(event, meta, store) -> events to emit."""
@@ -58,6 +59,8 @@ def routes(handlers: Mapping[type[Event], Handler]) -> dict[str, Route]:
 
 def read(raw: Raw, event: type[Event]) -> Item:
     """The message's event. Never raises: a message that is none carries the reason."""
+    if isinstance(raw.value, Unread):
+        return _malformed(raw, Malformed(raw.value.reason, raw.value.detail[:500]))
     try:
         received = decode(event, raw.headers, raw.value)
     except Malformed as error:
