@@ -19,7 +19,7 @@ from services.chassis import inbox, outbox, parking, telemetry
 from services.chassis.database import is_database_fault, writing
 from services.chassis.errors import Dead, Park
 from services.chassis.jobs import CHANGED
-from services.chassis.messages import Item, Raw, Route, dead_letter, read
+from services.chassis.messages import Item, Raw, Route, dead_letter, read, refuse_conflict
 from services.chassis.metrics import Metrics
 
 LOG: Any = structlog.get_logger("consume")
@@ -78,7 +78,7 @@ def take(intake: Intake, messages: Sequence[Raw]) -> Sheet:
 def _transaction(intake: Intake, items: Sequence[Item], *, careful: bool) -> Sheet:
     sheet = Sheet(datetime.now(UTC))
     with writing(intake.engine) as connection, Session(connection, expire_on_commit=False) as session:
-        fresh = inbox.take(connection, intake.group, [item.identity for item in items], sheet.now)
+        fresh = _take_new(connection, intake.group, items, sheet.now)
         keys = {item.raw.key for item in items if item.raw.key is not None}
         busy = parking.occupied(connection, intake.group, keys)
         store = intake.store(session)
@@ -88,6 +88,24 @@ def _transaction(intake: Intake, items: Sequence[Item], *, careful: bool) -> She
         sheet.jobs = CHANGED in session.info
         _write(connection, sheet)
     return sheet
+
+
+def _take_new(connection: Connection, group: str, items: Sequence[Item], now: datetime) -> set[inbox.Identity]:
+    """Marks the messages as taken; gives those that were not. An id with another body is refused, once by its place."""
+    bodies = [inbox.digest(item.raw.value) for item in items]
+    first: dict[inbox.Identity, int | None] = {}
+    for item, body in zip(items, bodies, strict=True):
+        first.setdefault(item.identity, body)
+    fresh = inbox.take(connection, group, first, now)
+    if len(fresh) == len(items):
+        return fresh
+    first |= dict.fromkeys(first.keys() - fresh) | inbox.digests(connection, group, first.keys() - fresh)
+    other = [(i, b) for i, b in zip(items, bodies, strict=True) if first[i.identity] not in (None, b)]
+    if not other:
+        return fresh
+    for item, _ in other:
+        refuse_conflict(item)
+    return fresh | inbox.take(connection, group, {item.identity: body for item, body in other}, now)
 
 
 def _write(connection: Connection, sheet: Sheet) -> None:

@@ -71,9 +71,19 @@ def read(raw: Raw, event: type[Event]) -> Item:
 
 
 def _malformed(raw: Raw, error: Malformed) -> Item:
+    return Item(raw, _place(raw), malformed=error)
+
+
+def _place(raw: Raw) -> tuple[str, str]:
     # The record's own time makes the place unique even where a topic was made anew and counts from 0 again.
-    place = f"{raw.partition}/{raw.offset}/{raw.timestamp}"
-    return Item(raw, (f"kafka:{raw.topic}", place), malformed=error)
+    return (f"kafka:{raw.topic}", f"{raw.partition}/{raw.offset}/{raw.timestamp}")
+
+
+def refuse_conflict(item: Item) -> None:
+    """Makes a message malformed whose identity another one has; it goes by its place from here on."""
+    source, id = item.identity
+    item.malformed = Malformed("id_conflict", f"another body was taken as {id!r} from {source!r} before; give a new id")
+    item.identity = _place(item.raw)
 
 
 def dead_letter(raw: Raw, group: str, reason: str, detail: str, now: datetime) -> outbox.Row:
