@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError
 from sqlmodel import Session
 
 from services.chassis import inbox, outbox, parking, telemetry
@@ -173,7 +174,8 @@ def attempt(intake: Intake, item: Item, sheet: Sheet, session: Session, store: A
     """Runs the handler in a savepoint.
 
     Raises:
-        Dead, Park: as the handler said, or Park with the reason `handler_failed` after an unexpected fault.
+        Dead, Park: as the handler said; Dead with `unstorable` where the database takes no such value;
+            Park with the reason `handler_failed` after an unexpected fault.
         sqlalchemy.exc.DBAPIError: the database is away.
     """
     own = Sheet(sheet.now)
@@ -185,6 +187,8 @@ def attempt(intake: Intake, item: Item, sheet: Sheet, session: Session, store: A
         sheet.fates += own.fates
     except (Dead, Park):
         raise
+    except DataError as error:  # a NUL on PostgreSQL, a number out of range: no later try can store it
+        raise Dead("unstorable", str(error.orig)[:1000]) from error
     except Exception as error:
         if is_database_fault(error):
             raise

@@ -167,6 +167,13 @@ def test_row_older_than_the_digests_knows_no_conflict(intake: Intake) -> None:
     assert sheet.fates["duplicate", ping(1).topic, ""] == 1
 
 
+def test_value_that_the_database_never_takes_is_dead_at_once(intake: Intake) -> None:
+    take(intake, [ping(1), ping(2, text="a\x00b"), ping(3)])
+    kept = intake.engine.dialect.name == "sqlite"
+    assert notes(intake.engine) == ([1, 2, 3] if kept else [1, 3])
+    assert dead_reasons(intake.engine) == ([] if kept else [b"unstorable"])
+
+
 def test_pause_doubles_up_to_the_longest() -> None:
     assert [parking.pause(n, 60).total_seconds() for n in (1, 2, 3, 8, 100)] == [0.5, 1, 2, 60, 60]
 
