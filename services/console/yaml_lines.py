@@ -142,7 +142,8 @@ def _scalar(node: ScalarNode) -> Any:
         raise YamlRefused(line, f"the number {node.value[:20]}... has more than {MAX_DIGITS} characters")
     try:
         value = SafeConstructor().construct_object(node)
-    except (yaml.MarkedYAMLError, ValueError, OverflowError) as error:
+    except (yaml.MarkedYAMLError, ValueError, OverflowError, LookupError, AttributeError, TypeError) as error:
+        # PyYAML raises the last three on a value that does not fit its tag, as in `!!bool x` or `!!timestamp x`
         raise YamlRefused(line, f"{node.value[:60]!r} cannot be read as a value") from error
     if isinstance(value, float) and not math.isfinite(value):
         raise YamlRefused(line, f"{node.value!r} is no finite number")

@@ -30,8 +30,11 @@ LAUGHS = b"a: &a [x, x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (c, c, c - 1,
             "line 1: the tag tag:yaml.org,2002:python/object/apply:os.system",
         ),
         (b"!!python/object:os.X {a: 1}\n", "the tag tag:yaml.org,2002:python/object:os.X is not taken"),
-        (b"a: !!python/name:os.system ''\n", "line 1: "),
+        (b"a: !!python/name:os.system ''\n", "line 1: '' cannot be read"),
         (b"a: !!set {x}\n", "the tag tag:yaml.org,2002:set is not taken"),
+        (b"a: !!int ''\n", "line 1: '' cannot be read"),
+        (b"a: !!bool x\n", "line 1: 'x' cannot be read"),
+        (b"a: !!timestamp x\n", "line 1: 'x' cannot be read"),
         (b'project: "\\ud800"\n', "half of a surrogate pair"),
         (b'"\\udfff": 1\n', "half of a surrogate pair"),
     ],
@@ -50,8 +53,11 @@ def test_bomb_is_refused_at_once(raw: bytes, message: str) -> None:
 
 
 _WORDS = st.sampled_from(
-    ["project: p", "a", ": ", "- ", "\n", "  ", "[", "]", "{", "}", "!!int ", "!x ", "&a ", "*a", "<<", "? ", "| "]
-    + ["'", '"', "\\ud800", "1:1", "0x", ".inf", "~", "%TAG", "---", "2001-01-01", "#", "="]
+    [
+        *("project: p", "a", ": ", "- ", "\n", "  ", "[", "]", "{", "}", "<<", "? ", "| ", "'", '"', "\\ud800", "---"),
+        *("!!int ", "!!bool ", "!!timestamp ", "!!binary ", "!!float ", "!x ", "&a ", "*a", "%TAG", "#", "="),
+        *("1:1", "0x", ".inf", "~", "2001-01-01"),
+    ]
 )
 
 
