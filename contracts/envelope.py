@@ -204,10 +204,19 @@ def _structured(cls: type[E], headers: Mapping[str, str], value: bytes) -> Recei
         raise Malformed("not_json", "a structured event is a JSON object with the attributes and 'data'")
     body = cast(dict[str, Any], whole)
     attributes = {k: v for k, v in body.items() if k not in ("data", "data_base64") and isinstance(v, str)}
+    _check_text(attributes)
     meta = _meta(cls, attributes, headers.get("traceparent"))
     if not isinstance(body.get("data"), dict):
         raise Malformed("invalid_data", "'data' is missing or no JSON object (data_base64 is not taken)")
     return Received(meta, _validate(cls, json.dumps(body["data"]).encode()))
+
+
+def _check_text(attributes: Mapping[str, str]) -> None:
+    """JSON may escape half of a surrogate pair, which is no text and can be neither stored nor sent on."""
+    try:
+        "".join((*attributes, *attributes.values())).encode()
+    except UnicodeEncodeError as error:
+        raise Malformed("bad_header", "an attribute holds half of a surrogate pair; give UTF-8 text") from error
 
 
 def _validate(cls: type[E], value: bytes) -> E:

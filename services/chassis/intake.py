@@ -14,13 +14,14 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError
 from sqlmodel import Session
 
 from services.chassis import inbox, outbox, parking, telemetry
 from services.chassis.database import is_database_fault, writing
 from services.chassis.errors import Dead, Park
 from services.chassis.jobs import CHANGED
-from services.chassis.messages import Item, Raw, Route, dead_letter, read
+from services.chassis.messages import Item, Raw, Route, dead_letter, read, refuse_conflict
 from services.chassis.metrics import Metrics
 
 LOG: Any = structlog.get_logger("consume")
@@ -81,7 +82,7 @@ def take(intake: Intake, messages: Sequence[Raw]) -> Sheet:
 def _transaction(intake: Intake, items: Sequence[Item], *, careful: bool) -> Sheet:
     sheet = Sheet(datetime.now(UTC))
     with writing(intake.engine) as connection, Session(connection, expire_on_commit=False) as session:
-        fresh = inbox.take(connection, intake.group, [item.identity for item in items], sheet.now)
+        fresh = _take_new(connection, intake.group, items, sheet.now)
         keys = {item.raw.key for item in items if item.raw.key is not None}
         busy = parking.occupied(connection, intake.group, keys)
         store = intake.store(session)
@@ -91,6 +92,24 @@ def _transaction(intake: Intake, items: Sequence[Item], *, careful: bool) -> She
         sheet.jobs = CHANGED in session.info
         _write(connection, sheet)
     return sheet
+
+
+def _take_new(connection: Connection, group: str, items: Sequence[Item], now: datetime) -> set[inbox.Identity]:
+    """Marks the messages as taken; gives those that were not. An id with another body is refused, once by its place."""
+    bodies = [inbox.digest(item.raw.value) for item in items]
+    first: dict[inbox.Identity, int | None] = {}
+    for item, body in zip(items, bodies, strict=True):
+        first.setdefault(item.identity, body)
+    fresh = inbox.take(connection, group, first, now)
+    if len(fresh) == len(items):
+        return fresh
+    first |= dict.fromkeys(first.keys() - fresh) | inbox.digests(connection, group, first.keys() - fresh)
+    other = [(i, b) for i, b in zip(items, bodies, strict=True) if first[i.identity] not in (None, b)]
+    if not other:
+        return fresh
+    for item, _ in other:
+        refuse_conflict(item)
+    return fresh | inbox.take(connection, group, {item.identity: body for item, body in other}, now)
 
 
 def _write(connection: Connection, sheet: Sheet) -> None:
@@ -158,7 +177,8 @@ def attempt(intake: Intake, item: Item, sheet: Sheet, session: Session, store: A
     """Runs the handler in a savepoint.
 
     Raises:
-        Dead, Park: as the handler said, or Park with the reason `handler_failed` after an unexpected fault.
+        Dead, Park: as the handler said; Dead with `unstorable` where the database takes no such value;
+            Park with the reason `handler_failed` after an unexpected fault.
         sqlalchemy.exc.DBAPIError: the database is away.
     """
     own = Sheet(sheet.now)
@@ -170,6 +190,8 @@ def attempt(intake: Intake, item: Item, sheet: Sheet, session: Session, store: A
         sheet.fates += own.fates
     except (Dead, Park):
         raise
+    except DataError as error:  # a NUL on PostgreSQL, a number out of range: no later try can store it
+        raise Dead("unstorable", str(error.orig)[:1000]) from error
     except Exception as error:
         if is_database_fault(error):
             raise

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from contracts.envelope import Event, Malformed, Meta, decode
 from contracts.topics import dead_letter_topic
 from services.chassis import outbox
+from services.chassis.unpack import Unread
 
 MAX_KEY = 1000
 """Bytes: PostgreSQL's index over the lanes of parked messages takes 2,704 in all."""
@@ -62,6 +63,8 @@ def read(raw: Raw, event: type[Event]) -> Item:
     """The message's event. Never raises: a message that is none carries the reason."""
     if raw.key is not None and len(raw.key) > MAX_KEY:
         return _malformed(raw, Malformed("bad_key", f"the key has {len(raw.key)} bytes; at most {MAX_KEY} are taken"))
+    if isinstance(raw.value, Unread):
+        return _malformed(raw, Malformed(raw.value.reason, raw.value.detail[:500]))
     try:
         received = decode(event, raw.headers, raw.value)
     except Malformed as error:
@@ -72,9 +75,19 @@ def read(raw: Raw, event: type[Event]) -> Item:
 
 
 def _malformed(raw: Raw, error: Malformed) -> Item:
+    return Item(raw, _place(raw), malformed=error)
+
+
+def _place(raw: Raw) -> tuple[str, str]:
     # The record's own time makes the place unique even where a topic was made anew and counts from 0 again.
-    place = f"{raw.partition}/{raw.offset}/{raw.timestamp}"
-    return Item(raw, (f"kafka:{raw.topic}", place), malformed=error)
+    return (f"kafka:{raw.topic}", f"{raw.partition}/{raw.offset}/{raw.timestamp}")
+
+
+def refuse_conflict(item: Item) -> None:
+    """Makes a message malformed whose identity another one has; it goes by its place from here on."""
+    source, id = item.identity
+    item.malformed = Malformed("id_conflict", f"another body was taken as {id!r} from {source!r} before; give a new id")
+    item.identity = _place(item.raw)
 
 
 def dead_letter(raw: Raw, group: str, reason: str, detail: str, now: datetime) -> outbox.Row:

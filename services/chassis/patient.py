@@ -1,8 +1,11 @@
-"""Reads record batches in which a header's name is not UTF-8. Knows no topic.
+"""Reads record batches that aiokafka cannot: names of headers that are not UTF-8, bombs, corrupt data. Knows no topic.
 
 aiokafka raises on such a name while it unpacks a fetched batch: the records before it are skipped, the partition is
 read again and again, and whoever may write to a topic could stop its consumers so. Here such a batch is unpacked once
 more by aiokafka's own slow parser, with the bytes that are no UTF-8 as backslash escapes in the name.
+
+What cannot be read at all, or would unpack to too much, becomes one record in the place of the rest of its batch: its
+value is an `Unread` with the batch's bytes and the reason, its offset the batch's last, so that the group goes on.
 """
 
 from collections.abc import Iterator
@@ -13,9 +16,14 @@ from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record import default_records, memory_records
 
+from services.chassis import unpack
+
 _SlowBatch: Any = default_records._DefaultRecordBatchPy  # pyright: ignore[reportPrivateUsage]
+_SlowRecord: Any = default_records._DefaultRecordPy  # pyright: ignore[reportPrivateUsage]
 _SlowRecords: Any = memory_records._MemoryRecordsPy  # pyright: ignore[reportPrivateUsage]
 _MAGIC_OFFSET = 16
+KEPT_BYTES = 1_500_000
+"""Of a refused batch, so that Kafka takes its dead letter with the notes."""
 
 
 class _Lenient(bytearray):
@@ -46,13 +54,33 @@ class _Batch:
         return getattr(self._quick, name)
 
     def __iter__(self) -> Iterator[Any]:
+        try:
+            data = unpack.plain(self._data)
+        except unpack.BatchRefused as error:
+            yield self._refusal(error.reason, str(error))
+            return
         done = 0
         try:
-            for record in self._quick:
+            for record in self._quick if data is self._data else default_records.DefaultRecordBatch(data):
                 yield record
                 done += 1
         except (UnicodeDecodeError, CorruptRecordException):
-            yield from islice(_PatientBatch(self._data), done, None)
+            yield from self._patiently(data, done)
+
+    def _patiently(self, data: bytes, done: int) -> Iterator[Any]:
+        try:
+            for record in islice(_PatientBatch(data), done, None):
+                yield record
+                done += 1
+        except CorruptRecordException as error:
+            yield self._refusal("batch_corrupt", f"after {done} of its records: {error}")
+
+    def _refusal(self, reason: str, detail: str) -> Any:
+        value = unpack.Unread(self._data[:KEPT_BYTES])
+        value.reason = reason
+        value.detail = f"a record batch of {len(self._data)} bytes from offset {self._quick.base_offset} on: {detail}"
+        offset, kind = self._quick.next_offset - 1, self._quick.timestamp_type
+        return _SlowRecord(offset, self._quick.first_timestamp, kind, None, value, [])
 
 
 class PatientRecords(_SlowRecords):

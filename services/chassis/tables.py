@@ -48,6 +48,7 @@ class Inbox(Base, table=True):
     id: str = Field(primary_key=True)
     source: str = Field(primary_key=True)
     taken_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    digest: int | None = Field(default=None, sa_column=Column(BigInteger))
 
 
 class Outbox(Base, table=True):

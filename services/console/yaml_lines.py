@@ -15,6 +15,10 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
 MAX_NODES = 20_000
+MAX_DIGITS = 100
+"""Characters of a number: YAML 1.1 reads 1:1:1... to the base of 60, whose figures grow for seconds."""
+COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 Path = tuple[str | int, ...]
 
@@ -92,7 +96,10 @@ def _bound(events: Iterator[yaml.Event]) -> None:
 
 
 def _value(node: Node, path: Path, lines: dict[Path, int]) -> Any:
-    lines.setdefault(path, node.start_mark.line + 1)
+    line = node.start_mark.line + 1
+    lines.setdefault(path, line)
+    if not isinstance(node, ScalarNode) and node.tag not in COLLECTIONS:
+        raise YamlRefused(line, f"the tag {node.tag[:80]} is not taken")
     if isinstance(node, MappingNode):
         return _mapping(node, path, lines)
     if isinstance(node, SequenceNode):
@@ -107,7 +114,7 @@ def _mapping(node: MappingNode, path: Path, lines: dict[Path, int]) -> dict[str,
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, ScalarNode):
             raise YamlRefused(line, "a key must be plain text")
-        key = str(key_node.value)
+        key = _text_of(key_node)
         if key in result:
             raise YamlRefused(
                 line, f"{_dotted((*path, key))} stands here a second time (first: line {lines[(*path, key)]})"
@@ -117,13 +124,26 @@ def _mapping(node: MappingNode, path: Path, lines: dict[Path, int]) -> dict[str,
     return result
 
 
+def _text_of(node: ScalarNode) -> str:
+    text = str(node.value)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        line = node.start_mark.line + 1
+        raise YamlRefused(line, "half of a surrogate pair is no character; write it as UTF-8") from error
+    return text
+
+
 def _scalar(node: ScalarNode) -> Any:
     line = node.start_mark.line + 1
     if not node.tag.startswith("tag:yaml.org,2002:"):
-        raise YamlRefused(line, f"the tag {node.tag} is not taken")
+        raise YamlRefused(line, f"the tag {node.tag[:80]} is not taken")
+    if len(_text_of(node)) > MAX_DIGITS and node.tag in NUMBERS:
+        raise YamlRefused(line, f"the number {node.value[:20]}... has more than {MAX_DIGITS} characters")
     try:
         value = SafeConstructor().construct_object(node)
-    except (yaml.MarkedYAMLError, ValueError, OverflowError) as error:
+    except (yaml.MarkedYAMLError, ValueError, OverflowError, LookupError, AttributeError, TypeError) as error:
+        # PyYAML raises the last three on a value that does not fit its tag, as in `!!bool x` or `!!timestamp x`
         raise YamlRefused(line, f"{node.value[:60]!r} cannot be read as a value") from error
     if isinstance(value, float) and not math.isfinite(value):
         raise YamlRefused(line, f"{node.value!r} is no finite number")

@@ -168,7 +168,7 @@ class Load:
 
     def _promote(self) -> float:
         registry, project = f"{self._url('registry')}/v1/models", self._dice.choice(PROJECTS)
-        versions = httpx.get(registry, params={"project": project}, timeout=10).json().get("items", [])
+        versions = _got(httpx.get(registry, params={"project": project}, timeout=10))
         if not versions:
             return 2.0
         reason = f"deed {uuid.uuid4().hex}"
@@ -182,10 +182,15 @@ class Load:
 
     def _freeze(self) -> float:
         """A new dataset whenever the trainer has nothing to do: the wheel shall turn all the time."""
-        runs = httpx.get(f"{self._url('trainer')}/v1/runs", timeout=10).json()["items"]
+        runs = _got(httpx.get(f"{self._url('trainer')}/v1/runs", timeout=10))
         if sum(run["status"] in ("queued", "running") for run in runs) < 2:
             httpx.post(f"{self._url('prep')}/v1/projects/{self._dice.choice(PROJECTS)}/freeze", timeout=20)
         return 2.0
+
+
+def _got(answer: httpx.Response) -> list[dict[str, Any]]:
+    """The items of a page; raises HTTPError where the service could not answer."""
+    return answer.raise_for_status().json()["items"]
 
 
 def wait_for(what: str, check: Callable[[], Any], seconds: float, pause: float = 0.5) -> Any:

@@ -70,6 +70,7 @@ def load(directory: Path, device: str, dtype: torch.dtype) -> Loaded:
     Raises:
         ModelInvalid: the directory holds no such model.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -79,7 +80,7 @@ def load(directory: Path, device: str, dtype: torch.dtype) -> Loaded:
         model: Any = AutoModelForCausalLM.from_pretrained(
             directory, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelInvalid(f"transformers cannot load the model: {error}"[:800]) from error
     if tokenizer.eos_token_id is None:
         raise ModelInvalid("the model's tokenizer names no eos_token; add it to tokenizer_config.json")
@@ -94,10 +95,15 @@ def adapted(base: Loaded, directory: Path) -> Generator[Loaded]:
         ModelInvalid: the directory holds no adapter of this base.
     """
     from peft import PeftModel
+    from safetensors import SafetensorError
 
+    if not (directory / "adapter_model.safetensors").is_file():  # peft would look for a pickle instead
+        raise ModelInvalid(
+            "the adapter has no adapter_model.safetensors; pickled weights are not read: convert it first"
+        )
     try:
         model: Any = PeftModel.from_pretrained(base.model, directory, torch_device=base.device).eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if "memory" in str(error):
             raise
         raise ModelInvalid(f"peft cannot put the adapter on its base: {error}"[:800]) from error

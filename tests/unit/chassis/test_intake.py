@@ -149,6 +149,53 @@ def test_handler_that_keeps_failing_makes_the_message_dead(intake: Intake) -> No
     assert dict(unpack_headers(dead[0].headers))["noria-reason"] == b"handler_failed"
 
 
+def dead_reasons(engine: Engine) -> list[bytes | None]:
+    rows = [row for row in published(engine) if row.topic.endswith(".dlq")]
+    return [dict(unpack_headers(row.headers))["noria-reason"] for row in rows]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_other_body_under_an_id_seen_before_is_dead_once_and_redelivery_a_duplicate(
+    intake: Intake, together: bool
+) -> None:
+    known, other = ping(1), replace(ping(1, offset=8), value=ping(2).value)
+    batches = [[known, other]] if together else [[known], [other]]
+    fates = [take(intake, batch).fates for batch in [*batches, [known, other], [other, ping(3)]]]
+    assert dead_reasons(intake.engine) == [b"id_conflict"]
+    assert sum(found["duplicate", known.topic, ""] for found in fates) == 3
+    assert notes(intake.engine) == [1, 3]
+
+
+def test_other_body_is_told_in_the_pass_with_savepoints(intake: Intake) -> None:
+    take(intake, [ping(1), replace(ping(1, offset=8), value=ping(2).value), ping(4, "dead")])
+    assert sorted(filter(None, dead_reasons(intake.engine))) == [b"id_conflict", b"not_wanted"]
+    assert notes(intake.engine) == [1]
+
+
+def test_parked_message_with_another_body_is_dead_and_the_same_a_duplicate(intake: Intake, tmp_path: Path) -> None:
+    waiting = ping(1, "wait", str(tmp_path / "gate"))
+    take(intake, [waiting])
+    take(intake, [replace(waiting, offset=9), replace(waiting, offset=10, value=ping(2).value)])
+    assert dead_reasons(intake.engine) == [b"id_conflict"]
+    with reading(intake.engine) as connection:
+        assert parking.count(connection) == 1
+
+
+def test_row_older_than_the_digests_knows_no_conflict(intake: Intake) -> None:
+    take(intake, [ping(1)])
+    with writing(intake.engine) as connection:
+        connection.execute(text("UPDATE inbox SET digest = NULL"))
+    sheet = take(intake, [replace(ping(1), value=ping(2).value)])
+    assert sheet.fates["duplicate", ping(1).topic, ""] == 1
+
+
+def test_value_that_the_database_never_takes_is_dead_at_once(intake: Intake) -> None:
+    take(intake, [ping(1), ping(2, text="a\x00b"), ping(3)])
+    kept = intake.engine.dialect.name == "sqlite"
+    assert notes(intake.engine) == ([1, 2, 3] if kept else [1, 3])
+    assert dead_reasons(intake.engine) == ([] if kept else [b"unstorable"])
+
+
 def test_pause_doubles_up_to_the_longest() -> None:
     assert [parking.pause(n, 60).total_seconds() for n in (1, 2, 3, 8, 100)] == [0.5, 1, 2, 60, 60]
 

@@ -1,13 +1,24 @@
-"""A batch with a header's name that is not UTF-8 is read whole; every other one as aiokafka reads it."""
+"""A batch with a header's name that is not UTF-8 is read whole, a bomb or a corrupt one refused, and none raises."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
 from aiokafka.record import default_records
+from aiokafka.record.util import calc_crc32c
+from hypothesis import given
+from hypothesis import strategies as st
 
-from services.chassis.patient import PatientRecords
+from services.chassis import unpack as bounded
+from services.chassis.patient import KEPT_BYTES, PatientRecords
 
 Builder: Any = default_records._DefaultRecordBatchBuilderPy  # pyright: ignore[reportPrivateUsage]
+
+
+SlowBatch: Any = default_records._DefaultRecordBatchPy  # pyright: ignore[reportPrivateUsage]
+CODECS = (1, 2, 3, 4)
+"""gzip, snappy, lz4, zstd."""
+HEADER = 61
 
 
 class Foreign(str):
@@ -34,7 +45,7 @@ def unpack(data: bytes) -> list[tuple[int, bytes, Any]]:
     return found
 
 
-@pytest.mark.parametrize("compression", [0, 1])
+@pytest.mark.parametrize("compression", [0, *CODECS])
 def test_foreign_name_is_escaped_and_its_neighbours_are_read(compression: int) -> None:
     data = batch("a", Foreign("x"), "ü", compression=compression) + batch("next")
     assert unpack(data) == [
@@ -48,3 +59,78 @@ def test_foreign_name_is_escaped_and_its_neighbours_are_read(compression: int) -
 def test_half_a_batch_at_the_end_is_left_for_the_next_fetch() -> None:
     whole = batch("a")
     assert len(unpack(whole + batch("b")[:-5])) == 1
+
+
+def large(compression: int, *sizes: int) -> bytes:
+    builder = Builder(2, compression, False, -1, -1, -1, 1 << 30)
+    for offset, size in enumerate(sizes):
+        builder.append(offset, 1000, b"k", bytes(size), [])
+    return bytes(builder.build())
+
+
+@pytest.mark.parametrize("compression", CODECS)
+def test_bomb_is_one_refusal_at_its_last_offset_and_is_never_unpacked(compression: int) -> None:
+    data = large(compression, *[1_000_000] * 60)
+    tracemalloc.start()
+    try:
+        found = unpack(data + batch("next"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [(offset, type(value)) for offset, value, _ in found] == [(59, bounded.Unread), (0, bytes)]
+    value: Any = found[0][1]
+    assert (value.reason, value) == ("batch_too_large", data[:KEPT_BYTES])
+    assert peak < 3 * bounded.BATCH_BYTES
+
+
+@pytest.mark.parametrize("compression", CODECS)
+def test_batch_below_the_bound_is_read(compression: int) -> None:
+    found = unpack(large(compression, *[1_000_000] * 16))
+    assert [(offset, len(value)) for offset, value, _ in found] == [(n, 1_000_000) for n in range(16)]
+
+
+@pytest.mark.parametrize("compression", CODECS)
+def test_record_that_no_topic_takes_uncompressed_is_refused(compression: int) -> None:
+    ((_, value, _),) = unpack(large(compression, 100, bounded.RECORD_BYTES + 1))
+    assert getattr(value, "reason") == "batch_too_large"  # noqa: B009 - an Unread
+
+
+def sealed(data: bytes) -> bytes:
+    """The batch with its length and CRC made right, as a broker would have checked them."""
+    framed = data[:8] + (len(data) - 12).to_bytes(4, "big") + data[12:]
+    return framed[:17] + calc_crc32c(framed[21:]).to_bytes(4, "big") + framed[21:]
+
+
+@pytest.mark.parametrize("compression", CODECS)
+def test_data_cut_short_is_refused_and_the_next_batch_is_read(compression: int) -> None:
+    cut = sealed(large(compression, 5000, 5000)[:-7])
+    (_, refused, _), (_, good, _) = unpack(cut + batch("next"))
+    assert (getattr(refused, "reason"), good) == ("batch_corrupt", b"v0")  # noqa: B009 - an Unread
+
+
+def test_records_before_the_corrupt_one_are_read() -> None:
+    data = bytearray(batch("a", "b"))
+    data[-20] ^= 0x7F
+    found = unpack(sealed(bytes(data)))
+    assert (found[0][:2], found[-1][0]) == ((0, b"v0"), 1)
+    assert isinstance(found[-1][1], bounded.Unread)
+
+
+@given(
+    compression=st.sampled_from([0, *CODECS]),
+    cuts=st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=4), st.integers(0, 3)), min_size=1, max_size=4),
+    codec=st.none() | st.integers(0, 7),
+)
+def test_mangled_records_never_raise(compression: int, cuts: list[tuple[int, bytes, int]], codec: int | None) -> None:
+    whole = batch("a" * 300, "b" * 300, "ü" * 300, compression=compression)
+    head, body = whole[:HEADER], whole[HEADER:]
+    for place, new, gone in cuts:
+        at = place % (len(body) + 1)
+        body = body[:at] + new + body[at + gone :]
+    if codec is not None:
+        head = head[:22] + bytes([codec]) + head[23:]
+    with pytest.MonkeyPatch.context() as patch:  # the C parser trusts the broker's check of the lengths in a record
+        patch.setattr(default_records, "DefaultRecordBatch", SlowBatch)
+        found = unpack(sealed(head + body) + batch("next"))
+    assert found[-1][:2] == (0, b"v0")
+    assert sum(isinstance(value, bounded.Unread) for _, value, _ in found) <= 1

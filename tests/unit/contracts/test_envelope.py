@@ -19,6 +19,7 @@ HEADERS: list[Header] = [
     ("ce_time", b"2026-01-31T12:00:00Z"),
     ("content-type", b"application/json"),
 ]
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
 
 
 def with_header(name: str, value: bytes | None) -> list[Header]:
@@ -38,9 +39,7 @@ def test_structured_mode() -> None:
     assert received == decode(RecordSubmittedV1, HEADERS, json.dumps(DATA).encode())
 
 
-@given(
-    st.text(min_size=1, max_size=50), st.text(max_size=50), st.dictionaries(st.text(max_size=9), st.text(max_size=9))
-)
+@given(st.text(min_size=1, max_size=50), TEXT, st.dictionaries(TEXT, TEXT, max_size=5))
 def test_round_trip(record_id: str, text: str, tags: dict[str, str]) -> None:
     try:
         event = RecordSubmittedV1(project="p", record_id=record_id, tags=tags, record={"text": text})
@@ -92,3 +91,42 @@ def test_malformed(headers: list[Header], value: bytes | None, reason: str) -> N
     with pytest.raises(Malformed) as caught:
         decode(RecordSubmittedV1, headers, value)
     assert caught.value.reason == reason, str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["id", "source", "subject", "ext"])
+def test_half_a_surrogate_pair_is_no_attribute(name: str) -> None:
+    attributes = {n[3:]: (v or b"").decode() for n, v in HEADERS if n.startswith("ce_")}
+    body = json.dumps({**attributes, name: "\ud800", "data": DATA}).encode()
+    with pytest.raises(Malformed) as caught:
+        decode(RecordSubmittedV1, [("content-type", STRUCTURED.encode())], body)
+    assert caught.value.reason == "bad_header"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.sampled_from(["\ud800"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+_NAMES = st.sampled_from([*(name for name, _ in HEADERS), "traceparent", "CE_id", "ce_subject", "content-type"]) | TEXT
+_FOREIGN = st.lists(st.tuples(_NAMES, st.none() | st.binary(max_size=20) | st.just(STRUCTURED.encode())), max_size=4)
+_VALUES = st.binary(max_size=80) | _JSON.map(lambda data: json.dumps(data).encode())
+_BODIES = st.dictionaries(
+    st.sampled_from(["project", "record_id", "record", "id", "source", "data", "specversion", "type"]), _JSON
+).map(lambda part: json.dumps({**DATA, **part}).encode())
+
+
+@given(_FOREIGN, st.booleans(), st.none() | _VALUES | _BODIES)
+def test_decode_raises_malformed_alone_and_what_it_takes_can_be_sent_on(
+    foreign: list[Header], ours: bool, value: bytes | None
+) -> None:
+    refused = None
+    try:
+        received = decode(RecordSubmittedV1, [*(HEADERS if ours else []), *foreign], value)
+    except Malformed as error:
+        refused = error
+    else:
+        _, body, headers = encode(received.data, received.meta)
+        assert decode(RecordSubmittedV1, headers, body) == received
+    if refused is not None:
+        assert refused.reason
+        assert str(refused).encode()

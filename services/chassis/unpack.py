@@ -1,0 +1,163 @@
+"""Unpacks compressed record batches under a bound on what they unpack to. Knows neither topic nor consumer.
+
+A few kilobytes of zeros, compressed, stand for hundreds of megabytes: whoever may write to a topic could end its
+consumers so. Never more than BATCH_BYTES are made of one batch.
+
+Sources of the formats: Kafka's "Record Batch" (protocol guide), RFC 1952 (gzip), RFC 8878 (zstd), KIP-57 (LZ4 frames),
+and xerial's snappy-java, whose blocks each begin with their length.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import cramjam
+
+BATCH_BYTES = 16 << 20
+"""A producer's limit counts what is not compressed yet, and is 1 MB where nobody raised it."""
+RECORD_BYTES = 2_000_000
+"""A topic takes no larger record where it isn't compressed; one of 16 MB could hold eight million headers."""
+HEADER_BYTES = 61
+_ATTRIBUTES = struct.Struct(">h")
+_ATTRIBUTES_AT = 21
+_CODEC = 0x07
+_XERIAL = b"\x82SNAPPY\x00"
+_XERIAL_HEADER = 16
+_FULL = "failed to write whole buffer"
+
+Into = Callable[[bytes, bytearray], int]
+
+
+class BatchRefused(ValueError):
+    """A batch that cannot be read; `reason` is `batch_too_large` or `batch_corrupt`."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Unread(bytes):
+    """The bytes of a refused batch in the place of a message's value, and why there is no message."""
+
+    reason: str
+    detail: str
+
+
+def plain(batch: bytes) -> bytes:
+    """The record batch of format 2 without its compression; the same object where it has none.
+
+    Its CRC is that of the compressed batch.
+
+    Raises:
+        BatchRefused: more than BATCH_BYTES, a record of more than RECORD_BYTES, or no valid compressed data.
+    """
+    (attributes,) = _ATTRIBUTES.unpack_from(batch, _ATTRIBUTES_AT)
+    codec = attributes & _CODEC
+    if not codec:
+        return batch
+    unpacker = _UNPACKERS.get(codec)
+    if unpacker is None:
+        raise BatchRefused("batch_corrupt", f"the compression codec {codec} is none of Kafka's")
+    records = unpacker(batch[HEADER_BYTES:])
+    _bound_records(records)
+    bare = _ATTRIBUTES.pack(attributes & ~_CODEC)
+    return b"".join((batch[:_ATTRIBUTES_AT], bare, batch[_ATTRIBUTES_AT + 2 : HEADER_BYTES], records))
+
+
+def _bound_records(records: bytes) -> None:
+    at = 0
+    while at < len(records):
+        length, at = _varint(records, at)
+        if length < 0:
+            raise BatchRefused("batch_corrupt", f"a record of the batch has the length {length}")
+        if length > RECORD_BYTES:
+            raise BatchRefused("batch_too_large", f"a record has {length} bytes; at most {RECORD_BYTES} are taken")
+        at += length
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A zigzag varint and the place after it."""
+    value = shift = 0
+    for byte in data[at : at + 5]:
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1), at
+        shift += 7
+    raise BatchRefused("batch_corrupt", "the length of a record of the batch cannot be read")
+
+
+def _gzip(data: bytes) -> bytes:
+    parts: list[bytes] = []
+    room = BATCH_BYTES
+    try:
+        while data:
+            member = zlib.decompressobj(wbits=31)
+            parts.append(member.decompress(data, room + 1))
+            room -= len(parts[-1])
+            if room < 0:
+                raise _too_large()
+            if not member.eof:
+                raise _corrupt("gzip", "it ends too early")
+            data = member.unused_data
+    except zlib.error as error:
+        raise _corrupt("gzip", error) from error
+    return b"".join(parts)
+
+
+def _snappy(data: bytes) -> bytes:
+    if not data.startswith(_XERIAL):
+        return _snappy_block(data, BATCH_BYTES)
+    parts: list[bytes] = []
+    room, at = BATCH_BYTES, _XERIAL_HEADER
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big", signed=True)
+        at += 4
+        if size <= 0 or at + size > len(data):
+            raise _corrupt("snappy", f"a block has the length {size}")
+        parts.append(_snappy_block(data[at : at + size], room))
+        room -= len(parts[-1])
+        at += size
+    return b"".join(parts)
+
+
+def _snappy_block(data: bytes, room: int) -> bytes:
+    try:
+        size = cramjam.snappy.decompress_raw_len(data)
+        if size > room:
+            raise _too_large()
+        out = bytearray(size)
+        return bytes(out[: cramjam.snappy.decompress_raw_into(data, out)])
+    except cramjam.DecompressionError as error:
+        raise _corrupt("snappy", error) from error
+
+
+def _framed(name: str, into: Into) -> Callable[[bytes], bytes]:
+    def unpack(data: bytes) -> bytes:
+        for size in (min(BATCH_BYTES, 8 * len(data) + 65536), BATCH_BYTES):  # most batches need no 16 MB
+            out = bytearray(size)
+            try:
+                return bytes(memoryview(out)[: into(data, out)])
+            except cramjam.DecompressionError as error:
+                if _FULL not in str(error):
+                    raise _corrupt(name, error) from error
+        raise _too_large()
+
+    return unpack
+
+
+def _too_large() -> BatchRefused:
+    return BatchRefused("batch_too_large", f"it unpacks to more than {BATCH_BYTES} bytes")
+
+
+def _corrupt(codec: str, why: Any) -> BatchRefused:
+    return BatchRefused("batch_corrupt", f"its {codec} data cannot be unpacked: {why}"[:300])
+
+
+_UNPACKERS: dict[int, Callable[[bytes], bytes]] = {
+    1: _gzip,
+    2: _snappy,
+    3: _framed("lz4", cramjam.lz4.decompress_into),
+    4: _framed("zstd", cramjam.zstd.decompress_into),
+}

@@ -1,0 +1,80 @@
+"""Fuzzes the parsers of foreign bytes by coverage (atheris, libFuzzer); a crash prints its input. Starts no service.
+
+Run: python -m tests.chaos.poison_fuzz TARGET --seconds 60     TARGET: envelope, batch or yaml
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import atheris
+
+os.environ["AIOKAFKA_NO_EXTENSIONS"] = "1"  # its C parser reads beyond a record whose lengths no broker has checked
+FUZZER: Any = atheris
+with FUZZER.instrument_imports(include=["contracts", "services", "yaml"]):
+    from contracts.envelope import STRUCTURED, Header, Malformed, decode, encode
+    from contracts.events.upstream import RecordSubmittedV1
+    from services.chassis.patient import PatientRecords
+    from services.console.project_file import ProjectFileInvalid, parse
+
+HEADER_BYTES = 61
+REQUIRED: list[Header] = [
+    ("ce_specversion", b"1.0"),
+    ("ce_id", b"1"),
+    ("ce_source", b"urn:fuzz"),
+    ("ce_type", b"io.noria.upstream.record.submitted.v1"),
+]
+
+
+def envelope(data: bytes) -> None:
+    """Half as the value of binary mode or as a structured event, half as a header's value."""
+    cut = data[0] % len(data) if data else 0
+    mode = [("content-type", STRUCTURED.encode())] if cut % 2 else REQUIRED
+    try:
+        found = decode(RecordSubmittedV1, [*mode, ("ce_time", data[:cut] or None)], data[cut:])
+    except Malformed as error:
+        json.dumps(str(error), ensure_ascii=False).encode()
+        return
+    encode(found.data, found.meta)
+
+
+def batch(data: bytes) -> None:
+    """A record batch with a sound frame and anything in it; attributes from the first byte."""
+    body = data[1:]
+    attributes = bytes([0, data[0] & 0x0F]) if data else b"\0\0"
+    head = bytes(8) + (49 + len(body)).to_bytes(4, "big") + b"\0\0\0\0\2" + bytes(4) + attributes
+    head += bytes(4) + bytes(16) + b"\xff" * 14 + b"\0\0\0\2"
+    assert len(head) == HEADER_BYTES
+    records = PatientRecords(head + body)
+    while records.has_next():
+        for record in records.next_batch():
+            assert record.offset is not None
+
+
+def yaml(data: bytes) -> None:
+    """A project file."""
+    try:
+        parse(data)
+    except ProjectFileInvalid as error:
+        str(error).encode()
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"envelope": envelope, "batch": batch, "yaml": yaml}
+
+
+def main() -> None:
+    """Fuzzes one target for a time; libFuzzer ends the process."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.poison_fuzz", description=__doc__)
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("--seconds", type=int, default=60)
+    arguments = parser.parse_args()
+    options = [sys.argv[0], f"-max_total_time={arguments.seconds}", "-rss_limit_mb=2048", "-timeout=10"]
+    FUZZER.Setup(options, TARGETS[arguments.target])
+    FUZZER.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

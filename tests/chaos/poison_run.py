@@ -1,0 +1,185 @@
+"""Sends poison between good messages to a running tiny service and asks what became of each. Makes no message itself."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiokafka.admin import NewTopic
+from confluent_kafka import Message, Producer
+
+from services.chassis.kafka import MAX_REQUEST, make_topics
+from tests.broker import running
+from tests.chaos.poison import Poison, corpus, good, messages
+from tests.integration.tiny.stand import Stand, header, until
+
+KEYS = 7
+CODECS = ("gzip", "snappy", "lz4", "zstd")
+BOMB_RECORDS = 60
+Place = tuple[int, int]
+"""(partition, offset)."""
+
+
+@dataclass
+class Outcome:
+    """What became of what was sent; `fates` counts by (sort, fate)."""
+
+    fates: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    faults: list[str] = field(default_factory=list[str])
+    bombs: int = 0
+    seconds: float = 0.0
+    highest_bytes: int = 0
+
+
+def prepare(stand: Stand) -> None:
+    """Makes the topics; the dead letters' takes as much as a real one."""
+    large = NewTopic(stand.dead, 1, 1, topic_configs={"max.message.bytes": str(MAX_REQUEST)})
+    asyncio.run(make_topics(stand.kafka, [large]))
+    stand.make_topics()
+
+
+def mixed(topic: str, seed: int, count: int) -> Iterator[Poison]:
+    """The corpus and `count` generated messages, a good one after each third."""
+    number = 0
+    for n, poison in enumerate([*corpus(topic), *messages(topic, seed, count)]):
+        yield poison
+        if n % 3 == 0:
+            yield good(topic, number, f"good-{number}", f"good-{number % KEYS}")
+            number += 1
+
+
+def run(stand: Stand, poisons: Iterable[Poison], seconds: float) -> Outcome:
+    """Sends all, bombs first, and waits until each has its fate."""
+    begun, outcome = time.monotonic(), Outcome()
+    for codec in CODECS:
+        send_bomb(stand, codec)
+    sent, refused = send(stand, poisons)
+    until(stand.lag, lambda lag: lag == 0, seconds)
+    until(lambda: stand.figure("parked_waiting"), lambda waiting: waiting == 0, seconds)
+    until(lambda: stand.figure("outbox_waiting"), lambda waiting: waiting == 0, seconds)
+    outcome.fates.update((poison.sort, "refused by Kafka") for poison in refused)
+    _judge(stand, sent, outcome, seconds)
+    outcome.highest_bytes = highest(stand)
+    outcome.seconds = time.monotonic() - begun
+    return outcome
+
+
+def send(stand: Stand, poisons: Iterable[Poison]) -> tuple[dict[Place, Poison], list[Poison]]:
+    """What Kafka took, by its place, and what it refused."""
+    producer = Producer({"bootstrap.servers": stand.kafka, "acks": "all", "enable.idempotence": True})
+    sent: dict[Place, Poison] = {}
+    refused: list[Poison] = []
+
+    def delivered(poison: Poison, error: Any, message: Message) -> None:
+        place = (message.partition(), message.offset())
+        if error is not None or place[0] is None or place[1] is None:
+            refused.append(poison)
+        else:
+            sent[place[0], place[1]] = poison
+
+    for poison in poisons:
+        _produce(producer, stand.ping, poison, lambda e, m, p=poison: delivered(p, e, m))
+    assert producer.flush(60) == 0
+    return sent, refused
+
+
+def _produce(producer: Producer, topic: str, poison: Poison, callback: Any) -> None:
+    while True:
+        try:
+            producer.produce(
+                topic,
+                value=poison.value,
+                key=poison.key,
+                headers=list(poison.headers),
+                timestamp=poison.timestamp,
+                on_delivery=callback,
+            )
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            producer.poll(0)
+            return
+
+
+def send_bomb(stand: Stand, codec: str) -> None:
+    """One batch of 60 MB of zeros, which are a few kilobytes on the wire (snappy: 3 MB, so fewer)."""
+    size = 100_000_000
+    producer = Producer(
+        {
+            "bootstrap.servers": stand.kafka,
+            "compression.type": codec,
+            "message.max.bytes": size,
+            "batch.size": size,
+            "linger.ms": 1000,
+            "queue.buffering.max.kbytes": 200_000,
+        }
+    )
+    for _ in range(18 if codec == "snappy" else BOMB_RECORDS):
+        producer.produce(stand.ping, value=bytes(1_000_000), key=b"bomb", partition=0)
+    assert producer.flush(30) == 0
+
+
+def highest(stand: Stand) -> int:
+    """The most memory that the service's process ever held, in bytes."""
+    assert stand.process is not None
+    status = Path(f"/proc/{stand.process.pid}/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
+def _judge(stand: Stand, sent: dict[Place, Poison], outcome: Outcome, seconds: float) -> None:
+    expected = sum(poison.expectation == "dead" for poison in sent.values())
+    figure = int(stand.figure("dead_total"))
+    letters = stand.read(stand.dead, lambda found: len(found) >= max(expected, figure), seconds)
+    dead = {
+        (int(header(m, "noria-partition")), int(header(m, "noria-offset"))): header(m, "noria-reason") for m in letters
+    }
+    outcome.bombs = sum(reason == "batch_too_large" for reason in dead.values())
+    for place, poison in sent.items():
+        reason = dead.get(place)
+        outcome.fates[poison.sort, reason or "done"] += 1
+        if (reason is None and poison.expectation == "dead") or (reason and poison.expectation == "done"):
+            outcome.faults.append(f"{poison.sort} at {place}: {reason or 'done'}, not {poison.expectation}")
+        if reason and poison.reasons and reason not in poison.reasons:
+            outcome.faults.append(f"{poison.sort} at {place}: {reason}, not one of {sorted(poison.reasons)}")
+    _judge_done(stand, sent, {place for place in sent if place not in dead}, outcome, seconds)
+
+
+def _judge_done(stand: Stand, sent: dict[Place, Poison], done: set[Place], outcome: Outcome, seconds: float) -> None:
+    answers = stand.answers(len(done), seconds)
+    if len(answers) != len(done):
+        outcome.faults.append(f"{len(sent)} sent and {len(sent) - len(done)} dead, but {len(answers)} answered")
+    notes = stand.notes()
+    if len(notes) != len(done):
+        outcome.faults.append(f"{len(done)} done, but {len(notes)} effects")
+    number = sum(poison.sort == "good" for poison in sent.values())
+    for key in range(KEYS):
+        found = [n for n in notes if n >= 0 and n % KEYS == key and n < number]
+        if found != list(range(key, number, KEYS)):
+            outcome.faults.append(f"the good messages of key {key} are not done in order and once")
+
+
+def main() -> None:
+    """Runs it on a broker of its own and prints a table; exit status 1 where anything is lost."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.poison", description=__doc__)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    with running() as broker, tempfile.TemporaryDirectory(prefix="noria-poison-") as folder:
+        stand = Stand(broker.bootstrap, f"sqlite:///{folder}/state.db", Path(folder))
+        prepare(stand)
+        stand.start()
+        try:
+            outcome = run(stand, mixed(stand.ping, arguments.seed, arguments.count), 600)
+        finally:
+            stand.stop()
+    for (sort, fate), count in sorted(outcome.fates.items()):
+        print(f"{sort:40} {fate:20} {count:8}")
+    print(f"{outcome.bombs} bombs; {outcome.seconds:.1f} s; {outcome.highest_bytes / 1e6:.0f} MB at most")
+    print("\n".join(outcome.faults) or "nothing lost")
+    sys.exit(1 if outcome.faults or outcome.bombs < len(CODECS) else 0)
