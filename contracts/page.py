@@ -51,7 +51,11 @@ def _row(topic: Topic) -> str:
 
 def _key(topic: Topic) -> str:
     example = json.loads(example_path(topic.event).read_text())
-    parts = [name for name in ("project", "request_id", "record_id") if example["data"].get(name) in _pieces(example)]
+    parts = [
+        name
+        for name in ("project", "request_id", "record_id", "letter")
+        if example["data"].get(name) in _pieces(example)
+    ]
     return f"`{'/'.join(parts)}`"
 
 

@@ -67,6 +67,7 @@ class Consumer:
         self._on_commit = on_commit
         self._membership = Membership()
         self._taken: dict[TopicPartition, int] = {}
+        self._busy = False
         self._broker = KafkaBroker(
             bootstrap,
             client_id=intake.group,
@@ -88,6 +89,7 @@ class Consumer:
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
+            isolation_level="read_committed",  # `noria dlq redrive` publishes in transactions
             listener=self._membership,
             parser=_parse,
             decoder=_decode,
@@ -115,12 +117,14 @@ class Consumer:
         await self._broker.stop()
 
     async def _on_batch(self, messages: Any) -> None:  # FastStream builds a model of any narrower type
+        self._busy = True
         for topic, count in _by_topic(messages).items():
             self._intake.metrics.consumed.labels(topic).inc(count)
         sheet = await self._take(messages)
         record(sheet, self._intake.metrics)
         self._on_commit(sheet)
         await self._commit(messages)
+        self._busy = False
 
     async def _take(self, messages: Sequence[Raw]) -> Sheet:
         pause = 0.2
@@ -158,8 +162,8 @@ class Consumer:
             if consumer is None or high is None:
                 continue
             taken = self._taken.get(place)
-            if taken is None:
-                taken = await consumer.position(place)
+            if taken is None or not self._busy:
+                taken = await consumer.position(place)  # behind the marks of transactions, which nobody takes
             result[place.topic] += max(0, high - taken)
         return result
 
