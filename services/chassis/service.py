@@ -14,6 +14,7 @@ from services.chassis.context import Context
 from services.chassis.health import Check
 from services.chassis.jobs import JobKind
 from services.chassis.messages import Handler
+from services.chassis.restore import Restore
 from services.chassis.settings import Settings
 
 
@@ -39,6 +40,7 @@ class Service:
     timers: tuple[Timer, ...] = ()
     ready: Mapping[str, Check] = field(default_factory=dict[str, Check])
     background: tuple[Callable[[Context[Any]], Coroutine[Any, Any, None]], ...] = ()
+    restore: Restore | None = None
 
     @property
     def name(self) -> str:

@@ -102,7 +102,8 @@ def test_redriven_message_that_is_still_malformed_is_a_new_letter(stand: Stand, 
     original = [*headers, ("x", b"\xfe"), ("y", None)]
     assert first.value() == second.value() == b"\xff\x00"
     assert first.key() == second.key() == b"k"
-    assert (second.headers() or [])[: len(original) + 1] == [*original, ("noria-redrive", letter["id"].encode())]
+    found: Any = second.headers()
+    assert found[: len(original) + 1] == [*original, ("noria-redrive", letter["id"].encode())]
     assert header(first, "noria-partition") == header(second, "noria-partition")
     (new,) = noria("list")["items"]
     assert new["id"] != letter["id"]
