@@ -7,7 +7,20 @@ import typer
 
 from services.console.errors import ConsoleError
 from services.console.output import drop_stdout
-from services.console.verbs import chat, dlq, feedback, ingest, lineage, lists, parked, project, stack, stages, watch
+from services.console.verbs import (
+    chat,
+    dlq,
+    feedback,
+    ingest,
+    lineage,
+    lists,
+    parked,
+    project,
+    replay,
+    stack,
+    stages,
+    watch,
+)
 
 app = typer.Typer(
     name="noria",
@@ -30,6 +43,7 @@ app.command()(stages.rollback)
 app.command()(chat.chat)
 app.command()(feedback.feedback)
 app.command()(watch.watch)
+app.command()(replay.replay)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(parked.app, name="parked")
 
