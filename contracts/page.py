@@ -31,6 +31,7 @@ headers, the value is the event's data as JSON. Structured mode
 Unknown fields are ignored, so that fields may be added under the same version; what breaks gets a new topic `....v2`.
 A message that cannot be read goes to `<topic>.<group>.dlq`, its bytes and headers as they came, with the headers
 `noria-reason`, `noria-detail`, `noria-topic`, `noria-partition` and `noria-offset`; `noria dlq list` shows them.
+A message with the header `noria-redrive` was sent again by `noria dlq redrive`; its identity is the original's.
 
 | topic | produced by | consumed by | key | partitions | kept |
 |---|---|---|---|---|---|
