@@ -31,6 +31,7 @@ headers, the value is the event's data as JSON. Structured mode
 Unknown fields are ignored, so that fields may be added under the same version; what breaks gets a new topic `....v2`.
 A message that cannot be read goes to `<topic>.<group>.dlq`, its bytes and headers as they came, with the headers
 `noria-reason`, `noria-detail`, `noria-topic`, `noria-partition` and `noria-offset`; `noria dlq list` shows them.
+A message with the header `noria-redrive` was sent again by `noria dlq redrive`; its identity is the original's.
 
 | topic | produced by | consumed by | key | partitions | kept |
 |---|---|---|---|---|---|
@@ -51,7 +52,11 @@ def _row(topic: Topic) -> str:
 
 def _key(topic: Topic) -> str:
     example = json.loads(example_path(topic.event).read_text())
-    parts = [name for name in ("project", "request_id", "record_id") if example["data"].get(name) in _pieces(example)]
+    parts = [
+        name
+        for name in ("project", "request_id", "record_id", "letter")
+        if example["data"].get(name) in _pieces(example)
+    ]
     return f"`{'/'.join(parts)}`"
 
 

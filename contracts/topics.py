@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from contracts.envelope import Event
+from contracts.events.console import LetterSettledV1
 from contracts.events.evaluator import EvaluationFailedV1, ModelScoredV1
 from contracts.events.feedback import SignalRecordedV1, SignalRefusedV1
 from contracts.events.ingestion import RecordAcceptedV1, RecordRefusedV1
@@ -59,6 +60,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(InferenceCompletedV1, ("serving",), ("feedback.main",), partitions=3, retention=_MONTH),
     Topic(SignalRecordedV1, ("feedback",), ("ingestion.main",), partitions=3),
     Topic(SignalRefusedV1, ("feedback",), ("downstream",), partitions=3, retention=_MONTH),
+    Topic(LetterSettledV1, ("console",), ("downstream",)),
 )
 
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}

@@ -74,6 +74,7 @@ class Consumer:
         self._on_commit = on_commit
         self._taken: dict[TopicPartition, int] = {}
         self._membership = Membership(self._taken)
+        self._busy = False
         self._broker = KafkaBroker(
             bootstrap,
             client_id=intake.group,
@@ -95,6 +96,7 @@ class Consumer:
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
+            isolation_level="read_committed",  # `noria dlq redrive` publishes in transactions
             listener=self._membership,
             parser=_parse,
             decoder=_decode,
@@ -122,6 +124,7 @@ class Consumer:
         await self._broker.stop()
 
     async def _on_batch(self, messages: Any) -> None:  # FastStream builds a model of any narrower type
+        self._busy = True
         for topic, count in _by_topic(messages).items():
             self._intake.metrics.consumed.labels(topic).inc(count)
         # What is in hand is not taken yet, though the consumer's position is past it.
@@ -131,6 +134,7 @@ class Consumer:
         record(sheet, self._intake.metrics)
         self._on_commit(sheet)
         await self._commit(messages)
+        self._busy = False
 
     async def _take(self, messages: Sequence[Raw]) -> Sheet:
         pause = 0.2
@@ -180,7 +184,7 @@ class Consumer:
             if consumer is None or high is None:
                 continue
             taken = self._taken.get(place)
-            if taken is None:
+            if taken is None or not self._busy:  # an idle position is behind the marks of transactions too
                 try:
                     taken = await asyncio.wait_for(consumer.position(place), POSITION_SECONDS)
                 except (KafkaError, IllegalStateError, TimeoutError):

@@ -50,12 +50,15 @@ class Context(Generic[S]):
         """The result of `fn(store)` in a reading transaction, in a worker thread."""
         return await asyncio.to_thread(self.read_now, fn)
 
-    async def transact(self, fn: Callable[[S], tuple[T, Iterable[Event]]], cause: str | None = None) -> T:
+    async def transact(
+        self, fn: Callable[[S], tuple[T, Iterable[Event]]], cause: str | None = None, at: datetime | None = None
+    ) -> T:
         """The result of `fn(store)` in one transaction with the events it returns, which then go to Kafka.
 
         `cause` names the deed: the ids of its events derive from it, so that a repeated deed repeats its ids.
+        `at` is its moment where that is kept too: the events carry it, so that a replay finds the same one.
         """
-        result, jobs = await asyncio.to_thread(self._transact, fn, cause)
+        result, jobs = await asyncio.to_thread(self._transact, fn, cause, at)
         self.wake(jobs=jobs)
         return result
 
@@ -64,11 +67,13 @@ class Context(Generic[S]):
         with reading(self.engine) as connection, Session(connection) as session:
             return fn(self.store(session))
 
-    def _transact(self, fn: Callable[[S], tuple[T, Iterable[Event]]], cause: str | None) -> tuple[T, bool]:
+    def _transact(
+        self, fn: Callable[[S], tuple[T, Iterable[Event]]], cause: str | None, at: datetime | None
+    ) -> tuple[T, bool]:
         with writing(self.engine) as connection, Session(connection, expire_on_commit=False) as session:
             result, events = fn(self.store(session))
             key = (self.settings.source, cause or uuid.uuid4().hex)
-            now = datetime.now(UTC)
+            now = at or datetime.now(UTC)
             names = {"group": self.settings.group, "source": self.settings.source}
             rows = outbox.emitted(events, cause=key, now=now, **names)
             session.flush()

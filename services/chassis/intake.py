@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError
 from sqlmodel import Session
 
-from services.chassis import inbox, outbox, parking, telemetry
+from services.chassis import inbox, outbox, parking, redrive, telemetry
 from services.chassis.database import is_database_fault, writing
 from services.chassis.errors import Dead, Park
 from services.chassis.jobs import CHANGED
@@ -82,6 +82,7 @@ def take(intake: Intake, messages: Sequence[Raw]) -> Sheet:
 def _transaction(intake: Intake, items: Sequence[Item], *, careful: bool) -> Sheet:
     sheet = Sheet(datetime.now(UTC))
     with writing(intake.engine) as connection, Session(connection, expire_on_commit=False) as session:
+        redrive.readmit(connection, intake.group, items)
         fresh = _take_new(connection, intake.group, items, sheet.now)
         keys = {item.raw.key for item in items if item.raw.key is not None}
         busy = parking.occupied(connection, intake.group, keys)
@@ -166,7 +167,7 @@ def _carefully(intake: Intake, item: Item, sheet: Sheet, session: Session, store
     try:
         attempt(intake, item, sheet, session, store)
     except Dead as error:
-        bury(intake, item.raw, sheet, error.reason, str(error))
+        give_up(intake, item, sheet, session.connection(), error.reason, str(error))
     except Park as error:
         park(intake, item.raw, sheet, error.reason, str(error), attempts=1)
         return False
@@ -201,6 +202,13 @@ def attempt(intake: Intake, item: Item, sheet: Sheet, session: Session, store: A
         error.__context__ = None  # the same fault in the pass without savepoints
         LOG.exception("handler failed", trace_id=telemetry.trace_id(item.meta and item.meta.traceparent), **where)
         raise Park(HANDLER_FAILED, f"{type(error).__name__}: {error}"[:1000]) from error
+
+
+def give_up(intake: Intake, item: Item, sheet: Sheet, connection: Connection, reason: str, detail: str) -> None:
+    """Sends a message that its handler did not take to its dead-letter topic, so that a redrive takes effect."""
+    bury(intake, item.raw, sheet, reason, detail)
+    if item.malformed is None:
+        redrive.died(connection, intake.group, item.raw, item.identity, sheet.now)
 
 
 def bury(intake: Intake, raw: Raw, sheet: Sheet, reason: str, detail: str) -> None:

@@ -90,10 +90,15 @@ def refuse_conflict(item: Item) -> None:
     item.identity = _place(item.raw)
 
 
+def letter_id(raw: Raw, group: str) -> str:
+    """The id of the dead letter that `group` makes of a message: the same whenever it does."""
+    return outbox.event_id(group, raw.topic, f"{raw.partition}/{raw.offset}", 0)
+
+
 def dead_letter(raw: Raw, group: str, reason: str, detail: str, now: datetime) -> outbox.Row:
     """The outbox row that carries the message as it came, and why, to its dead-letter topic."""
     notes = {
-        "noria-id": outbox.event_id(group, raw.topic, f"{raw.partition}/{raw.offset}", 0),
+        "noria-id": letter_id(raw, group),
         "noria-reason": reason,
         "noria-detail": detail[:2000],
         "noria-topic": raw.topic,

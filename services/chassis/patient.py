@@ -53,6 +53,9 @@ class _Batch:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._quick, name)
 
+    def __next__(self) -> Any:
+        return next(self._quick)  # the mark of an aborted transaction is asked for so
+
     def __iter__(self) -> Iterator[Any]:
         try:
             data = unpack.plain(self._data)

@@ -11,7 +11,7 @@ from sqlmodel import Session
 from services.chassis import outbox, parking
 from services.chassis.database import reading, writing
 from services.chassis.errors import Dead, Park
-from services.chassis.intake import HANDLER_FAILED, Intake, Sheet, attempt, bury, record
+from services.chassis.intake import HANDLER_FAILED, Intake, Sheet, attempt, give_up, record
 from services.chassis.messages import read
 
 LOG: Any = structlog.get_logger("retry")
@@ -80,14 +80,14 @@ def _try(intake: Intake, waiting: parking.Waiting, sheet: Sheet, session: Sessio
             raise Dead(item.malformed.reason, str(item.malformed))
         attempt(intake, item, sheet, session, store)
     except Dead as error:
-        bury(intake, waiting, sheet, error.reason, str(error))
+        give_up(intake, item, sheet, connection, error.reason, str(error))
     except Park as error:
         attempts = _attempts(waiting, error.reason)
         if error.reason != HANDLER_FAILED or attempts < intake.attempts:
             retry_at = sheet.now + parking.pause(attempts, intake.longest_pause)
             parking.postpone(connection, waiting.number, error.reason, str(error), attempts, retry_at)
             return False
-        bury(intake, waiting, sheet, HANDLER_FAILED, f"given up after {attempts} tries: {error}")
+        give_up(intake, item, sheet, connection, HANDLER_FAILED, f"given up after {attempts} tries: {error}")
     parking.remove(connection, [waiting.number])
     return True
 

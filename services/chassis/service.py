@@ -15,6 +15,7 @@ from services.chassis.health import Check
 from services.chassis.http import ApiError, answer
 from services.chassis.jobs import JobKind
 from services.chassis.messages import Handler
+from services.chassis.restore import Restore
 from services.chassis.settings import Settings
 
 
@@ -42,6 +43,7 @@ class Service:
     shape: Callable[[ApiError], Response] = answer
     """How an error looks over HTTP."""
     background: tuple[Callable[[Context[Any]], Coroutine[Any, Any, None]], ...] = ()
+    restore: Restore | None = None
 
     @property
     def name(self) -> str:

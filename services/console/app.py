@@ -18,6 +18,7 @@ from services.console.verbs import (
     lists,
     parked,
     project,
+    replay,
     stack,
     stages,
     watch,
@@ -45,6 +46,7 @@ app.command()(chat.chat)
 app.command()(feedback.feedback)
 app.command()(watch.watch)
 app.command()(groups.groups)
+app.command()(replay.replay)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(parked.app, name="parked")
 app.add_typer(keys.app, name="keys")

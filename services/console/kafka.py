@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
     from aiokafka.admin import AIOKafkaAdminClient
 
 T = TypeVar("T")
-QUIET = 15.0
-"""Seconds without a message, while some must still come, until Kafka counts as silent."""
+QUIET = 30.0
+"""Seconds without a message, while some must still come, until Kafka counts as silent.
+
+It is longer than Kafka lets a dead transaction stand.
+"""
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -24,8 +28,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 @asynccontextmanager
-async def consumer() -> "AsyncGenerator[AIOKafkaConsumer]":
-    """A consumer without a group.
+async def consumer(*, committed: bool = True) -> "AsyncGenerator[AIOKafkaConsumer]":
+    """A consumer without a group; with `committed` it gives no message of a transaction that was not committed.
 
     Raises:
         Unreachable: Kafka does not answer.
@@ -34,17 +38,21 @@ async def consumer() -> "AsyncGenerator[AIOKafkaConsumer]":
     from aiokafka.errors import KafkaError
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells every lost connection; we tell it once
-    reader = AIOKafkaConsumer(bootstrap_servers=kafka_bootstrap(), group_id=None, request_timeout_ms=10_000)
+    level = "read_committed" if committed else "read_uncommitted"
+    reader = AIOKafkaConsumer(
+        bootstrap_servers=kafka_bootstrap(), group_id=None, request_timeout_ms=10_000, isolation_level=level
+    )
     try:
         await reader.start()
         yield reader
     except KafkaError as error:
-        raise _away(error) from error
+        raise away(error) from error
     finally:
         await reader.stop()
 
 
-def _away(error: Exception) -> Unreachable:
+def away(error: Exception) -> Unreachable:
+    """The error that says that Kafka does not answer."""
     message = f"Kafka does not answer on {kafka_bootstrap()} ({type(error).__name__}); start it with `noria up`"
     return Unreachable("unreachable", message)
 
@@ -60,7 +68,7 @@ async def admin() -> "AsyncGenerator[AIOKafkaAdminClient]":
         await client.start()
         yield client
     except KafkaError as error:
-        raise _away(error) from error
+        raise away(error) from error
     finally:
         await client.close()
 
@@ -93,17 +101,32 @@ async def read_all(reader: "AIOKafkaConsumer", topics: Iterable[str]) -> "AsyncI
         Unreachable: Kafka stopped answering before the end.
     """
     places = await partitions(topics)
-    first, last = await reader.beginning_offsets(places), await reader.end_offsets(places)
+    if not places:
+        return
+    first = await reader.beginning_offsets(places)
+    async with consumer(committed=False) as whole:  # the others' ends are those before the first open transaction
+        last = await whole.end_offsets(places)
     for place in (p for p in places if first[p] < last[p]):
         reader.assign([place])
         await reader.seek_to_beginning(place)
         while await reader.position(place) < last[place]:
-            found = await reader.getmany(place, timeout_ms=int(QUIET * 1000), max_records=500)
-            if not found:
+            before = await reader.position(place)
+            found = await _some(reader, place)
+            if not found and await reader.position(place) == before:
                 raise Unreachable("timeout", f"Kafka sent nothing of {place.topic} for {QUIET:g} s; see `noria status`")
-            for message in found[place]:
+            for message in found:
                 if message.offset < last[place]:
                     yield message
+
+
+async def _some(reader: "AIOKafkaConsumer", place: "TopicPartition") -> "list[ConsumerRecord[Any, Any]]":
+    """The next messages; none where there were only marks of transactions, or nothing for QUIET seconds."""
+    before, deadline = await reader.position(place), time.monotonic() + QUIET
+    while time.monotonic() < deadline:
+        found = await reader.getmany(place, timeout_ms=500, max_records=500)
+        if found or await reader.position(place) != before:
+            return found.get(place, [])
+    return []
 
 
 async def count(reader: "AIOKafkaConsumer", topics: Iterable[str]) -> dict[str, int]:

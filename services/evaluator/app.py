@@ -6,6 +6,7 @@ from services.chassis.app import Service
 from services.chassis.jobs import JobKind
 from services.evaluator.handlers import HANDLERS, KIND, on_evaluated, on_failed
 from services.evaluator.http import make_router
+from services.evaluator.restore import RESTORE
 from services.evaluator.settings import EvaluatorSettings
 from services.evaluator.store import SqlStore
 
@@ -14,6 +15,7 @@ service = Service(
     handlers=HANDLERS,
     store=SqlStore,
     migrations=Path(__file__).parent / "migrations",
+    restore=RESTORE,
     router=make_router,
     jobs=(JobKind(KIND, "services.evaluator.worker:run", on_done=on_evaluated, on_failed=on_failed),),
 )

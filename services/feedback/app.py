@@ -6,6 +6,7 @@ from pathlib import Path
 from services.chassis.app import Service, Timer
 from services.feedback import handlers
 from services.feedback.http import make_router
+from services.feedback.restore import RESTORE
 from services.feedback.settings import FeedbackSettings
 from services.feedback.store import SqlStore
 
@@ -15,6 +16,7 @@ service = Service(
     handlers=handlers.HANDLERS,
     store=SqlStore,
     migrations=Path(__file__).parent / "migrations",
+    restore=RESTORE,
     router=make_router,
     timers=(
         Timer("refuse-overdue", every=5.0, run=partial(handlers.refuse_overdue, settings.deadline)),

@@ -5,6 +5,7 @@ from pathlib import Path
 from services.chassis.service import Service, Timer
 from services.ingestion import handlers
 from services.ingestion.http import make_router
+from services.ingestion.restore import RESTORE
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.store import SqlStore
 
@@ -13,6 +14,7 @@ service = Service(
     handlers=handlers.HANDLERS,
     store=SqlStore,
     migrations=Path(__file__).parent / "migrations",
+    restore=RESTORE,
     router=make_router,
     timers=(Timer("refuse-overdue", every=2.0, run=handlers.refuse_overdue),),
 )

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Protocol, cast
 
-from sqlalchemy import Column, MetaData, Table, Text, bindparam, delete, func, update
+from sqlalchemy import Column, MetaData, Table, Text, and_, bindparam, delete, func, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Field, SQLModel, col, select
 
@@ -176,6 +176,10 @@ class SqlStore(ChassisStore):
         new = update(WaitingRow).where(col(WaitingRow.refuse_at).is_(None)).values(refuse_at=until)
         self.session.connection().execute(new)
         return self._take(col(WaitingRow.refuse_at) <= now)
+
+    def stop_waiting(self, source: str, source_id: str) -> bool:
+        """Whether that submission waited; it does no more."""
+        return bool(self._take(and_(col(WaitingRow.source) == source, col(WaitingRow.source_id) == source_id)))
 
     def _take(self, which: Any) -> list[Submission]:
         rows = self.session.exec(select(WaitingRow).where(which).order_by(col(WaitingRow.number))).all()

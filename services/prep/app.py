@@ -6,6 +6,7 @@ from services.chassis.jobs import JobKind
 from services.chassis.service import Service, Timer
 from services.prep import handlers
 from services.prep.http import make_router
+from services.prep.restore import RESTORE
 from services.prep.settings import PrepSettings
 from services.prep.store import SqlStore
 
@@ -14,6 +15,7 @@ service = Service(
     handlers=handlers.HANDLERS,
     store=SqlStore,
     migrations=Path(__file__).parent / "migrations",
+    restore=RESTORE,
     router=make_router,
     jobs=(
         JobKind(

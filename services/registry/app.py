@@ -5,6 +5,7 @@ from pathlib import Path
 from services.chassis.app import Service
 from services.registry.handlers import HANDLERS
 from services.registry.http import make_router
+from services.registry.restore import RESTORE
 from services.registry.settings import RegistrySettings
 from services.registry.store import SqlStore
 
@@ -13,6 +14,7 @@ service = Service(
     handlers=HANDLERS,
     store=SqlStore,
     migrations=Path(__file__).parent / "migrations",
+    restore=RESTORE,
     router=make_router,
 )
 

@@ -47,7 +47,7 @@ def _add_projects(routes: APIRouter, ctx: Context[Store]) -> None:
         """Define a project or change it; an unchanged one is left alone."""
         caller.check(str(body.get("project")))
         now = datetime.now(UTC)
-        return await ctx.transact(lambda store: define(store, body, now))
+        return await ctx.transact(lambda store: define(store, body, now), at=now)
 
     @routes.get("/projects")
     async def projects(limit: Limit = 50, after: After = None) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _add_deeds(routes: APIRouter, ctx: Context[Store]) -> None:
                 raise ApiError(409, "nothing_to_roll_back_to", str(error)) from error
             return {**shown(_version(store, name, version.version)), "changed": True}, events
 
-        return await ctx.transact(write)
+        return await ctx.transact(write, at=deed.at)
 
     @routes.post("/models/{name}/{version}/promote", responses=errors(404, 409))
     @needs("approve", project="name")
@@ -136,7 +136,7 @@ def _add_deeds(routes: APIRouter, ctx: Context[Store]) -> None:
             events = tuple(promote(store, _version(store, name, version), "promote", deed))
             return {**shown(_version(store, name, version)), "changed": bool(events)}, events
 
-        return await ctx.transact(write)
+        return await ctx.transact(write, at=deed.at)
 
 
 def _version(store: Store, name: str, version: int) -> ModelVersion:

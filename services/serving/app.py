@@ -12,6 +12,7 @@ from services.serving.exchange import openai_shape
 from services.serving.figures import figures
 from services.serving.handlers import HANDLERS
 from services.serving.http import make_router
+from services.serving.restore import RESTORE
 from services.serving.runtime import Runtime, spool_check, triton_check
 from services.serving.settings import ServingSettings
 from services.serving.store import SqlStore
@@ -30,6 +31,7 @@ def make_service(settings: ServingSettings) -> Service:
         handlers=HANDLERS,
         store=SqlStore,
         migrations=Path(__file__).parent / "migrations",
+        restore=RESTORE,
         router=make_router(runtime),
         ready={"triton": partial(triton_check, runtime), "spool": partial(spool_check, runtime)},
         background=(serve,),

@@ -238,7 +238,7 @@ async def _settle(desk: Desk, standing: Standing, status: Status, detail: str) -
         event = _changed(d, status, detail, seconds)
         return noted, [event] if noted and event else []
 
-    await desk.ctx.transact(change, cause=f"deployment {d.project}@{d.version} {d.sequence} {status}")
+    await desk.ctx.transact(change, cause=f"deployment {d.project}@{d.version} {d.sequence} {status}", at=now)
     if status == "deployed":
         desk.failures.pop(_promotion(d), None)
     if desk.runtime.figures:

@@ -116,6 +116,11 @@ class SqlStore(ChassisStore):
         self.session.flush()
         return True
 
+    def sequence(self, model: ModelRef) -> int | None:
+        """The place of the version's newest promotion, or None."""
+        row = self.session.get(DeploymentRow, (model.name, model.version))
+        return None if row is None else row.sequence
+
     def stamp(self) -> tuple[Any, ...]:
         """Differs whenever a promotion or a project has come since."""
         promotions = self.session.exec(select(func.count(), func.sum(DeploymentRow.sequence))).one()

@@ -6,6 +6,7 @@ from services.chassis.jobs import JobKind
 from services.chassis.service import Service
 from services.trainer.handlers import HANDLERS, KIND, on_failed, on_progress, on_trained
 from services.trainer.http import make_router
+from services.trainer.restore import RESTORE
 from services.trainer.settings import TrainerSettings
 from services.trainer.store import SqlStore
 
@@ -14,6 +15,7 @@ service = Service(
     handlers=HANDLERS,
     store=SqlStore,
     migrations=Path(__file__).parent / "migrations",
+    restore=RESTORE,
     router=make_router,
     jobs=(
         JobKind(KIND, "services.trainer.worker:run", on_done=on_trained, on_failed=on_failed, on_progress=on_progress),

@@ -63,7 +63,8 @@ def spool(stand: Stand) -> list[Mapping[str, Any]]:
 
 def inbox(stand: Stand, service: str) -> frozenset[Identity]:
     """The identities that a service took."""
-    return frozenset((row["source"], row["id"]) for row in rows(stand, service, "inbox", "source, id"))
+    taken = rows(stand, service, "inbox", "source, id", f"WHERE consumer = '{service}.main'")
+    return frozenset((row["source"], row["id"]) for row in taken)
 
 
 def read_topics(kafka: str) -> dict[str, list[Message]]:

@@ -5,6 +5,7 @@ schemas: another Kafka client, no import of contracts/.
 """
 
 import json
+import sqlite3
 import uuid
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from confluent_kafka import Consumer
 from openai import NotFoundError, OpenAI
 
-from tests.e2e.conftest import PROJECT, RECORDS, ROOT, Stack, cloud_event, produce, wait_for
+from tests.e2e.conftest import PROJECT, RECORDS, ROOT, SERVICES, Stack, cloud_event, produce, wait_for
 
 
 def test_status_shows_every_part_ready(loop: Stack) -> None:
@@ -163,3 +164,33 @@ def test_bad_project_file_names_line_and_key(loop: Stack, tmp_path: Path) -> Non
     assert done.returncode != 0
     assert "line 4" in done.stderr + done.stdout
     assert "learning_rate" in done.stderr + done.stdout
+
+
+def test_state_of_every_service_is_what_the_log_tells(loop: Stack) -> None:
+    """After everything above, and after a person moved a version to and fro."""
+    promoted = httpx.post(
+        f"{loop.url('registry')}/v1/models/{PROJECT}/1/promote", json={"by": "ada", "reason": "again"}
+    )
+    assert promoted.status_code == 200, promoted.text
+    differing: dict[str, Any] = {}
+    for service in SERVICES:
+        done = loop.run("replay", service, "--json")
+        if done.returncode != 0:
+            differing[service] = done.stdout[:3000] + done.stderr[-1000:]
+    assert differing == {}
+    database = sqlite3.connect(loop.home / "state" / "registry.db")
+    with database:
+        database.execute("UPDATE model_version SET stage = 'archived' WHERE name = ? AND version = 1", (PROJECT,))
+    done = loop.run("replay", "registry", "--json")
+    with database:
+        database.execute("UPDATE model_version SET stage = 'production' WHERE name = ? AND version = 1", (PROJECT,))
+    database.close()
+    assert done.returncode == 1
+    (difference,) = json.loads(done.stdout)["differences"]
+    assert difference == {
+        "table": "model_version",
+        "key": f"{PROJECT}/1",
+        "column": "stage",
+        "live": "archived",
+        "rebuilt": "production",
+    }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -44,6 +45,7 @@ class Stage:
     kafka: str
     ingestion: str
     prep: str
+    home: Path
 
     def send(self, *events: Event) -> None:
         producer = Producer({"bootstrap.servers": self.kafka})
@@ -114,7 +116,7 @@ def stage(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stag
     home = tmp_path_factory.mktemp("records")
     with ExitStack() as stack:
         ingestion, prep = (stack.enter_context(service(name, home, kafka)) for name in ("ingestion", "prep"))
-        yield Stage(kafka, ingestion, prep)
+        yield Stage(kafka, ingestion, prep, home)
 
 
 @pytest.fixture
@@ -199,3 +201,37 @@ def test_an_empty_dataset_says_why(stage: Stage, project: str) -> None:
     assert failure["code"] == "empty_dataset"
     assert "3 too_short" in failure["detail"]
     assert stage.datasets(project) == []
+
+
+def replayed(stage: Stage, name: str) -> dict[str, Any]:
+    settings = {"NORIA_HOME": str(stage.home), "NORIA_KAFKA_BOOTSTRAP": stage.kafka}
+    command = [sys.executable, "-m", "services.chassis.replay", name]
+    done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert done.returncode == bool(found["differences"])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "column"), [("ingestion", "record", "fingerprint"), ("prep", "dataset", "version")]
+)
+def test_state_is_what_the_log_tells_and_a_changed_row_is_named(
+    stage: Stage, project: str, name: str, table: str, column: str
+) -> None:
+    stage.define(project, freeze=Freeze.model_validate({"records": 5, "quiet": "1s"}))
+    upload(stage, project, lines(8))
+    upload(stage, project, lines(2))
+    stage.send(RecordSubmittedV1(project=f"{project}-not", record_id="x", record={"text": "x"}))
+    until("a dataset", lambda: stage.datasets(project))
+    stage.received("ingestion.record.refused.v1", f"{project}-not", 1)
+    found = until("the services to be idle", lambda: not (f := replayed(stage, name))["differences"] and f)
+    assert found["messages"] >= 10
+
+    database = sqlite3.connect(stage.home / "state" / f"{name}.db")
+    with database:
+        database.execute(f"UPDATE {table} SET {column} = 'tampered' WHERE rowid IN (SELECT min(rowid) FROM {table})")
+    database.close()
+    [difference] = replayed(stage, name)["differences"]
+    assert (difference["table"], difference["column"], difference["live"]) == (table, column, "tampered")
+    assert difference["rebuilt"] != "tampered"

@@ -75,7 +75,7 @@ class Watch:
 
         if self.letters_before is None or dead_letters() in (None, self.letters_before):
             return ""
-        newest = max(run(dlq.letters()), key=lambda letter: str(letter["time"]))
+        newest = max(map(dlq.letter, run(dlq.messages())), key=lambda letter: str(letter["time"]))
         return (
             f"a message became a dead letter: {newest['reason']}: {newest['detail']} "
             f"({newest['topic']}, partition {newest['partition']}, offset {newest['offset']}); see `noria dlq list`"

@@ -1,40 +1,64 @@
-"""`noria dlq`: messages that no service could read, with the reason and where they stood."""
+"""`noria dlq`: messages that no service could take, with the reason; sends them again or gives them up."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.console.errors import ConsoleError, Usage
-from services.console.output import AsJson, Limit, clock, show, table
+from services.console.errors import ConsoleError, Unreachable, Usage
+from services.console.letters import Wanted, check_id, chosen, moment, with_fates
+from services.console.output import AsJson, Cell, Limit, clock, show, table
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
-app = typer.Typer(help="Messages that could not be read.", no_args_is_help=True)
+    from services.console.settle import Action, Deed
+
+app = typer.Typer(help="Messages that could not be taken.", no_args_is_help=True)
 NOTE = "noria-"
 """Prefix of the headers that say why and whence."""
+COLUMNS: dict[str, Cell] = {
+    "id": lambda r: str(r["id"])[:13],
+    "reason": lambda r: r["reason"],
+    "detail": lambda r: str(r["detail"])[:100],
+    "topic": lambda r: r["topic"],
+    "partition": lambda r: r["partition"],
+    "offset": lambda r: r["offset"],
+    "group": lambda r: r["group"],
+    "bytes": lambda r: r["bytes"],
+    "time": lambda r: clock(r["time"]),
+}
+
+
+Topic = Annotated[str | None, typer.Option("--topic", help="Only of this original topic.")]
+Reason = Annotated[str | None, typer.Option("--reason", help="Only with this reason, as not_json.")]
+Group = Annotated[str | None, typer.Option("--group", help="Only of this consumer group.")]
+Since = Annotated[str | None, typer.Option("--since", help="Only from then on: RFC 3339, or how long ago, as 2h.")]
+Until = Annotated[str | None, typer.Option("--until", help="Only up to then: RFC 3339, or how long ago, as 2h.")]
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids of dead letters, or their beginnings.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Why = Annotated[str, typer.Option("--because", help="Why, for the audit topic.")]
 
 
 @app.command("list")
-def list_letters(limit: Limit = 1000, as_json: AsJson = False) -> None:
-    """List dead letters, newest first: reason, topic, partition and offset."""
-    from services.console.kafka import run
-
-    found = sorted(run(letters()), key=lambda letter: (letter["time"], letter["id"]), reverse=True)
+def list_letters(
+    limit: Limit = 1000,
+    topic: Topic = None,
+    reason: Reason = None,
+    group: Group = None,
+    since: Since = None,
+    until: Until = None,
+    everything: Annotated[bool, typer.Option("--all", help="Those too that were redriven or discarded.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List dead letters that nobody settled, newest first: reason, topic, partition and offset."""
+    wanted = _wanted(None, topic, reason, group, since, until)
+    found = [x for x in reversed(_settled(wanted)) if everything or x["settled"] is None]
     shown = [{k: v for k, v in letter.items() if k not in ("headers", "value")} for letter in found[:limit]]
-    columns = {
-        "id": lambda r: str(r["id"])[:13],
-        "reason": lambda r: r["reason"],
-        "detail": lambda r: str(r["detail"])[:100],
-        "topic": lambda r: r["topic"],
-        "partition": lambda r: r["partition"],
-        "offset": lambda r: r["offset"],
-        "group": lambda r: r["group"],
-        "bytes": lambda r: r["bytes"],
-        "time": lambda r: clock(r["time"]),
-    }
+    columns = COLUMNS | ({"settled": lambda r: _fate(r["settled"])} if everything else {})
     document = {"items": shown, "next": None, "total": len(found)}
     show(document, as_json, lambda: table(shown, columns, "no dead letters"))
 
@@ -44,28 +68,123 @@ def show_letter(
     id: Annotated[str, typer.Argument(help="A dead letter's id or its beginning, as `noria dlq list` shows it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show a dead letter as it came: its headers and its value."""
+    """Show a dead letter as it came, its headers and its value, and what became of it."""
     from rich.markup import escape
 
-    from services.console.kafka import run
-
-    if len(id) < 4:
-        raise Usage("bad_id", f"{id!r} is too short; give at least 4 characters of the id")
-    found = {letter["id"]: letter for letter in run(letters()) if letter["id"].startswith(id)}
-    if len(found) != 1:
-        many = f"{len(found)} dead letters begin with {id!r}; give more of the id"
-        raise ConsoleError("unknown_letter", many if found else f"there is no dead letter {id!r}; see `noria dlq list`")
-    letter = next(iter(found.values()))
+    check_id(id)
+    (letter,) = _settled(Wanted(ids=(id,)))
     show(letter, as_json, lambda: escape("\n".join(_lines(letter))))
 
 
-async def letters() -> list[dict[str, Any]]:
-    """Every dead letter of the catalogue's topics, in no order."""
+@app.command("redrive")
+def redrive(
+    ids: Ids = None,
+    topic: Topic = None,
+    reason: Reason = None,
+    group: Group = None,
+    since: Since = None,
+    until: Until = None,
+    because: Why = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send dead letters' messages to their topic again, each letter once. The letters stay where they are."""
+    _settle("redriven", _wanted(ids, topic, reason, group, since, until), because, dry_run, yes, as_json)
+
+
+@app.command("discard")
+def discard(
+    ids: Ids = None,
+    topic: Topic = None,
+    reason: Reason = None,
+    group: Group = None,
+    since: Since = None,
+    until: Until = None,
+    because: Why = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give dead letters up: they are listed no more, and cannot be redriven. The letters stay where they are."""
+    _settle("discarded", _wanted(ids, topic, reason, group, since, until), because, dry_run, yes, as_json)
+
+
+def _wanted(
+    ids: list[str] | None,
+    topic: str | None,
+    reason: str | None,
+    group: str | None,
+    since: str | None,
+    until: str | None,
+) -> Wanted:
+    now = datetime.now(UTC)
+    return Wanted(tuple(ids or ()), topic, reason, group, moment(since, now), moment(until, now))
+
+
+def _settled(wanted: Wanted) -> list[dict[str, Any]]:
+    """The letters that are meant, oldest first, with what became of them."""
+    from services.console.kafka import run
+    from services.console.settle import fates
+
+    found = chosen([letter(message) for message in run(messages())], wanted)
+    return with_fates(found, run(fates()))
+
+
+def _settle(action: "Action", wanted: Wanted, because: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+    from services.console.kafka import run
+    from services.console.settle import Deed, me
+
+    if wanted.anything:
+        raise Usage("which", "say which: ids, --topic, --reason, --group, --since or --until")
+    open_letters = [x for x in _settled(wanted) if x["settled"] is None]
+    if not (dry_run or yes or as_json) and open_letters:
+        typer.confirm(f"{len(open_letters)} dead letters are {action}; go on?", abort=True)
+    deed = Deed(action, me(), because)
+    outcomes = {} if dry_run else run(settle_all([x["id"] for x in open_letters], deed))
+    would = f"would be {action}"
+    rows = [{**_brief(x), "outcome": outcomes.get(x["id"], would)} for x in open_letters]
+    columns = {name: COLUMNS[name] for name in ("id", "reason", "topic", "partition", "offset")}
+    shown = columns | {"outcome": lambda r: r["outcome"]}
+    show({"items": rows, "dry_run": dry_run}, as_json, lambda: table(rows, shown, "no dead letters that are open"))
+    failed = [row for row in rows if str(row["outcome"]).startswith("failed")]
+    if failed:
+        raise typer.Exit(1)
+
+
+async def settle_all(ids: Collection[str], deed: "Deed") -> dict[str, str]:
+    """What came of each letter; one that cannot be settled is 'failed: why', and the others go on."""
+    from services.console.settle import make_audit_topic, settle
+
+    outcomes: dict[str, str] = {}
+    await make_audit_topic()
+    for message in await messages():
+        said = letter(message)
+        if said["id"] in ids and said["id"] not in outcomes:
+            try:
+                outcomes[said["id"]] = await settle(message, said, deed)
+            except Unreachable:
+                raise
+            except ConsoleError as error:
+                outcomes[said["id"]] = f"failed: {error.message}"
+    return outcomes
+
+
+def _brief(letter: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: letter[name] for name in ("id", "reason", "topic", "partition", "offset", "group", "time")}
+
+
+def _fate(fate: Mapping[str, Any] | None) -> str:
+    return f"{fate['action']} by {fate['by']} {clock(fate['at'])} {fate['reason']}".strip() if fate else "-"
+
+
+async def messages() -> "list[ConsumerRecord[Any, Any]]":
+    """Every message of the catalogue's dead-letter topics, in no order."""
     from contracts.topics import dead_letter_topics
     from services.console.kafka import consumer, read_all
 
     async with consumer() as reader:
-        return [letter(message) async for message in read_all(reader, dead_letter_topics())]
+        return [message async for message in read_all(reader, dead_letter_topics())]
 
 
 def letter(message: "ConsumerRecord[Any, Any]") -> dict[str, Any]:

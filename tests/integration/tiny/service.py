@@ -56,6 +56,8 @@ def on_ping(event: Ping, meta: Meta, store: SqlStore) -> Iterable[Event]:
             raise Dead("not_wanted", "this one is never wanted")
         case "wait" if not Path(event.text).exists():
             raise Park("not_yet", f"{event.text} does not exist yet")
+        case "fragile" if not Path(event.text).exists():
+            raise ValueError(f"a fault of the handler that {event.text} mends")
         case "bug":
             raise ValueError("a fault of the handler")
         case "work":

@@ -1,0 +1,43 @@
+"""How the evaluator's own events restore its state: what evaluations found."""
+
+from collections.abc import Iterable
+
+from contracts.envelope import Event, Meta
+from contracts.events.evaluator import EvaluationFailedV1, ModelScoredV1
+from services.chassis.errors import Park
+from services.chassis.restore import Restore
+from services.evaluator.domain.evaluation import Evaluation, evaluation_id
+from services.evaluator.domain.task import Outcome
+from services.evaluator.store import SqlStore
+
+
+def on_model_scored(event: ModelScoredV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
+    """The evaluation is done, against the champion that it names."""
+    told = event.model_dump(include={"metrics", "champion_metrics", "base_metrics", "differences", "results"})
+    ended = {"status": "done", "champion": event.champion, "outcome": Outcome(**told, examples=0)}
+    store.keep(_evaluation(event.run_id, store).model_copy(update=ended))
+    return ()
+
+
+def on_evaluation_failed(event: EvaluationFailedV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
+    """The candidate could not be measured."""
+    ended = {"status": "failed", "cause": event.cause, "detail": event.detail}
+    store.keep(_evaluation(event.run_id, store).model_copy(update=ended))
+    return ()
+
+
+def _evaluation(run_id: str, store: SqlStore) -> Evaluation:
+    found = store.evaluation(evaluation_id(run_id))
+    if found is None:
+        raise Park("unknown_run", f"run {run_id!r} has no evaluation yet")
+    return found
+
+
+_JOB = "about the measuring itself; its event tells only the figures"
+RESTORE = Restore(
+    events={ModelScoredV1: on_model_scored, EvaluationFailedV1: on_evaluation_failed},
+    omitted={
+        "answer_sheet": "saves asking a model twice; what is lost is asked again",
+        **{f"evaluation.document.outcome.{x}": _JOB for x in ("examples", "sheets", "skipped", "computed", "seconds")},
+    },
+)

@@ -1,0 +1,23 @@
+"""How feedback's own event restores its state: the signals that were recorded."""
+
+from collections.abc import Iterable
+
+from contracts.envelope import Event, Meta
+from contracts.events.feedback import SignalRecordedV1
+from services.chassis.restore import Restore
+from services.feedback.domain.signals import Signal
+from services.feedback.store import Entry, SqlStore
+
+
+def on_signal_recorded(event: SignalRecordedV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
+    """The signal stands as recorded."""
+    signal = Signal(**{name: getattr(event, name) for name in Signal.__dataclass_fields__})
+    store.put(Entry(signal, meta.time, "recorded", event.project, event.record_id))
+    return ()
+
+
+RESTORE = Restore(
+    events={SignalRecordedV1: on_signal_recorded},
+    omitted={"signal.received_at": "when it came in; its event says when it was recorded"},
+    omitted_rows={"signal": ("status", ("waiting", "refused"), "what a person said is in no event before it counts")},
+)

@@ -1,0 +1,40 @@
+"""How prep's own event restores its state: the datasets that its jobs froze."""
+
+from collections.abc import Iterable
+
+from contracts.envelope import Event, Meta
+from contracts.events.prep import DatasetFrozenV1
+from services.chassis.restore import Restore
+from services.prep.store import SqlStore
+from services.prep.tables import DatasetRow
+
+
+def on_dataset_frozen(event: DatasetFrozenV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
+    """The dataset stands, and the project's revision was told of it."""
+    store.progress(event.project).announced = event.project_revision
+    if store.dataset(event.project, event.dataset.number) is None:
+        told = event.model_dump(mode="json", include={"counts", "drops", "cause", "profile", "report"})
+        files = event.dataset.model_dump(mode="json")["files"]
+        place = {"project": event.project, "number": event.dataset.number, "version": event.dataset.version}
+        store.add(
+            DatasetRow(**place, **told, files=files, project_revision=event.project_revision, frozen_at=meta.time)
+        )
+    return ()
+
+
+_ORDER = "the order in which this database took changes of different partitions"
+_JOB = "how freezes stand at this moment, failed ones and those that found nothing new included"
+RESTORE = Restore(
+    events={DatasetFrozenV1: on_dataset_frozen},
+    omitted={
+        "record.sequence": _ORDER,
+        "progress.frozen": _ORDER,
+        "progress.tried": _ORDER,
+        "progress.seen": _ORDER,
+        "progress.seen_at": "when the timer saw a change",
+        "progress.freezes": _JOB,
+        "progress.job": _JOB,
+        "progress.failure": _JOB,
+        "dataset.frozen_at": "the job's own time; the event says when it was announced",
+    },
+)

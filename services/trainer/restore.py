@@ -1,0 +1,37 @@
+"""How the trainer's own events restore its state: how runs ended."""
+
+from collections.abc import Iterable
+
+from contracts.envelope import Event, Meta
+from contracts.events.trainer import ModelTrainedV1, RunFailedV1
+from services.chassis.errors import Park
+from services.chassis.restore import Restore
+from services.trainer.domain.life import Run
+from services.trainer.store import SqlStore
+
+
+def on_model_trained(event: ModelTrainedV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
+    """The run is done."""
+    store.keep(_run(event.run_id, store).model_copy(update={"status": "done", "figures": event.figures}))
+    return ()
+
+
+def on_run_failed(event: RunFailedV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
+    """The run ended without a model."""
+    status = "cancelled" if event.cause == "cancelled" else "failed"
+    ended = {"status": status, "cause": event.cause, "detail": event.detail}
+    store.keep(_run(event.run_id, store).model_copy(update=ended))
+    return ()
+
+
+def _run(run_id: str, store: SqlStore) -> Run:
+    run = store.run(run_id)
+    if run is None:
+        raise Park("unknown_run", f"run {run_id!r} is not known yet")
+    return run
+
+
+RESTORE = Restore(
+    events={ModelTrainedV1: on_model_trained, RunFailedV1: on_run_failed},
+    omitted={"run.document.started_at": "the job's own time; it is in progress events, which are kept for 7 days"},
+)

@@ -1,0 +1,127 @@
+"""`noria dlq redrive` and `discard` on a real broker: once, audited, whoever is killed; the letters stay as they are."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.console.app import run
+from services.console.settle import AUDIT
+from tests.integration.tiny.stand import Stand, header, until
+
+PROGRAM = """
+import os, signal, sys
+import contracts.topics
+from aiokafka import AIOKafkaProducer
+contracts.topics.dead_letter_topics = lambda: (sys.argv[1],)
+
+async def dies(self):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+AIOKafkaProducer.commit_transaction = dies
+from services.console.app import run
+run(["dlq", "redrive", "--topic", sys.argv[2], "--yes"])
+"""
+
+
+@pytest.fixture
+def stand(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
+    stand = Stand(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path)
+    stand.make_topics()
+    monkeypatch.setenv("NORIA_KAFKA_BOOTSTRAP", kafka)
+    monkeypatch.setattr("contracts.topics.dead_letter_topics", lambda: (stand.dead,))
+    yield stand.start()
+    stand.stop()
+
+
+@pytest.fixture
+def noria(capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*arguments: str, status: int = 0) -> Any:
+        assert run(["dlq", *arguments, "--json"]) == status
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def audited(stand: Stand, letter: str, count: int) -> list[Any]:
+    def of_letter(found: list[Any]) -> list[Any]:
+        return [json.loads(m.value()) for m in found if (m.key() or b"").decode() == letter]
+
+    return of_letter(stand.read(AUDIT, lambda found: len(of_letter(found)) >= count))
+
+
+def test_mended_handler_takes_a_redriven_message_once_through_a_kill_and_a_second_redrive(
+    stand: Stand, noria: Any, tmp_path: Path
+) -> None:
+    mended = tmp_path / "mended"
+    stand.send(stand.ping_of(1, "fragile", str(mended)), stand.ping_of(2))
+    (before,) = stand.read(stand.dead, lambda found: len(found) == 1)
+    (letter,) = noria("list")["items"]
+    assert letter["reason"] == "handler_failed"
+    mended.touch()
+
+    killed = subprocess.run([sys.executable, "-c", PROGRAM, stand.dead, stand.ping], env=os.environ, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [x["id"] for x in noria("list")["items"]] == [letter["id"]]
+    assert stand.notes() == [2]
+
+    would = noria("redrive", "--topic", stand.ping, "--dry-run")
+    assert [x["outcome"] for x in would["items"]] == ["would be redriven"]
+    done = noria("redrive", letter["id"][:13], "--because", "mended")
+    assert [x["outcome"] for x in done["items"]] == ["redriven"]
+    until(stand.notes, lambda found: found == [2, 1])
+    assert noria("redrive", letter["id"])["items"] == []
+    assert noria("discard", "--topic", stand.ping)["items"] == []
+
+    stand.send(stand.ping_of(3))
+    until(stand.notes, lambda found: found == [2, 1, 3])
+    assert stand.figure("consumed_total") == 4
+    (said,) = audited(stand, letter["id"], 1)
+    assert (said["action"], said["reason"], said["topic"], said["project"]) == ("redriven", "mended", stand.ping, "p")
+    assert noria("list")["items"] == []
+    (shown,) = noria("list", "--all")["items"]
+    assert shown["settled"]["action"] == "redriven"
+    (after,) = stand.read(stand.dead, lambda found: len(found) == 1)
+    assert (after.value(), after.headers(), after.offset()) == (before.value(), before.headers(), before.offset())
+    until(lambda: stand.figure("lag"), lambda lag: lag == 0)
+
+
+def test_redriven_message_that_is_still_malformed_is_a_new_letter(stand: Stand, noria: Any) -> None:
+    _, _, headers = stand.ping_of(1)
+    stand.send((b"k", b"\xff\x00", [*headers, ("x", b"\xfe"), ("y", None)]))
+    stand.read(stand.dead, lambda found: len(found) == 1)
+    (letter,) = noria("list", "--reason", "not_utf8")["items"]
+    noria("redrive", letter["id"])
+    first, second = stand.read(stand.dead, lambda found: len(found) == 2)
+    original = [*headers, ("x", b"\xfe"), ("y", None)]
+    assert first.value() == second.value() == b"\xff\x00"
+    assert first.key() == second.key() == b"k"
+    found: Any = second.headers()
+    assert found[: len(original) + 1] == [*original, ("noria-redrive", letter["id"].encode())]
+    assert header(first, "noria-partition") == header(second, "noria-partition")
+    (new,) = noria("list")["items"]
+    assert new["id"] != letter["id"]
+
+
+def test_discarded_letter_is_listed_no_more_and_sends_nothing(stand: Stand, noria: Any) -> None:
+    stand.send((None, None, []), stand.ping_of(2, "dead"))
+    stand.read(stand.dead, lambda found: len(found) == 2)
+    ids = {x["reason"]: x["id"] for x in noria("list")["items"]}
+    refused = noria("redrive", ids["no_value"], status=1)
+    assert "neither key nor value; discard it" in refused["items"][0]["outcome"]
+    done = noria("discard", "--topic", stand.ping, "--because", "noise")
+    assert {x["outcome"] for x in done["items"]} == {"discarded"}
+    assert noria("list")["items"] == []
+    assert noria("redrive", ids["not_wanted"])["items"] == []
+    assert noria("discard", "--topic", stand.ping)["items"] == []
+    assert len(stand.read(stand.dead, lambda found: len(found) == 2)) == 2
+
+
+def test_letters_are_not_settled_without_saying_which(stand: Stand, noria: Any) -> None:
+    assert noria("redrive", status=2)["error"]["code"] == "which"
