@@ -1,7 +1,7 @@
 """Where the services and Kafka listen, by the stack's settings, with a wrong setting told as one. Opens no connection."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from services.console.errors import Usage
 
@@ -30,3 +30,24 @@ def settings() -> "StackSettings":
 def kafka_bootstrap() -> str:
     """Kafka's bootstrap servers, 'host:port' with commas between. Raises as `settings`."""
     return os.environ.get("NORIA_KAFKA_BOOTSTRAP") or settings().kafka_bootstrap
+
+
+def kafka_client() -> dict[str, Any]:
+    """The arguments that every aiokafka client of the console needs: where Kafka is, and how to prove oneself to it.
+
+    Raises:
+        Usage: a setting has no possible value, or the settings do not fit together.
+    """
+    from pydantic import ValidationError
+
+    from services.chassis.errors import SettingRefused
+    from services.chassis.kafka_security import security
+    from services.chassis.settings import service_settings
+
+    try:
+        return {"bootstrap_servers": kafka_bootstrap(), **security(service_settings("console")).arguments()}
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise Usage("bad_setting", f"NORIA_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}") from error
+    except SettingRefused as error:
+        raise Usage("bad_setting", str(error)) from error

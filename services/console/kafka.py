@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from services.console.addresses import kafka_bootstrap
+from services.console.addresses import kafka_bootstrap, kafka_client
 from services.console.errors import ConsoleError, Unreachable
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ async def consumer() -> "AsyncGenerator[AIOKafkaConsumer]":
     from aiokafka.errors import KafkaError
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells every lost connection; we tell it once
-    reader = AIOKafkaConsumer(bootstrap_servers=kafka_bootstrap(), group_id=None, request_timeout_ms=10_000)
+    reader = AIOKafkaConsumer(**kafka_client(), group_id=None, request_timeout_ms=10_000)
     try:
         await reader.start()
         yield reader
@@ -55,7 +55,7 @@ async def admin() -> "AsyncGenerator[AIOKafkaAdminClient]":
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
 
-    client = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap(), request_timeout_ms=10_000)
+    client = AIOKafkaAdminClient(**kafka_client(), request_timeout_ms=10_000)
     try:
         await client.start()
         yield client
