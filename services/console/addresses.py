@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from services.console.errors import Usage
 
 if TYPE_CHECKING:
+    from services.chassis.kafka_security import Security
     from services.console.stack.settings import StackSettings
 
 
@@ -33,7 +34,12 @@ def kafka_bootstrap() -> str:
 
 
 def kafka_client() -> dict[str, Any]:
-    """The arguments that every aiokafka client of the console needs: where Kafka is, and how to prove oneself to it.
+    """The arguments of every aiokafka client of the console: where Kafka is and how to prove oneself. Raises Usage."""
+    return {"bootstrap_servers": kafka_bootstrap(), **kafka_security().arguments()}
+
+
+def kafka_security() -> "Security":
+    """How the console proves itself to Kafka.
 
     Raises:
         Usage: a setting has no possible value, or the settings do not fit together.
@@ -45,7 +51,7 @@ def kafka_client() -> dict[str, Any]:
     from services.chassis.settings import service_settings
 
     try:
-        return {"bootstrap_servers": kafka_bootstrap(), **security(service_settings("console")).arguments()}
+        return security(service_settings("console"))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise Usage("bad_setting", f"NORIA_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}") from error

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from services.console.addresses import kafka_bootstrap, kafka_client
+from services.console.addresses import kafka_bootstrap, kafka_client, kafka_security
 from services.console.errors import ConsoleError, Unreachable
 
 if TYPE_CHECKING:
@@ -39,12 +39,16 @@ async def consumer() -> "AsyncGenerator[AIOKafkaConsumer]":
         await reader.start()
         yield reader
     except KafkaError as error:
-        raise _away(error) from error
+        raise await _away(error) from error
     finally:
         await reader.stop()
 
 
-def _away(error: Exception) -> Unreachable:
+async def _away(error: Exception) -> Unreachable:
+    from services.chassis.kafka_security import refusal
+
+    if why := await refusal(kafka_bootstrap(), kafka_security()):
+        return Unreachable("unreachable", why)
     message = f"Kafka does not answer on {kafka_bootstrap()} ({type(error).__name__}); start it with `noria up`"
     return Unreachable("unreachable", message)
 
@@ -60,7 +64,7 @@ async def admin() -> "AsyncGenerator[AIOKafkaAdminClient]":
         await client.start()
         yield client
     except KafkaError as error:
-        raise _away(error) from error
+        raise await _away(error) from error
     finally:
         await client.close()
 
