@@ -10,7 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.console.stack import assets
+from services.console.stack import assets, kafka
 from services.console.stack.settings import StackSettings
 from tests.conftest import free_port
 
@@ -23,9 +23,10 @@ def listening(port: int) -> bool:
 
 
 class Broker:
-    """One broker: `start`, `kill`, `stop`; its ports and its data stay."""
+    """One broker: `start`, `kill`, `stop`; its ports and its data stay. `properties` goes over its configuration."""
 
-    def __init__(self) -> None:
+    def __init__(self, properties: str = "") -> None:
+        self.properties = properties
         self.home = Path(tempfile.mkdtemp(prefix="noria-kafka-"))
         self.settings = StackSettings(home=self.home, kafka_port=free_port(), kafka_controller_port=free_port())
         assets.make(self.settings, only="kafka")
@@ -41,7 +42,7 @@ class Broker:
         log = self.home / "kafka.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "services.console.stack.kafka"],
+                self._command(),
                 env=self.settings.environment(),
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -51,6 +52,13 @@ class Broker:
             assert self._process.poll() is None, log.read_text()[-3000:]
             assert time.monotonic() < deadline, log.read_text()[-3000:]
             time.sleep(0.1)
+
+    def _command(self) -> list[str]:
+        if not self.properties:
+            return [sys.executable, "-m", "services.console.stack.kafka"]
+        file = kafka.prepare(self.settings)
+        file.write_text(file.read_text() + self.properties)  # of two lines of a name Java takes the later
+        return kafka.java(self.settings, "kafka.Kafka", str(file))
 
     def kill(self) -> None:
         """Ends the broker by SIGKILL."""

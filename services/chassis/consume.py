@@ -19,6 +19,7 @@ from faststream.kafka.message import KafkaMessage
 
 from services.chassis import patient
 from services.chassis.intake import Intake, Sheet, record, take
+from services.chassis.kafka_security import Security
 from services.chassis.messages import Raw
 
 LOG: Any = structlog.get_logger("consume")
@@ -67,6 +68,7 @@ class Consumer:
         records: int,
         on_commit: Callable[[Sheet], None],
         instance: str | None = None,
+        security: Security | None = None,
     ) -> None:
         patient.install()
         self.fault: str | None = None
@@ -82,6 +84,7 @@ class Consumer:
             allow_auto_create_topics=False,
             apply_types=False,
             logger=None,
+            security=(security or Security()).faststream(),
             graceful_timeout=6.0,
         )
         self._subscriber = self._broker.subscriber(

@@ -9,7 +9,8 @@ NoriaError
 │   ├── ArtifactMissing    nothing lies where the reference points
 │   ├── ArtifactCorrupt    what lies there has another digest or size
 │   └── ArtifactRefused    the reference points outside the allowed roots, or a name leaves its folder
-└── NotReady          a part the service needs does not answer
+├── NotReady          a part the service needs does not answer
+└── SettingRefused    settings do not fit together, or name a file that cannot be used
 """
 
 
@@ -64,3 +65,7 @@ class ArtifactRefused(ArtifactError):
 
 class NotReady(NoriaError):
     """A part that the service needs does not answer."""
+
+
+class SettingRefused(NoriaError):
+    """Settings do not fit together, or name a file that cannot be used; the message names the settings, no secret."""

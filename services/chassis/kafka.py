@@ -1,7 +1,7 @@
 """Kafka as the chassis uses it: waiting for it, the catalogue's topics, a producer. Knows no table."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -11,14 +11,16 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from contracts.topics import BY_NAME, FOR_EVER, consumed_by, dead_letter_topic, produced_by
 from services.chassis.errors import NotReady
+from services.chassis.kafka_security import Security, refusal
 
 LOG: Any = structlog.get_logger("kafka")
 FEATURES = {"allow.auto.create.topics": False}
 MAX_REQUEST = 2_000_000
 """Bytes: a message of the largest allowed size and the notes of its dead letter."""
+OPEN = Security()
 
 
-def producer(bootstrap: str, client: str) -> AIOKafkaProducer:
+def producer(bootstrap: str, client: str, security: Security = OPEN) -> AIOKafkaProducer:
     """A producer that loses nothing and keeps the order: idempotent, acknowledged by all replicas."""
     return AIOKafkaProducer(
         bootstrap_servers=bootstrap,
@@ -28,6 +30,7 @@ def producer(bootstrap: str, client: str) -> AIOKafkaProducer:
         max_request_size=MAX_REQUEST,
         max_batch_size=128 * 1024,
         linger_ms=0,
+        **security.arguments(),
     )
 
 
@@ -52,13 +55,15 @@ def _dead(name: str) -> NewTopic:
     return NewTopic(name, 1, -1, replica_assignments={}, topic_configs=configs)
 
 
-async def make_topics(bootstrap: str, topics: Iterable[NewTopic]) -> list[str]:
+async def make_topics(bootstrap: str, topics: Iterable[NewTopic], security: Security = OPEN) -> list[str]:
     """Makes those topics that do not exist; gives the names of the new ones.
 
     Raises:
         NotReady: Kafka does not answer, or refuses a topic.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="noria-admin", request_timeout_ms=10_000)
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=bootstrap, client_id="noria-admin", request_timeout_ms=10_000, **security.arguments()
+    )
     try:
         await admin.start()
         existing = set(await admin.list_topics())
@@ -82,15 +87,23 @@ async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> list[st
     return made
 
 
-async def wait_for_topics(bootstrap: str, service: str) -> None:
-    """Returns once Kafka answers and the topics of the service exist; says what it waits for."""
+async def wait_for_topics(
+    bootstrap: str, service: str, security: Security = OPEN, tell: Callable[[str], None] = lambda _: None
+) -> None:
+    """Returns once Kafka answers and the topics of the service exist; says what it waits for.
+
+    `tell` is given why Kafka and this client do not trust each other, nothing where it is merely away.
+    """
     waited = 0.0
     while True:
         try:
-            made = await make_topics(bootstrap, topics_of(service))
+            made = await make_topics(bootstrap, topics_of(service), security)
         except NotReady as error:
             if waited % 10 == 0:
-                LOG.warning("waiting for Kafka", bootstrap=bootstrap, waited_seconds=waited, detail=str(error)[:300])
+                cause = await refusal(bootstrap, security)
+                tell(cause or "")
+                detail = (cause or str(error))[:300]
+                LOG.warning("waiting for Kafka", bootstrap=bootstrap, waited_seconds=waited, detail=detail)
             waited += 1
             await asyncio.sleep(1)
             continue

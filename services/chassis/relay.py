@@ -27,6 +27,7 @@ from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from services.chassis import kafka
 from services.chassis.database import reading, writing
+from services.chassis.kafka_security import Security
 from services.chassis.leases import hold
 from services.chassis.metrics import Metrics
 from services.chassis.outbox import OUTBOX, unpack_headers
@@ -71,19 +72,27 @@ class Backlog:
 class Relay:
     """The relay of one outbox table. `filled` is set by whoever commits rows."""
 
-    def __init__(self, engine: Engine, bootstrap: str, owner: str, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        bootstrap: str,
+        owner: str,
+        metrics: Metrics | None = None,
+        security: Security = kafka.OPEN,
+    ) -> None:
         self.filled = asyncio.Event()
         self.connected = False
         self._engine = engine
         self._bootstrap = bootstrap
         self._owner = owner
+        self._security = security
         self._metrics = metrics
         self._absent: dict[str, float] = {}
 
     async def run(self) -> None:
         """Publishes until cancelled; survives any absence of Kafka or the database."""
         while True:
-            producer, pause = kafka.producer(self._bootstrap, self._owner), 2.0
+            producer, pause = kafka.producer(self._bootstrap, self._owner, self._security), 2.0
             try:
                 await producer.start()
                 self.connected = True

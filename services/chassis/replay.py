@@ -25,6 +25,7 @@ from sqlalchemy import Engine
 from services.chassis import database, outbox, parking, patient, retry, telemetry
 from services.chassis.difference import differences
 from services.chassis.intake import Intake, take
+from services.chassis.kafka_security import security
 from services.chassis.messages import Raw, routes
 from services.chassis.metrics import Metrics
 from services.chassis.relay import backlog
@@ -55,11 +56,12 @@ def rebuild(service: Service, engine: Engine) -> Rebuilt:
     handlers = routes({**service.handlers, **restore.events})
     intake = Intake(settings.group, settings.source, handlers, engine, service.store, Metrics(service.name))
     own = frozenset(event.TOPIC for event in restore.events)
+    client = {"bootstrap_servers": settings.kafka_bootstrap, **security(settings).arguments()}
 
     async def work() -> Rebuilt:
         count = 0
         batch: list[Raw] = []
-        async for message in merged(settings.kafka_bootstrap, sorted(handlers), own):
+        async for message in merged(client, sorted(handlers), own):
             batch.append(message)
             count += 1
             if len(batch) == RECORDS:
@@ -89,13 +91,13 @@ def apply(intake: Intake, batch: Sequence[Raw]) -> None:
         connection.execute(outbox.OUTBOX.delete())
 
 
-async def merged(bootstrap: str, topics: Sequence[str], own: frozenset[str]) -> AsyncIterator[Raw]:
+async def merged(client: dict[str, Any], topics: Sequence[str], own: frozenset[str]) -> AsyncIterator[Raw]:
     """The messages that stand in `topics` now, by time; those of one partition keep their order.
 
     The time is Kafka's, and of the service's `own` events their ce_time: the outbox may have published them later.
     """
     patient.install()
-    reader = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=None, isolation_level="read_committed")
+    reader = AIOKafkaConsumer(**client, group_id=None, isolation_level="read_committed")
     await reader.start()
     try:
         places = await _places(reader, topics)

@@ -22,6 +22,7 @@ from services.chassis.context import Context
 from services.chassis.health import Check, readiness
 from services.chassis.intake import Intake, Sheet
 from services.chassis.jobs import JobBook
+from services.chassis.kafka_security import security
 from services.chassis.messages import routes
 from services.chassis.metrics import Metrics
 from services.chassis.relay import Relay, backlog
@@ -49,6 +50,8 @@ class Runtime:
         self._workers: Workers | None = None
         self._stillness = ages.Stillness()
         self._waits_for = "database"
+        self._refusal = ""
+        self._security = security(settings)
         self.failed = False
         self.parked = asyncio.Event()
 
@@ -57,13 +60,13 @@ class Runtime:
         settings = self.service.settings
         await self._migrate()
         self._workers = Workers(self.context, self.service.jobs, self.owner)
-        self._relay = Relay(self.engine, settings.kafka_bootstrap, self.owner, self.metrics)
+        self._relay = Relay(self.engine, settings.kafka_bootstrap, self.owner, self.metrics, self._security)
         self.context.connect(self._relay.filled.set, self._workers.wake)
         self._workers.start()
         self._spawn(*(self._tick(timer) for timer in self.service.timers))
         self._spawn(*(task(self.context) for task in self.service.background))
         self._waits_for = "kafka"
-        await kafka.wait_for_topics(settings.kafka_bootstrap, self.service.name)
+        await kafka.wait_for_topics(settings.kafka_bootstrap, self.service.name, self._security, self._refused)
         self._spawn(self._relay.run())
         if self.service.handlers:
             await self._consume()
@@ -90,7 +93,9 @@ class Runtime:
 
         self._spawn(keep_retrying(intake, self.parked, lambda jobs: context.wake(jobs=jobs)))
         instance = instance_name(settings.group, settings.port, intake.routes) if settings.port else None
-        self._consumer = Consumer(intake, settings.kafka_bootstrap, settings.batch_records, committed, instance)
+        self._consumer = Consumer(
+            intake, settings.kafka_bootstrap, settings.batch_records, committed, instance, self._security
+        )
         await self._consumer.start()
         self._spawn(ages.keep_looking(self._stillness, self._consumer.positions))
 
@@ -154,6 +159,9 @@ class Runtime:
             await asyncio.to_thread(database.in_transaction, self.engine, lambda c: leases.release(c, self.owner))
         self.engine.dispose()
 
+    def _refused(self, why: str) -> None:
+        self._refusal = why
+
     def checks(self) -> Mapping[str, Check]:
         """The readiness checks by name."""
         return {"database": self._database, "kafka": self._kafka, "outbox": self._outbox, **self.service.ready}
@@ -164,7 +172,7 @@ class Runtime:
 
     async def _kafka(self) -> str | None:
         if self._waits_for:
-            return f"waiting for {self._waits_for}"
+            return f"waiting for {self._waits_for}" + (f": {self._refusal}" if self._refusal else "")
         if self._consumer is None:
             return None if self._relay and self._relay.connected else "the producer has no connection"
         return await self._consumer.check()

@@ -1,5 +1,6 @@
 """What a service is made of, as its app.py wires it. Starts nothing: services.chassis.app does."""
 
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,7 @@ from sqlmodel import Session
 
 from contracts.envelope import Event
 from services.chassis.context import Context
+from services.chassis.errors import SettingRefused
 from services.chassis.health import Check
 from services.chassis.http import ApiError, answer
 from services.chassis.jobs import JobKind
@@ -54,4 +56,7 @@ class Service:
         """Starts everything and blocks until SIGTERM or SIGINT."""
         from services.chassis.app import run
 
-        run(self)
+        try:
+            run(self)
+        except SettingRefused as error:
+            sys.exit(f"{self.name}: {error}")

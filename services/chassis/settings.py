@@ -1,9 +1,9 @@
 """Settings from the environment: NORIA_<SERVICE>_X over NORIA_X, and a `.env` file. Opens nothing."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -16,7 +16,7 @@ from pydantic_settings import (
 class Settings(BaseSettings):
     """What every service can be told. A service subclasses it, names itself in SERVICE and sets its port."""
 
-    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     SERVICE: ClassVar[str] = "noria"
 
@@ -25,7 +25,19 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address the HTTP entrance listens on")
     port: int = Field(default=0, ge=0, le=65535, description="Port of the HTTP entrance; 0: any free one")
     kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="Kafka's bootstrap servers, host:port,...")
-    database: str | None = Field(default=None, description="SQLAlchemy URL; default: SQLite under home/state")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How clients speak to Kafka"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_sasl_password_file: Path | None = Field(default=None, description="Holds the password; read at start")
+    kafka_ssl_cafile: Path | None = Field(default=None, description="PEM; default: the system's authorities")
+    kafka_ssl_certfile: Path | None = Field(default=None, description="PEM certificate of this client, for mutual TLS")
+    kafka_ssl_keyfile: Path | None = Field(default=None, description="Its PEM key, where not in the same file")
+    database: str | None = Field(
+        repr=False, default=None, description="SQLAlchemy URL; default: SQLite under home/state"
+    )
     artifacts: str | None = Field(default=None, description="Root of the artifact store; default: home/artifacts")
     artifact_roots: list[str] = Field(default_factory=list[str], description="Further roots to read artifacts from")
     api_keys: Path | None = Field(default=None, description="File of API keys; default: home/state/api-keys.json")
@@ -71,10 +83,12 @@ class Settings(BaseSettings):
         return f"/noria/{self.SERVICE}"
 
     def environment(self) -> dict[str, str]:
-        """These settings as environment variables, for a child process."""
+        """These settings as environment variables, for a child process; secrets in clear."""
         import json
 
         values = self.model_dump(mode="json", include=self.model_fields_set)
+        secrets = {name: getattr(self, name) for name in values}
+        values |= {name: s.get_secret_value() for name, s in secrets.items() if isinstance(s, SecretStr)}
         prefix = f"NORIA_{self.SERVICE.upper()}_"
         return {
             prefix + name.upper(): value if isinstance(value, str) else json.dumps(value)

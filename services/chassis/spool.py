@@ -10,6 +10,7 @@ from pathlib import Path
 from contracts.envelope import Event, Meta
 from services.chassis import leases, outbox
 from services.chassis.database import migrate, open_sqlite, writing
+from services.chassis.kafka_security import security
 from services.chassis.metrics import Metrics
 from services.chassis.relay import Backlog, Relay, backlog
 from services.chassis.settings import Settings
@@ -25,6 +26,7 @@ class Spool:
         self._metrics = metrics
         self._engine = open_sqlite(f"sqlite:///{path}", synchronous="NORMAL")
         migrate(self._engine, settings.SERVICE)
+        self._security = security(settings)
         self._relay: Relay | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waking: asyncio.TimerHandle | None = None
@@ -50,7 +52,9 @@ class Spool:
 
     async def relay(self) -> None:
         """Carries events to Kafka until cancelled."""
-        self._relay = Relay(self._engine, self._settings.kafka_bootstrap, leases.new_owner(), self._metrics)
+        self._relay = Relay(
+            self._engine, self._settings.kafka_bootstrap, leases.new_owner(), self._metrics, self._security
+        )
         self._loop = asyncio.get_running_loop()
         await self._relay.run()
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from services.console.addresses import kafka_bootstrap
+from services.console.addresses import kafka_bootstrap, kafka_client, kafka_security
 from services.console.errors import ConsoleError, Unreachable
 
 if TYPE_CHECKING:
@@ -39,20 +39,22 @@ async def consumer(*, committed: bool = True) -> "AsyncGenerator[AIOKafkaConsume
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells every lost connection; we tell it once
     level = "read_committed" if committed else "read_uncommitted"
-    reader = AIOKafkaConsumer(
-        bootstrap_servers=kafka_bootstrap(), group_id=None, request_timeout_ms=10_000, isolation_level=level
-    )
+    reader = AIOKafkaConsumer(**kafka_client(), group_id=None, request_timeout_ms=10_000, isolation_level=level)
     try:
         await reader.start()
         yield reader
     except KafkaError as error:
-        raise away(error) from error
+        raise await away(error) from error
     finally:
         await reader.stop()
 
 
-def away(error: Exception) -> Unreachable:
+async def away(error: Exception) -> Unreachable:
     """The error that says that Kafka does not answer."""
+    from services.chassis.kafka_security import refusal
+
+    if why := await refusal(kafka_bootstrap(), kafka_security()):
+        return Unreachable("unreachable", why)
     message = f"Kafka does not answer on {kafka_bootstrap()} ({type(error).__name__}); start it with `noria up`"
     return Unreachable("unreachable", message)
 
@@ -63,12 +65,12 @@ async def admin() -> "AsyncGenerator[AIOKafkaAdminClient]":
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
 
-    client = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap(), request_timeout_ms=10_000)
+    client = AIOKafkaAdminClient(**kafka_client(), request_timeout_ms=10_000)
     try:
         await client.start()
         yield client
     except KafkaError as error:
-        raise away(error) from error
+        raise await away(error) from error
     finally:
         await client.close()
 

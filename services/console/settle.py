@@ -129,7 +129,7 @@ async def _transactional(letter: str) -> "AsyncGenerator[AIOKafkaProducer]":
     from aiokafka.errors import KafkaError, ProducerFenced
 
     producer = AIOKafkaProducer(
-        bootstrap_servers=kafka.kafka_bootstrap(),
+        **kafka.kafka_client(),
         transactional_id=f"noria-letter-{letter}",
         transaction_timeout_ms=OPEN_MS,
         acks="all",
@@ -142,7 +142,7 @@ async def _transactional(letter: str) -> "AsyncGenerator[AIOKafkaProducer]":
         why = f"another `noria dlq` settles {letter} at this moment; look with `noria dlq list --all`"
         raise ConsoleError("fenced", why) from error
     except KafkaError as error:
-        raise kafka.away(error) from error
+        raise await kafka.away(error) from error
     finally:
         await producer.stop()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.envelope import JSON
-from services.console.addresses import kafka_bootstrap
+from services.console.addresses import kafka_client
 from services.console.demo.board import DemoFailed
 
 TOPIC = "upstream.record.submitted.v1"
@@ -50,7 +50,7 @@ async def produce(project: str, records: Sequence[dict[str, Any]]) -> int:
     from aiokafka import AIOKafkaProducer
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    producer = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap(), acks="all", enable_idempotence=True)
+    producer = AIOKafkaProducer(**kafka_client(), acks="all", enable_idempotence=True)
     await producer.start()
     try:
         sent: list[Any] = []

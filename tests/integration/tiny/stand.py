@@ -44,7 +44,7 @@ class Stand:
 
     def __init__(self, kafka: str, database: str, home: Path, partitions: int = 3) -> None:
         self.name = f"t{uuid.uuid4().hex[:8]}"
-        self.kafka = kafka
+        self.kafka = kafka  # where the test itself reads and writes; a test may send the service elsewhere
         self.port = free_port()
         self.home = home
         self.environment = {
