@@ -214,10 +214,11 @@ def replayed(stage: Stage, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "table", "column"), [("ingestion", "record", "fingerprint"), ("prep", "dataset", "version")]
+    ("name", "table", "column", "which"),
+    [("ingestion", "record", "fingerprint", "record_id = 'r0'"), ("prep", "dataset", "version", "number = 1")],
 )
 def test_state_is_what_the_log_tells_and_a_changed_row_is_named(
-    stage: Stage, project: str, name: str, table: str, column: str
+    stage: Stage, project: str, name: str, table: str, column: str, which: str
 ) -> None:
     stage.define(project, freeze=Freeze.model_validate({"records": 5, "quiet": "1s"}))
     upload(stage, project, lines(8))
@@ -230,7 +231,8 @@ def test_state_is_what_the_log_tells_and_a_changed_row_is_named(
 
     database = sqlite3.connect(stage.home / "state" / f"{name}.db")
     with database:
-        database.execute(f"UPDATE {table} SET {column} = 'tampered' WHERE rowid IN (SELECT min(rowid) FROM {table})")
+        query = f"UPDATE {table} SET {column} = 'tampered' WHERE project = ? AND {which}"
+        database.execute(query, (project,))
     database.close()
     [difference] = replayed(stage, name)["differences"]
     assert (difference["table"], difference["column"], difference["live"]) == (table, column, "tampered")
