@@ -28,7 +28,7 @@ class Poison:
     """Milliseconds since 1970; 0 lets the producer set it."""
 
 
-def good(topic: str, number: int, id: str, key: str = "good") -> Poison:
+def good(topic: str, number: int, id: str, key: str = "good", text: str = "") -> Poison:
     """A valid ping."""
     headers: Headers = [
         ("ce_specversion", b"1.0"),
@@ -38,7 +38,7 @@ def good(topic: str, number: int, id: str, key: str = "good") -> Poison:
         ("ce_time", b"2026-01-31T12:00:00Z"),
         ("content-type", b"application/json"),
     ]
-    value = json.dumps({"project": key, "number": number, "do": "note", "text": ""}).encode()
+    value = json.dumps({"project": key, "number": number, "do": "note", "text": text}).encode()
     return Poison("good", key.encode(), value, headers, "done")
 
 
