@@ -357,6 +357,16 @@ def test_a_model_process_killed_while_it_loads_stops_nothing_for_long(parts: Ups
     until(stack.ready, 60, "serving is ready")
 
 
+def test_the_admin_key_is_on_no_process_list(parts: Upstream) -> None:
+    key = (parts.stack.home / "state" / "triton-admin-key").read_text().strip()
+
+    def nowhere() -> bool:
+        listed = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True).stdout
+        return str(parts.stack.home) in listed and key not in listed
+
+    until(nowhere, 20, "the key is overwritten")
+
+
 def stubs(stack: Stack) -> list[int]:
     triton = stack.running["triton"].pid
     children = subprocess.run(

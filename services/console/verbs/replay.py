@@ -1,8 +1,9 @@
-"""`noria replay`: rebuilds a service's state from the log beside the live one and says what differs. Changes nothing."""
+"""`noria replay`: rebuilds a service's state from the log beside the live one, or lets a group's messages come again."""
 
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,12 +16,26 @@ if TYPE_CHECKING:
 
 
 def replay(
-    service: Annotated[str, typer.Argument(help="The service whose state is rebuilt.")],
+    service: Annotated[str | None, typer.Argument(help="The service whose state is rebuilt.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Move a group to this offset, RFC 3339 time, or how long ago (2h).")
+    ] = None,
+    topic: Annotated[str | None, typer.Option(help="With --from: the topic to read again.")] = None,
+    group: Annotated[str | None, typer.Option(help="With --from: the consumer group, as prep.main.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --from: say what would come again.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Rebuild a service's state from the log and compare it with the live one. Exit status 0 only if they are equal."""
+    """Rebuild a service's state from the log and compare it with the live one; or, with --from, let messages come again.
+
+    Exit status 0 only if the states are equal, or the group was moved.
+    """
+    if start is not None:
+        _rewind(start, topic, group, service, dry_run=dry_run, as_json=as_json)
+        return
     from services.console.stack.settings import SERVICES
 
+    if topic or group or dry_run:
+        raise Usage("no_from", "--topic, --group and --dry-run belong to --from OFFSET|TIME")
     if service not in SERVICES:
         raise Usage("unknown_service", f"{service!r} is no service; give one of: {', '.join(SERVICES)}")
     if not as_json:
@@ -29,6 +44,35 @@ def replay(
     show(found, as_json, lambda: _shown(found))
     if found["differences"]:
         raise typer.Exit(1)
+
+
+def _rewind(
+    start: str, topic: str | None, group: str | None, service: str | None, *, dry_run: bool, as_json: bool
+) -> None:
+    from services.console import rewind
+    from services.console.groups import members
+    from services.console.kafka import run
+
+    if service is not None or not topic or not group:
+        raise Usage("bad_replay", "--from takes --topic and --group, and no service")
+    rows = run(rewind.plan(group, topic, _place(start)))
+    if not dry_run:
+        if run(members([group])).get(group):
+            raise rewind.busy(group)
+        run(rewind.move(group, rows))
+    if forward := sum(-row["again"] for row in rows if row["again"] < 0):
+        note(f"{forward} messages {'would be' if dry_run else 'are'} left out: {group} had not taken them yet")
+    columns = {name: lambda row, name=name: row[name] for name in ("topic", "partition", "committed", "to", "again")}
+    show({"moved": not dry_run, "group": group, "items": rows}, as_json, lambda: table(rows, columns, ""))
+
+
+def _place(start: str) -> "int | datetime":
+    from services.console.letters import moment
+
+    found = int(start) if start.isdecimal() else moment(start, datetime.now(UTC))
+    if found is None:
+        raise Usage("bad_from", "--from takes an offset or a time")
+    return found
 
 
 def _compared(service: str) -> dict[str, Any]:

@@ -1,0 +1,53 @@
+"""A group moved back: its messages come again and have no second effect; one with members is left alone."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.tiny.stand import Stand, until
+
+
+@pytest.fixture
+def stand(kafka: str, tmp_path: Path) -> Iterator[Stand]:
+    stand = Stand(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path, partitions=1)
+    stand.make_topics()
+    yield stand.start()
+    stand.stop()
+
+
+def replay(stand: Stand, *arguments: str) -> tuple[int, dict[str, Any]]:
+    command = [sys.executable, "-m", "services.console.app", "replay", "--topic", stand.ping, "--group", stand.group]
+    done = subprocess.run(
+        [*command, *arguments, "--json"], env=stand.environment, capture_output=True, text=True, check=False
+    )
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_messages_come_again_and_have_no_second_effect(stand: Stand) -> None:
+    stand.send(*(stand.ping_of(n) for n in range(20)))
+    until(stand.notes, lambda found: len(found) == 20)
+    until(stand.lag, lambda lag: lag == 0)
+    status, said = replay(stand, "--from", "5")
+    assert (status, said["error"]["code"]) == (1, "group_is_active")
+    stand.stop()
+    status, said = until(lambda: replay(stand, "--from", "5", "--dry-run"), lambda found: found[0] == 0)
+    assert (said["moved"], said["items"][0]["committed"], said["items"][0]["again"]) == (False, 20, 15)
+    assert stand.lag() == 0
+    status, said = until(lambda: replay(stand, "--from", "1h"), lambda found: found[0] == 0)
+    assert (said["moved"], said["items"][0]["to"]) == (True, 0)
+    assert stand.lag() == 20
+    stand.start()
+    until(lambda: stand.figure("duplicates_total"), lambda count: count == 20)
+    stand.send(stand.ping_of(20))
+    until(stand.notes, lambda found: found == list(range(21)))
+
+
+def test_what_cannot_be_is_refused(stand: Stand) -> None:
+    assert replay(stand, "--from", "yesterday")[0] == 2
+    assert replay(stand)[0] == 2
+    assert replay(stand, "prep", "--from", "0")[0] == 2
