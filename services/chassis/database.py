@@ -18,7 +18,7 @@ T = TypeVar("T")
 PRAGMAS = (
     "journal_mode=WAL",
     "foreign_keys=ON",
-    "busy_timeout=30000",
+    "busy_timeout=10000",
     "wal_autocheckpoint=4000",
     "cache_size=-4000",
 )
@@ -53,7 +53,7 @@ def open_sqlite(url: str, synchronous: str) -> Engine:
     path = make_url(url).database
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    engine = create_engine(url, connect_args={"timeout": 10, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:

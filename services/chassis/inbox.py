@@ -13,9 +13,15 @@ Identity = tuple[str, str]
 """(ce_source, ce_id)."""
 
 
-def digest(value: bytes | None) -> int:
-    """64 bits that tell one body from another, as every database's whole number."""
-    return int.from_bytes(blake2b(value or b"", digest_size=8).digest(), signed=True)
+def digest(topic: str, value: bytes | None) -> int:
+    """Topic and body in 32 bits each, as every database's whole number."""
+    name, body = (blake2b(part, digest_size=4).digest() for part in (topic.encode(), value or b""))
+    return int.from_bytes(name + body, signed=True)
+
+
+def conflict(known: int | None, new: int) -> bool:
+    """Whether an id came again in its topic with another body. In another topic it is another version of the fact."""
+    return known is not None and known != new and known >> 32 == new >> 32
 
 
 _SQLITE = """

@@ -97,7 +97,7 @@ def _transaction(intake: Intake, items: Sequence[Item], *, careful: bool) -> She
 
 def _take_new(connection: Connection, group: str, items: Sequence[Item], now: datetime) -> set[inbox.Identity]:
     """Marks the messages as taken; gives those that were not. An id with another body is refused, once by its place."""
-    bodies = [inbox.digest(item.raw.value) for item in items]
+    bodies = [inbox.digest(item.raw.topic, item.raw.value) for item in items]
     first: dict[inbox.Identity, int | None] = {}
     for item, body in zip(items, bodies, strict=True):
         first.setdefault(item.identity, body)
@@ -105,7 +105,7 @@ def _take_new(connection: Connection, group: str, items: Sequence[Item], now: da
     if len(fresh) == len(items):
         return fresh
     first |= dict.fromkeys(first.keys() - fresh) | inbox.digests(connection, group, first.keys() - fresh)
-    other = [(i, b) for i, b in zip(items, bodies, strict=True) if first[i.identity] not in (None, b)]
+    other = [(i, b) for i, b in zip(items, bodies, strict=True) if inbox.conflict(first[i.identity], b)]
     if not other:
         return fresh
     for item, _ in other:

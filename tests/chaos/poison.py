@@ -162,7 +162,9 @@ def _keys_and_times(fresh: Iterator[Poison]) -> Iterator[Poison]:
     yield replace(next(fresh), sort="null key", key=None)
     yield replace(next(fresh), sort="empty key", key=b"")
     yield replace(next(fresh), sort="binary key", key=bytes(range(256)))
-    yield replace(next(fresh), sort="key of 900 kB", key=b"k" * 900_000, expectation="dead", reasons=frozenset({"bad_key"}))
+    yield replace(
+        next(fresh), sort="key of 900 kB", key=b"k" * 900_000, expectation="dead", reasons=frozenset({"bad_key"})
+    )
     yield replace(next(fresh), sort="record time before 1970", timestamp=-1, expectation="either")
     yield replace(next(fresh), sort="record time 2^62", timestamp=1 << 62, expectation="either")
 

@@ -84,7 +84,9 @@ def test_sqlite_locked_by_another_process_for_longer_than_it_is_waited_for(kafka
     other = sqlite3.connect(tmp_path / "state.db", isolation_level=None, timeout=20)
     other.execute("BEGIN IMMEDIATE")
     stand.send(*(stand.ping_of(n) for n in range(100, 300)))
-    until(stand.trouble, lambda trouble: "database is locked" in trouble, 45)  # it waits for 30 s by itself
+    until(
+        stand.trouble, lambda trouble: "database is locked" in trouble, 45
+    )  # each of its threads waits for 10 s by itself
     other.execute("ROLLBACK")
     other.close()
     complete(stand, 300)

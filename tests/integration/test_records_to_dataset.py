@@ -25,6 +25,7 @@ from contracts.events.upstream import RecordSubmittedV1
 from contracts.project import Freeze, Prep, ProjectSpec
 from contracts.records import Conversation, Message
 from contracts.types import ModelRef
+from tests.broker import running
 from tests.conftest import free_port
 
 
@@ -109,6 +110,13 @@ def service(name: str, home: Path, kafka: str) -> Any:
     finally:
         process.terminate()
         assert process.wait(15) == 0, log.read_text()[-3000:]
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[str]:
+    """A broker of these tests' own: what others sent under the services' groups is not in this database."""
+    with running() as broker:
+        yield broker.bootstrap
 
 
 @pytest.fixture(scope="module")
