@@ -224,6 +224,20 @@ def test_nobody_loads_models_without_the_admin_key(server: Server) -> None:
     assert server.ask(lambda triton: client.ready(triton, "tiny"))
 
 
+def test_the_admin_key_stands_in_no_command_line(server: Server) -> None:
+    key = launch.admin_key(server.settings.key_file)
+
+    def holders() -> list[int]:
+        return [pid for pid, words in launch.processes() if any(key in word for word in words)]
+
+    wait_for(lambda: not holders(), 10, lambda: str(holders()))
+    pid = launch.running(server.settings.shared_memory_prefix)
+    assert pid == server.process.pid
+    assert f":admin-key={'x' * len(key)}\0".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert not [pid for pid, words in launch.processes() if "services.serving.triton.launch" in words]
+    server.ask(lambda triton: client.load(triton, "tiny"))  # the key itself is as it was
+
+
 def test_a_second_server_of_a_home_is_refused(server: Server) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "services.serving.triton.launch", "--clean"],
