@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
-from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
+from confluent_kafka.admin import (
+    AdminClient,
+    ScramCredentialInfo,  # pyright: ignore[reportPrivateImportUsage]
+    ScramMechanism,  # pyright: ignore[reportPrivateImportUsage]
+    UserScramCredentialUpsertion,  # pyright: ignore[reportPrivateImportUsage]
+)
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from tests.broker import Broker

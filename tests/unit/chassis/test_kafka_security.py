@@ -25,7 +25,11 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return paths
 
 
-SASL = {"kafka_sasl_mechanism": "SCRAM-SHA-512", "kafka_sasl_username": "noria", "kafka_sasl_password": PASSWORD}
+SASL: dict[str, Any] = {
+    "kafka_sasl_mechanism": "SCRAM-SHA-512",
+    "kafka_sasl_username": "noria",
+    "kafka_sasl_password": PASSWORD,
+}
 
 
 def test_nothing_set_is_plaintext() -> None:
@@ -60,7 +64,7 @@ def test_password_from_a_file_without_its_line_end(tmp_path: Path) -> None:
 
 
 def test_certificate_of_the_client(files: dict[str, Path]) -> None:
-    own = {"kafka_ssl_certfile": files["cert"], "kafka_ssl_keyfile": files["key"]}
+    own: dict[str, Any] = {"kafka_ssl_certfile": files["cert"], "kafka_ssl_keyfile": files["key"]}
     assert security(Settings(kafka_security_protocol="SSL", kafka_ssl_cafile=files["ca"], **own)).context
 
 
@@ -97,6 +101,7 @@ def test_password_reaches_a_child_and_no_text(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_refused_value_is_not_told() -> None:
+    wrong: dict[str, Any] = {**SASL, "kafka_sasl_mechanism": PASSWORD}
     with pytest.raises(ValueError, match="kafka_sasl_mechanism") as refused:
-        Settings(**{**SASL, "kafka_sasl_mechanism": PASSWORD})
+        Settings(**wrong)
     assert PASSWORD not in str(refused.value)
