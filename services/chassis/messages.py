@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from contracts.envelope import Event, Malformed, Meta, decode
 from contracts.topics import dead_letter_topic
-from services.chassis import outbox
+from services.chassis import outbox, redaction
 
 Handler = Callable[[Any, Meta, Any], Iterable[Event]]
 """handler(event, meta, store) -> events to emit."""
@@ -78,7 +78,7 @@ def dead_letter(raw: Raw, group: str, reason: str, detail: str, now: datetime) -
     notes = {
         "noria-id": outbox.event_id(group, raw.topic, f"{raw.partition}/{raw.offset}", 0),
         "noria-reason": reason,
-        "noria-detail": detail[:2000],
+        "noria-detail": redaction.redact(detail)[:2000],
         "noria-topic": raw.topic,
         "noria-partition": str(raw.partition),
         "noria-offset": str(raw.offset),

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Table, delete, exists, func, select, update
 
-from services.chassis import outbox
+from services.chassis import outbox, redaction
 from services.chassis.messages import Raw
 from services.chassis.tables import Parked
 
@@ -52,7 +52,7 @@ def row(
         "value": raw.value,
         "headers": outbox.pack_headers(raw.headers),
         "reason": reason,
-        "detail": detail[:2000],
+        "detail": redaction.redact(detail)[:2000],
         "attempts": attempts,
         "parked_at": now,
         "retry_at": now + wait,
@@ -107,7 +107,7 @@ def remove(connection: Connection, numbers: Collection[int]) -> None:
 
 def postpone(connection: Connection, number: int, reason: str, detail: str, attempts: int, retry_at: datetime) -> None:
     """Lets a message wait on after another failed try."""
-    values = {"reason": reason, "detail": detail[:2000], "attempts": attempts, "retry_at": retry_at}
+    values = {"reason": reason, "detail": redaction.redact(detail)[:2000], "attempts": attempts, "retry_at": retry_at}
     connection.execute(update(PARKED).where(PARKED.c.number == number).values(**values))
 
 

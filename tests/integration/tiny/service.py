@@ -55,6 +55,10 @@ def on_ping(event: Ping, meta: Meta, store: SqlStore) -> Iterable[Event]:
             raise Park("not_yet", f"{event.text} does not exist yet")
         case "bug":
             raise ValueError("a fault of the handler")
+        case "leak":
+            raise ValueError(f"no access with {os.environ[event.text]}")
+        case "confess":
+            raise Dead("confession", f"no access with {os.environ[event.text]}")
         case "work":
             store.jobs.enqueue("work", f"job/{event.number}", {"number": event.number, "how": event.text})
             return []
@@ -72,6 +76,8 @@ def work(spec: dict[str, Any], workdir: Path, report: Callable[[dict[str, Any]],
     match spec["how"]:
         case "fails":
             raise JobFailed("no_luck", "there was none")
+        case "leaks":
+            raise ValueError(f"no access with {os.environ}")
         case "out-of-memory":
             os.kill(os.getpid(), signal.SIGKILL)
         case "crashes":
@@ -99,7 +105,8 @@ def on_done(store: SqlStore, job: Job, result: dict[str, Any]) -> Iterable[Event
 
 
 def on_failed(store: SqlStore, job: Job, failure: Failure) -> Iterable[Event]:
-    return [Pong(project="p", number=job.spec["number"], text=f"failed {failure.code}")]
+    told = f" {failure.detail}" if failure.code == "internal" else ""
+    return [Pong(project="p", number=job.spec["number"], text=f"failed {failure.code}{told}")]
 
 
 def make_router(context: Context[SqlStore]) -> APIRouter:
