@@ -94,6 +94,6 @@ def _certificates(files: Path) -> None:
 def _add_user(bootstrap: str, password: str) -> None:
     info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
     user = UserScramCredentialUpsertion(USER, info, password.encode())
-    admin = AdminClient({"bootstrap.servers": bootstrap})  # without a name it would end before it has answered
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # held: its end would end the request
     for done in admin.alter_user_scram_credentials([user]).values():
         done.result(30)

@@ -32,10 +32,10 @@ def open_engine(settings: Settings) -> Engine:
         return open_sqlite(settings.database_url, synchronous="FULL")
     return create_engine(
         url,
+        hide_parameters=True,  # errors go into logs, and parameters are what people wrote
         pool_size=4,
         max_overflow=4,
         pool_pre_ping=True,
-        hide_parameters=True,  # errors go into logs, and parameters are what people wrote
         connect_args={"options": f"-csearch_path={settings.SERVICE}", "connect_timeout": 5},
     )
 

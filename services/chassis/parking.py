@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Table, delete, exists, func, select, update
 
-from services.chassis import outbox, redaction
+from services.chassis import outbox
 from services.chassis.messages import Raw
+from services.chassis.redaction import redact
 from services.chassis.tables import Parked
 
 PARKED: Table = getattr(Parked, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
@@ -43,6 +44,7 @@ def row(
     raw: Raw, consumer: str, reason: str, detail: str, attempts: int, now: datetime, wait: timedelta
 ) -> dict[str, Any]:
     """A row of the parked table."""
+    detail = redact(detail)
     return {
         "consumer": consumer,
         "topic": raw.topic,
@@ -52,7 +54,7 @@ def row(
         "value": raw.value,
         "headers": outbox.pack_headers(raw.headers),
         "reason": reason,
-        "detail": redaction.redact(detail)[:2000],
+        "detail": detail[:2000],
         "attempts": attempts,
         "parked_at": now,
         "retry_at": now + wait,
@@ -107,7 +109,7 @@ def remove(connection: Connection, numbers: Collection[int]) -> None:
 
 def postpone(connection: Connection, number: int, reason: str, detail: str, attempts: int, retry_at: datetime) -> None:
     """Lets a message wait on after another failed try."""
-    values = {"reason": reason, "detail": redaction.redact(detail)[:2000], "attempts": attempts, "retry_at": retry_at}
+    values = {"reason": reason, "detail": redact(detail)[:2000], "attempts": attempts, "retry_at": retry_at}
     connection.execute(update(PARKED).where(PARKED.c.number == number).values(**values))
 
 

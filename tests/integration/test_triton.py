@@ -224,21 +224,6 @@ def test_nobody_loads_models_without_the_admin_key(server: Server) -> None:
     assert server.ask(lambda triton: client.ready(triton, "tiny"))
 
 
-def test_the_admin_key_stands_in_no_command_line(server: Server) -> None:
-    key = launch.admin_key(server.settings.key_file)
-
-    def holders() -> list[int]:
-        return [pid for pid, words in launch.processes() if any(key in word for word in words)]
-
-    wait_for(lambda: not holders(), 10, lambda: str(holders()))
-    pid = launch.running(server.settings.shared_memory_prefix)
-    assert pid == server.process.pid
-    assert f":admin-key={'x' * len(key)}\0".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
-    index = f"http://127.0.0.1:{server.settings.http_port}/v2/repository/index"
-    assert httpx.post(index).status_code == 403
-    assert httpx.post(index, headers={"admin-key": key}).status_code == 200
-
-
 def test_a_second_server_of_a_home_is_refused(server: Server) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "services.serving.triton.launch", "--clean"],

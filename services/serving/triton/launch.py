@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.serving.triton import veil
 from services.serving.triton.layout import install_backends, wheel_root
 
 EXIT_SECONDS = 5  # that running requests get after SIGTERM
@@ -183,7 +182,6 @@ def main(arguments: list[str]) -> None:
     settings.repository.mkdir(parents=True, exist_ok=True)
     install_backends(settings.backends)
     argv, env = command(settings)
-    veil.leave(settings.host, settings.http_port)
     os.execve(argv[0], argv, env)  # noqa: S606  no shell, and the process manager keeps the pid
 
 

@@ -1,4 +1,4 @@
-"""Planted secrets, real traffic and faults: no secret stands in a log, a topic, an HTTP answer, a span or a command line."""
+"""Errors that carry secrets, as those of libraries may: no log, topic, HTTP answer, span or command line tells them."""
 
 import re
 import time
@@ -74,7 +74,7 @@ def pages(stand: Stand) -> str:
     return "\n".join(httpx.get(f"http://127.0.0.1:{stand.port}{path}", headers=headers).text for path in PAGES)
 
 
-def test_secrets_stand_nowhere(broker: SecureBroker, postgres: str, tmp_path: Path) -> None:
+def test_what_errors_carry_is_told_nowhere(broker: SecureBroker, postgres: str, tmp_path: Path) -> None:
     database = make_url(postgres).set(password=DATABASE).render_as_string(hide_password=False)
     stand = stand_on(broker, tmp_path / "a", database).start()
     faults = [(n, do, name) for n, (do, name) in enumerate(
