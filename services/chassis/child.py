@@ -20,6 +20,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import IO, Any
 
+from services.chassis import redaction
 from services.chassis.errors import JobFailed, JobStopped
 
 Report = Callable[[dict[str, Any]], None]
@@ -47,6 +48,7 @@ def cancelled(workdir: Path) -> bool:
 def main() -> None:
     """Runs the function that the command line names and reports its result or failure."""
     _die_with_parent()
+    redaction.learn_environment(os.environ)
     task = json.loads(sys.stdin.readline())
     send = _sender(int(task["pipe"]))
     signal.signal(signal.SIGTERM, _on_term)
@@ -65,12 +67,12 @@ def _outcome(target: str, spec: dict[str, Any], workdir: Path, send: Report) -> 
     except JobStopped:
         return {"stopped": True}
     except JobFailed as error:
-        return {"failure": {"code": error.code, "detail": error.detail}}
+        return {"failure": {"code": error.code, "detail": redaction.redact(error.detail)}}
     except MemoryError as error:
         return {"failure": {"code": "out_of_memory", "detail": f"the job ran out of memory: {error}"}}
     except Exception as error:
-        traceback.print_exc()
-        return {"failure": {"code": "internal", "detail": f"{type(error).__name__}: {error}"[:2000]}}
+        print(redaction.redact(traceback.format_exc()), file=sys.stderr)
+        return {"failure": {"code": "internal", "detail": redaction.redact(f"{type(error).__name__}: {error}")[:2000]}}
 
 
 @contextlib.contextmanager

@@ -35,6 +35,7 @@ def open_engine(settings: Settings) -> Engine:
         return open_sqlite(settings.database_url, synchronous="FULL")
     return create_engine(
         url,
+        hide_parameters=True,  # errors go into logs, and parameters are what people wrote
         pool_size=4,
         max_overflow=4,
         pool_pre_ping=True,
@@ -53,7 +54,7 @@ def open_sqlite(url: str, synchronous: str) -> Engine:
     path = make_url(url).database
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": 10, "check_same_thread": False})
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": 10, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from services.chassis import redaction
 from services.chassis.metrics import Metrics
 
 Check = Callable[[], Awaitable[str | None]]
@@ -53,7 +54,8 @@ async def readiness(
     """{"status", "service", "checks": {name: {"ok", "detail"}}, "lag": {topic: messages}}."""
     details = await asyncio.gather(*(_bounded(check) for check in checks.values()))
     report = {
-        name: {"ok": detail is None, "detail": detail or ""} for name, detail in zip(checks, details, strict=True)
+        name: {"ok": detail is None, "detail": redaction.redact(detail or "")}
+        for name, detail in zip(checks, details, strict=True)
     }
     well = all(entry["ok"] for entry in report.values())
     return {"status": "ready" if well else "not_ready", "service": service, "checks": report, "lag": await lag()}

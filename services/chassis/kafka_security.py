@@ -13,6 +13,7 @@ from aiokafka.errors import AuthenticationFailedError, KafkaError, SaslAuthentic
 from aiokafka.helpers import create_ssl_context
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from services.chassis import redaction
 from services.chassis.errors import SettingRefused
 from services.chassis.settings import Settings
 
@@ -85,6 +86,7 @@ def _credentials(settings: Settings) -> str:
     password = given.get_secret_value() if given is not None else _read(file)
     if not password:
         raise SettingRefused(f"NORIA_KAFKA_SASL_PASSWORD_FILE={file}: the file is empty")
+    redaction.learn(password)
     return password
 
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from contracts.envelope import Event, Malformed, Meta, decode
 from contracts.topics import dead_letter_topic
-from services.chassis import outbox
+from services.chassis import outbox, redaction
 from services.chassis.unpack import Unread
 
 MAX_KEY = 1000
@@ -100,7 +100,7 @@ def dead_letter(raw: Raw, group: str, reason: str, detail: str, now: datetime) -
     notes = {
         "noria-id": letter_id(raw, group),
         "noria-reason": reason,
-        "noria-detail": detail[:2000],
+        "noria-detail": redaction.redact(detail)[:2000],
         "noria-topic": raw.topic,
         "noria-partition": str(raw.partition),
         "noria-offset": str(raw.offset),

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, Table, case, delete, exists, func, liter
 from services.chassis import outbox
 from services.chassis.database import storable
 from services.chassis.messages import Raw
+from services.chassis.redaction import redact
 from services.chassis.tables import Parked
 
 PARKED: Table = getattr(Parked, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
@@ -44,6 +45,7 @@ def row(
     raw: Raw, consumer: str, reason: str, detail: str, attempts: int, now: datetime, wait: timedelta
 ) -> dict[str, Any]:
     """A row of the parked table."""
+    detail = redact(detail)
     return {
         "consumer": consumer,
         "topic": raw.topic,
@@ -113,7 +115,7 @@ def remove(connection: Connection, numbers: Collection[int]) -> None:
 
 def postpone(connection: Connection, number: int, reason: str, detail: str, attempts: int, retry_at: datetime) -> None:
     """Lets a message wait on after another failed try."""
-    values = {"reason": reason, "detail": storable(detail[:2000]), "attempts": attempts, "retry_at": retry_at}
+    values = {"reason": reason, "detail": storable(redact(detail)[:2000]), "attempts": attempts, "retry_at": retry_at}
     connection.execute(update(PARKED).where(PARKED.c.number == number).values(**values))
 
 

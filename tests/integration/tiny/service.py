@@ -60,6 +60,10 @@ def on_ping(event: Ping, meta: Meta, store: SqlStore) -> Iterable[Event]:
             raise ValueError(f"a fault of the handler that {event.text} mends")
         case "bug":
             raise ValueError("a fault of the handler")
+        case "leak":
+            raise ValueError(f"no access with {os.environ[event.text]}")
+        case "confess":
+            raise Dead("confession", f"no access with {os.environ[event.text]}")
         case "work":
             store.jobs.enqueue("work", f"job/{event.number}", {"number": event.number, "how": event.text})
             return []
@@ -77,6 +81,9 @@ def work(spec: dict[str, Any], workdir: Path, report: Callable[[dict[str, Any]],
     match spec["how"]:
         case "fails":
             raise JobFailed("no_luck", "there was none")
+        case "leaks":
+            names = ("NORIA_DATABASE", "AWS_SECRET_ACCESS_KEY", "NORIA_KAFKA_SASL_PASSWORD")
+            raise ValueError(f"no access with {[os.environ[name] for name in names]}")
         case "out-of-memory":
             os.kill(os.getpid(), signal.SIGKILL)
         case "crashes":
@@ -104,7 +111,8 @@ def on_done(store: SqlStore, job: Job, result: dict[str, Any]) -> Iterable[Event
 
 
 def on_failed(store: SqlStore, job: Job, failure: Failure) -> Iterable[Event]:
-    return [Pong(project="p", number=job.spec["number"], text=f"failed {failure.code}")]
+    told = f" {failure.detail}" if failure.code == "internal" else ""
+    return [Pong(project="p", number=job.spec["number"], text=f"failed {failure.code}{told}")]
 
 
 def make_router(context: Context[SqlStore]) -> APIRouter:
