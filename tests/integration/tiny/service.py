@@ -48,22 +48,11 @@ class SqlStore(ChassisStore):
 
 def on_ping(event: Ping, meta: Meta, store: SqlStore) -> Iterable[Event]:
     store.note(event.number, event.text[:100])
+    misbehave(event.do, event.text)
     match event.do:
         case "slow":
             time.sleep(0.001)
             return []
-        case "dead":
-            raise Dead("not_wanted", "this one is never wanted")
-        case "wait" if not Path(event.text).exists():
-            raise Park("not_yet", f"{event.text} does not exist yet")
-        case "fragile" if not Path(event.text).exists():
-            raise ValueError(f"a fault of the handler that {event.text} mends")
-        case "bug":
-            raise ValueError("a fault of the handler")
-        case "leak":
-            raise ValueError(f"no access with {os.environ[event.text]}")
-        case "confess":
-            raise Dead("confession", f"no access with {os.environ[event.text]}")
         case "work":
             store.jobs.enqueue("work", f"job/{event.number}", {"number": event.number, "how": event.text})
             return []
@@ -74,6 +63,24 @@ def on_ping(event: Ping, meta: Meta, store: SqlStore) -> Iterable[Event]:
             return [Pong(project=event.project, number=event.number, text="x" * int(event.text or 3_000_000))]
         case _:
             return [Pong(project=event.project, number=event.number, text=event.text)]
+
+
+def misbehave(how: str, text: str) -> None:
+    match how:
+        case "dead":
+            raise Dead("not_wanted", "this one is never wanted")
+        case "wait" if not Path(text).exists():
+            raise Park("not_yet", f"{text} does not exist yet")
+        case "fragile" if not Path(text).exists():
+            raise ValueError(f"a fault of the handler that {text} mends")
+        case "bug":
+            raise ValueError("a fault of the handler")
+        case "leak":
+            raise ValueError(f"no access with {os.environ[text]}")
+        case "confess":
+            raise Dead("confession", f"no access with {os.environ[text]}")
+        case _:
+            pass
 
 
 def work(spec: dict[str, Any], workdir: Path, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
