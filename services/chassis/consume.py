@@ -17,7 +17,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
 
-from services.chassis import patient
+from services.chassis import patient, portions
 from services.chassis.intake import Intake, Sheet, record, take
 from services.chassis.kafka_security import Security
 from services.chassis.messages import Raw
@@ -71,6 +71,7 @@ class Consumer:
         security: Security | None = None,
     ) -> None:
         patient.install()
+        portions.install()
         self.fault: str | None = None
         self._intake = intake
         self._on_commit = on_commit

@@ -1,7 +1,7 @@
 """Unpacks compressed record batches under a bound on what they unpack to. Knows neither topic nor consumer.
 
 A few kilobytes of zeros, compressed, stand for hundreds of megabytes: whoever may write to a topic could end its
-consumers so. Never more than BATCH_BYTES are made of one batch.
+consumers so. Never more than BATCH_BYTES and RECORDS are made of one batch.
 
 Sources of the formats: Kafka's "Record Batch" (protocol guide), RFC 1952 (gzip), RFC 8878 (zstd), KIP-57 (LZ4 frames),
 and xerial's snappy-java, whose blocks each begin with their length.
@@ -16,11 +16,15 @@ import cramjam
 
 BATCH_BYTES = 16 << 20
 """A producer's limit counts what is not compressed yet, and is 1 MB where nobody raised it."""
-RECORD_BYTES = 2_000_000
-"""A topic takes no larger record where it isn't compressed; one of 16 MB could hold eight million headers."""
+RECORD_BYTES = 1_900_000
+"""What Kafka takes again as a dead letter with its notes; a record of 16 MB could hold eight million headers."""
+RECORDS = 100_000
+"""Records of a batch: so many in 16 MB have 168 bytes each, less than an event's headers and value."""
 HEADER_BYTES = 61
 _ATTRIBUTES = struct.Struct(">h")
 _ATTRIBUTES_AT = 21
+_COUNT = struct.Struct(">i")
+_COUNT_AT = 57
 _CODEC = 0x07
 _XERIAL = b"\x82SNAPPY\x00"
 _XERIAL_HEADER = 16
@@ -50,8 +54,11 @@ def plain(batch: bytes) -> bytes:
     Its CRC is that of the compressed batch.
 
     Raises:
-        BatchRefused: more than BATCH_BYTES, a record of more than RECORD_BYTES, or no valid compressed data.
+        BatchRefused: more than BATCH_BYTES or RECORDS, a record of more than RECORD_BYTES, or no valid compressed data.
     """
+    (count,) = _COUNT.unpack_from(batch, _COUNT_AT)
+    if count > RECORDS:
+        raise BatchRefused("batch_too_large", f"it holds {count} records; at most {RECORDS} are taken")
     (attributes,) = _ATTRIBUTES.unpack_from(batch, _ATTRIBUTES_AT)
     codec = attributes & _CODEC
     if not codec:

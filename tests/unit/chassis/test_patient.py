@@ -1,6 +1,7 @@
 """A batch with a header's name that is not UTF-8 is read whole, a bomb or a corrupt one refused, and none raises."""
 
 import tracemalloc
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,7 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis import unpack as bounded
+from services.chassis.kafka import MAX_REQUEST
+from services.chassis.messages import dead_letter
+from services.chassis.outbox import unpack_headers
 from services.chassis.patient import KEPT_BYTES, PatientRecords
+from tests.unit.chassis.records import Record
 
 Builder: Any = default_records._DefaultRecordBatchBuilderPy  # pyright: ignore[reportPrivateUsage]
 
@@ -93,6 +98,21 @@ def test_batch_below_the_bound_is_read(compression: int) -> None:
 def test_record_that_no_topic_takes_uncompressed_is_refused(compression: int) -> None:
     ((_, value, _),) = unpack(large(compression, 100, bounded.RECORD_BYTES + 1))
     assert getattr(value, "reason") == "batch_too_large"  # noqa: B009 - an Unread
+
+
+@pytest.mark.parametrize("compression", [0, *CODECS])
+def test_batch_of_more_records_than_make_sense_is_one_refusal(compression: int) -> None:
+    (last, value, _), (_, good, _) = unpack(large(compression, *[0] * (bounded.RECORDS + 1)) + batch("next"))
+    assert (getattr(value, "reason"), last, good) == ("batch_too_large", bounded.RECORDS, b"v0")  # noqa: B009
+
+
+@pytest.mark.parametrize("compression", CODECS)
+def test_largest_record_that_is_taken_fits_into_its_dead_letter(compression: int) -> None:
+    ((offset, value, headers),) = unpack(large(compression, bounded.RECORD_BYTES - 20))
+    raw = Record("t.v1", 0, offset, 1, b"k", value, headers)
+    _, key, kept, notes = dead_letter(raw, "g.main", "too_large", "\N{SNOWMAN}" * 2000, datetime.now(UTC))
+    assert kept == value
+    assert Builder.estimate_size_in_bytes(key, kept, unpack_headers(notes)) < MAX_REQUEST
 
 
 def sealed(data: bytes) -> bytes:

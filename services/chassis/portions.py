@@ -1,0 +1,50 @@
+"""Bounds by bytes what one poll takes of a partition; aiokafka bounds it by number alone. Knows no topic.
+
+500 records that unpack to a megabyte each fit into one fetch where they are compressed, and are held several times
+over until their transaction ends: a megabyte on the wire took a service to 2.7 GB so.
+"""
+
+from typing import Any
+
+from aiokafka.consumer import fetcher
+from aiokafka.structs import ConsumerRecord
+
+PORTION_BYTES = 4 << 20
+"""Four of the largest messages, or ten thousand of the usual ones: more than a poll takes by number."""
+HEADER_BYTES = 128
+"""What a header costs as Python's objects, on top of what it holds: on the wire it may have two bytes."""
+
+_Fetched: Any = fetcher.FetchResult
+
+
+class Portion(_Fetched):
+    """The records of a fetched partition; at least one of them is taken at a time, so that it goes on."""
+
+    def getall(self, max_records: int | None = None) -> list[ConsumerRecord[Any, Any]]:
+        """The next records: all of them, or up to `max_records` or the one that fills the portion."""
+        if not self.check_assignment(self._topic_partition) or not self.has_more():
+            return []
+        found: list[ConsumerRecord[Any, Any]] = []
+        room = PORTION_BYTES
+        for record in self._partition_records:
+            found.append(record)
+            room -= weight(record)
+            if room <= 0 or len(found) == max_records:
+                self._update_position()
+                return found
+        self._update_position()
+        self._partition_records = None
+        return found
+
+
+def weight(record: ConsumerRecord[Any, Any]) -> int:
+    """About the bytes that a record holds in memory."""
+    size = HEADER_BYTES * len(record.headers) + record.serialized_key_size + record.serialized_value_size
+    for name, value in record.headers:
+        size += len(name) + len(value or b"")
+    return size
+
+
+def install() -> None:
+    """Makes aiokafka's consumers of this process take portions."""
+    setattr(fetcher, "FetchResult", Portion)  # noqa: B010 - a module's attribute of another type
