@@ -10,7 +10,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.structs import ConsumerRecord
 
 PORTION_BYTES = 4 << 20
-"""Four of the largest messages, or ten thousand of the usual ones: more than a poll takes by number."""
+"""Four of the largest messages, or three thousand of the usual ones: more than a poll takes by number."""
 HEADER_BYTES = 128
 """What a header costs as Python's objects, on top of what it holds: on the wire it may have two bytes."""
 
@@ -26,7 +26,8 @@ class Portion(_Fetched):
             return []
         found: list[ConsumerRecord[Any, Any]] = []
         room = PORTION_BYTES
-        for record in self._partition_records:
+        rest: Any = self._partition_records
+        for record in rest:
             found.append(record)
             room -= weight(record)
             if room <= 0 or len(found) == max_records:

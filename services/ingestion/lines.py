@@ -77,7 +77,11 @@ def _judge(batch: Batch, line: int, value: Any, project: str) -> None:
             raise value
         batch.taken.append((line, submitted(project, value)))
     except RecordInvalid as error:
-        batch.refused.append(Refusal(line, error.code, str(error)))
+        detail = str(error).encode(errors="backslashreplace").decode()  # it may quote half of a surrogate pair
+        batch.refused.append(Refusal(line, error.code, detail))
+    except UnicodeEncodeError:
+        detail = "half of a surrogate pair is no character; write it as UTF-8"
+        batch.refused.append(Refusal(line, "invalid_field", detail))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Any, int]]:

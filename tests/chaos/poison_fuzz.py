@@ -1,13 +1,15 @@
 """Fuzzes the parsers of foreign bytes by coverage (atheris, libFuzzer); a crash prints its input. Starts no service.
 
-Run: python -m tests.chaos.poison_fuzz TARGET --seconds 60     TARGET: envelope, batch or yaml
+Run: python -m tests.chaos.poison_fuzz TARGET --seconds 60     TARGET: envelope, batch, lines or yaml
 """
 
 import argparse
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import atheris
@@ -19,6 +21,7 @@ with FUZZER.instrument_imports(include=["contracts", "services", "yaml"]):
     from contracts.events.upstream import RecordSubmittedV1
     from services.chassis.patient import PatientRecords
     from services.console.project_file import ProjectFileInvalid, parse
+    from services.ingestion.lines import of_json, of_jsonl
 
 HEADER_BYTES = 61
 REQUIRED: list[Header] = [
@@ -54,6 +57,21 @@ def batch(data: bytes) -> None:
             assert record.offset is not None
 
 
+def lines(data: bytes) -> None:
+    """An upload, as JSONL and as JSON: what is taken and what is refused can both be sent on."""
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:  # noqa: S108 - written for every input
+        path = Path(file.name)
+        path.write_bytes(data)
+        for read in (of_jsonl, of_json):
+            try:
+                for found in read(path, "p"):
+                    for _, event in found.taken:
+                        event.model_dump_json()
+                    json.dumps([refusal.detail for refusal in found.refused], ensure_ascii=False).encode()
+            except Malformed as error:
+                str(error).encode()
+
+
 def yaml(data: bytes) -> None:
     """A project file."""
     try:
@@ -62,7 +80,12 @@ def yaml(data: bytes) -> None:
         str(error).encode()
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"envelope": envelope, "batch": batch, "yaml": yaml}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "envelope": envelope,
+    "batch": batch,
+    "lines": lines,
+    "yaml": yaml,
+}
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ KEYS = 7
 GOOD = "good"
 CODECS = ("gzip", "snappy", "lz4", "zstd")
 BOMB_RECORDS = 60
+SWARM_BATCHES, SWARM_RECORDS = 12, 8
 Place = tuple[int, int]
 """(partition, offset)."""
 
@@ -61,6 +62,7 @@ def run(stand: Stand, poisons: Iterable[Poison], seconds: float) -> Outcome:
     for codec in CODECS:
         send_bomb(stand, codec)
     sent, refused = send(stand, poisons)
+    sent |= send_swarm(stand)
     until(stand.lag, lambda lag: lag == 0, seconds)
     until(lambda: stand.figure("parked_waiting"), lambda waiting: waiting == 0, seconds)
     until(lambda: stand.figure("outbox_waiting"), lambda waiting: waiting == 0, seconds)
@@ -71,9 +73,9 @@ def run(stand: Stand, poisons: Iterable[Poison], seconds: float) -> Outcome:
     return outcome
 
 
-def send(stand: Stand, poisons: Iterable[Poison]) -> tuple[dict[Place, Poison], list[Poison]]:
-    """What Kafka took, by its place, and what it refused."""
-    producer = Producer({"bootstrap.servers": stand.kafka, "acks": "all", "enable.idempotence": True})
+def send(stand: Stand, poisons: Iterable[Poison], **options: str | int) -> tuple[dict[Place, Poison], list[Poison]]:
+    """What Kafka took, by its place, and what it refused; `options` are the producer's."""
+    producer = Producer({"bootstrap.servers": stand.kafka, "acks": "all", "enable.idempotence": True, **options})
     sent: dict[Place, Poison] = {}
     refused: list[Poison] = []
 
@@ -128,6 +130,20 @@ def send_bomb(stand: Stand, codec: str) -> None:
     for _ in range(18 if codec == "snappy" else BOMB_RECORDS):
         producer.produce(stand.ping, value=bytes(1_000_000), key=b"bomb", partition=0)
     assert producer.flush(30) == 0
+
+
+def send_swarm(stand: Stand) -> dict[Place, Poison]:
+    """Batches that each stay under every bound: 180 MB in 12 of them, which one fetch brings.
+
+    Their records are the largest that are taken, so that their dead letters are the largest that Kafka gets.
+    """
+    one = Poison("swarm", b"swarm", bytes(1_890_000), [], "dead", frozenset({"too_large"}))
+    size = 100_000_000
+    options = {"compression.type": "gzip", "message.max.bytes": size, "batch.size": size, "linger.ms": 1000}
+    count = {"batch.num.messages": SWARM_RECORDS, "queue.buffering.max.kbytes": 400_000}
+    sent, _ = send(stand, [one] * (SWARM_BATCHES * SWARM_RECORDS), **options, **count)
+    assert len(sent) == SWARM_BATCHES * SWARM_RECORDS
+    return sent
 
 
 def highest(stand: Stand) -> int:

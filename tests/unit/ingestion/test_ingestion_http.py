@@ -177,3 +177,21 @@ def test_a_long_file_comes_in_batches(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("".join(json.dumps({"text": str(i)}) + "\n" for i in range(1201)))
     assert [len(batch.taken) for batch in lines.of_jsonl(path, "p")] == [500, 500, 201]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"record": {"\\ud800": 1}}',
+        b'{"\\ud800": 1}',
+        b'{"record": {"text": "a"}, "tags": {"\\ud800": "x"}}',
+        b'{"record": {"text": "a"}, "tags": {"t": "\\udfff"}}',
+        b'{"record": {"text": "a"}, "tags": "{\\"t\\": \\"\\\\ud800\\"}"}',
+    ],
+)
+def test_line_with_half_a_character_is_refused_and_its_neighbours_taken(client: TestClient, line: bytes) -> None:
+    body = b"\n".join([b'{"text": "before"}', line, b'{"text": "after"}'])
+    for content, headers in ((body, NDJSON), (b"[" + body.replace(b"\n", b",") + b"]", None)):
+        given = client.post(URL, content=content, headers=headers or {"content-type": "application/json"}).json()
+        assert [x["line"] for x in given["accepted"]] == [1, 3]
+        assert [x["line"] for x in given["refused"]] == [2]
