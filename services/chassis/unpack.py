@@ -67,13 +67,14 @@ def plain(batch: bytes) -> bytes:
     if unpacker is None:
         raise BatchRefused("batch_corrupt", f"the compression codec {codec} is none of Kafka's")
     records = unpacker(batch[HEADER_BYTES:])
-    _bound_records(records)
+    _bound_records(records, count)
     bare = _ATTRIBUTES.pack(attributes & ~_CODEC)
     return b"".join((batch[:_ATTRIBUTES_AT], bare, batch[_ATTRIBUTES_AT + 2 : HEADER_BYTES], records))
 
 
-def _bound_records(records: bytes) -> None:
-    at = 0
+def _bound_records(records: bytes, count: int) -> None:
+    """Refuses what aiokafka's C parser would read beyond its end: it trusts that a broker has seen the same records."""
+    at = found = 0
     while at < len(records):
         length, at = _varint(records, at)
         if length < 0:
@@ -81,6 +82,9 @@ def _bound_records(records: bytes) -> None:
         if length > RECORD_BYTES:
             raise BatchRefused("batch_too_large", f"a record has {length} bytes; at most {RECORD_BYTES} are taken")
         at += length
+        found += 1
+    if found != count or at != len(records):
+        raise BatchRefused("batch_corrupt", f"its data is not that of {count} records")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

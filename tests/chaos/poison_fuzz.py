@@ -16,6 +16,8 @@ import atheris
 
 os.environ["AIOKAFKA_NO_EXTENSIONS"] = "1"  # its C parser reads beyond a record whose lengths no broker has checked
 FUZZER: Any = atheris
+from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode  # noqa: E402
+
 with FUZZER.instrument_imports(include=["contracts", "services", "yaml"]):
     from contracts.envelope import STRUCTURED, Header, Malformed, decode, encode
     from contracts.events.upstream import RecordSubmittedV1
@@ -33,11 +35,11 @@ REQUIRED: list[Header] = [
 
 
 def envelope(data: bytes) -> None:
-    """Half as the value of binary mode or as a structured event, half as a header's value."""
-    cut = data[0] % len(data) if data else 0
+    """The first byte says how much is a header's value; the rest is one of binary mode, or a structured event."""
+    cut, rest = (data[0], data[1:]) if data else (0, b"")
     mode = [("content-type", STRUCTURED.encode())] if cut % 2 else REQUIRED
     try:
-        found = decode(RecordSubmittedV1, [*mode, ("ce_time", data[:cut] or None)], data[cut:])
+        found = decode(RecordSubmittedV1, [*mode, ("ce_time", rest[:cut])], rest[cut:])
     except Malformed as error:
         json.dumps(str(error), ensure_ascii=False).encode()
         return
@@ -59,7 +61,7 @@ def batch(data: bytes) -> None:
 
 def lines(data: bytes) -> None:
     """An upload, as JSONL and as JSON: what is taken and what is refused can both be sent on."""
-    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:  # noqa: S108 - written for every input
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
         path = Path(file.name)
         path.write_bytes(data)
         for read in (of_jsonl, of_json):
@@ -86,6 +88,27 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "lines": lines,
     "yaml": yaml,
 }
+SEEDS: dict[str, tuple[bytes, ...]] = {
+    "envelope": (
+        b'\x142026-01-31T12:00:00Z{"project": "p", "record_id": "r", "record": {"text": "a"}}',
+        b'\x01x{"specversion": "1.0", "id": "1", "source": "s", "type": "io.noria.upstream.record.submitted.v1",'
+        b' "data": {"project": "p", "record_id": "r", "tags": {"t": "\\ud83d\\ude00"}, "record": {"text": "a"}}}',
+    ),
+    "batch": tuple(
+        bytes([codec]) + pack(b"\x18\0\0\0\x02k\x02v\x02\x02n\x02w\x18\0\0\x02\x02k\x02v\x02\x02n\x02w")
+        for codec, pack in enumerate((bytes, gzip_encode, snappy_encode, lz4_encode, zstd_encode))
+    ),
+    "lines": (
+        b'{"record": {"text": "a"}, "tags": {"t": "\\ud83d\\ude00"}, "subject": "s", "record_id": "r"}\n{"text": "b"}',
+        b'[{"messages": [{"role": "user", "content": "\\ud83d\\ude00"}, {"role": "assistant", "content": "b"}]}]',
+        b'{"record": "{\\"prompt\\": \\"a\\", \\"completion\\": \\"b\\"}", "tags": [["t", "\\ud83d\\ude00"]]}',
+    ),
+    "yaml": (
+        b'project: p\nbase: b\nprep: {held_out: 0.15, freeze: {quiet: 20s}}\ngate: {require: ["chrf > champion"]}\n',
+        b'project: "\\ud83d\\ude00"\nbase: !!str b\ntrain:\n  seed: 7\n  learning_rate: 1.0e-3\n',
+    ),
+}
+"""From where libFuzzer goes on: without them it hardly gets past the outermost syntax."""
 
 
 def main() -> None:
@@ -94,7 +117,10 @@ def main() -> None:
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--seconds", type=int, default=60)
     arguments = parser.parse_args()
-    options = [sys.argv[0], f"-max_total_time={arguments.seconds}", "-rss_limit_mb=2048", "-timeout=10"]
+    folder = Path(tempfile.mkdtemp(prefix="noria-fuzz-"))  # libFuzzer ends the process, and adds what it finds
+    for number, seed in enumerate(SEEDS[arguments.target]):
+        (folder / str(number)).write_bytes(seed)
+    options = [sys.argv[0], str(folder), f"-max_total_time={arguments.seconds}", "-rss_limit_mb=2048", "-timeout=10"]
     FUZZER.Setup(options, TARGETS[arguments.target])
     FUZZER.Fuzz()
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ KEYS = 7
 GOOD = "good"
 CODECS = ("gzip", "snappy", "lz4", "zstd")
 BOMB_RECORDS = 60
-SWARM_BATCHES, SWARM_RECORDS = 12, 8
+SWARM_BATCHES, SWARM_RECORDS = 12, 16
 Place = tuple[int, int]
 """(partition, offset)."""
 
@@ -133,17 +133,24 @@ def send_bomb(stand: Stand, codec: str) -> None:
 
 
 def send_swarm(stand: Stand) -> dict[Place, Poison]:
-    """Batches that each stay under every bound: 180 MB in 12 of them, which one fetch brings.
+    """Batches that each stay under every bound: 190 MB in 12 of them, which one fetch brings.
 
-    Their records are the largest that are taken, so that their dead letters are the largest that Kafka gets.
+    Valid events, the most of each in a field that nobody knows; and the largest record of all, whose dead letter Kafka
+    must take.
     """
-    one = Poison("swarm", b"swarm", bytes(1_890_000), [], "dead", frozenset({"too_large"}))
-    size = 100_000_000
-    options = {"compression.type": "gzip", "message.max.bytes": size, "batch.size": size, "linger.ms": 1000}
-    count = {"batch.num.messages": SWARM_RECORDS, "queue.buffering.max.kbytes": 400_000}
-    sent, _ = send(stand, [one] * (SWARM_BATCHES * SWARM_RECORDS), **options, **count)
-    assert len(sent) == SWARM_BATCHES * SWARM_RECORDS
+    large = {"compression.type": "gzip", "message.max.bytes": 100_000_000, "batch.size": 100_000_000}
+    count = {"batch.num.messages": SWARM_RECORDS, "linger.ms": 1000, "queue.buffering.max.kbytes": 400_000}
+    last = Poison("largest record", b"swarm", bytes(1_890_000), [], "dead", frozenset({"too_large"}))
+    many = (_padded(stand.ping, number) for number in range(SWARM_BATCHES * SWARM_RECORDS))
+    sent, _ = send(stand, [*many, last], **large, **count)
+    assert len(sent) == SWARM_BATCHES * SWARM_RECORDS + 1
     return sent
+
+
+def _padded(topic: str, number: int) -> Poison:
+    one = good(topic, number, f"swarm-{number}", "swarm")
+    padding = b'{"padding": "' + b"x" * 990_000 + b'", '
+    return replace(one, sort="swarm", value=padding + (one.value or b"")[1:])
 
 
 def highest(stand: Stand) -> int:

@@ -9,7 +9,7 @@ from tests.chaos import poison_run
 from tests.integration.tiny.stand import Stand
 
 HIGHEST_BYTES = 300_000_000
-"""The service rests at about 110 MB; four batches that unpack to 60 MB each, and twelve of 15 MB in one fetch, come on top."""
+"""The service rests at about 110 MB; four batches that unpack to 60 MB each, and twelve of 16 MB in one fetch, come on top."""
 
 
 @pytest.fixture

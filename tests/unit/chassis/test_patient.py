@@ -128,6 +128,16 @@ def test_data_cut_short_is_refused_and_the_next_batch_is_read(compression: int) 
     assert (getattr(refused, "reason"), good) == ("batch_corrupt", b"v0")  # noqa: B009 - an Unread
 
 
+@pytest.mark.parametrize("compression", CODECS)
+@pytest.mark.parametrize("count", [1, 3])
+def test_batch_of_other_records_than_it_says_never_reaches_the_c_parser(compression: int, count: int) -> None:
+    data = large(compression, 100, 100)
+    lying = sealed(data[: HEADER - 4] + count.to_bytes(4, "big") + data[HEADER:])
+    ((_, refused, _),) = unpack(lying)
+    assert getattr(refused, "reason") == "batch_corrupt"  # noqa: B009 - an Unread
+    assert f"not that of {count} records" in getattr(refused, "detail")  # noqa: B009
+
+
 def test_records_before_the_corrupt_one_are_read() -> None:
     data = bytearray(batch("a", "b"))
     data[-20] ^= 0x7F
