@@ -15,6 +15,7 @@ from typing import Any
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record import default_records, memory_records
+from aiokafka.record.util import decode_varint_py
 
 from services.chassis import unpack
 
@@ -38,6 +39,11 @@ class _Lenient(bytearray):
 
 
 class _PatientBatch(_SlowBatch):
+    """aiokafka's slow parser, whose numbers are read in C all the same, and there beyond the end of corrupt data."""
+
+    def _read_msg(self) -> Any:
+        return super()._read_msg(decode_varint_py)
+
     def _maybe_uncompress(self) -> None:
         super()._maybe_uncompress()
         self._buffer = _Lenient(self._buffer)
@@ -67,7 +73,7 @@ class _Batch:
             for record in self._quick if data is self._data else default_records.DefaultRecordBatch(data):
                 yield record
                 done += 1
-        except (UnicodeDecodeError, CorruptRecordException):
+        except (UnicodeDecodeError, CorruptRecordException, OverflowError, MemoryError):  # a length of 64 bits
             yield from self._patiently(data, done)
 
     def _patiently(self, data: bytes, done: int) -> Iterator[Any]:

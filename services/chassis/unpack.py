@@ -17,7 +17,9 @@ import cramjam
 BATCH_BYTES = 16 << 20
 """A producer's limit counts what is not compressed yet, and is 1 MB where nobody raised it."""
 RECORD_BYTES = 1_900_000
-"""What Kafka takes again as a dead letter with its notes; a record of 16 MB could hold eight million headers."""
+"""What Kafka takes again as a dead letter with its notes."""
+HEADERS = 20_000
+"""Of a record: each may have two bytes, which become two hundred as Python's objects."""
 RECORDS = 100_000
 """Records of a batch: so many in 16 MB have 168 bytes each, less than an event's headers and value."""
 HEADER_BYTES = 61
@@ -54,7 +56,7 @@ def plain(batch: bytes) -> bytes:
     Its CRC is that of the compressed batch.
 
     Raises:
-        BatchRefused: more than BATCH_BYTES or RECORDS, a record of more than RECORD_BYTES, or no valid compressed data.
+        BatchRefused: more than BATCH_BYTES or RECORDS, a record of more than RECORD_BYTES or HEADERS, or no valid data.
     """
     (count,) = _COUNT.unpack_from(batch, _COUNT_AT)
     if count > RECORDS:
@@ -73,7 +75,7 @@ def plain(batch: bytes) -> bytes:
 
 
 def _bound_records(records: bytes, count: int) -> None:
-    """Refuses what aiokafka's C parser would read beyond its end: it trusts that a broker has seen the same records."""
+    """Refuses other records than the broker has seen and counted: what stands behind them would be a refusal too."""
     at = found = 0
     while at < len(records):
         length, at = _varint(records, at)
@@ -81,22 +83,34 @@ def _bound_records(records: bytes, count: int) -> None:
             raise BatchRefused("batch_corrupt", f"a record of the batch has the length {length}")
         if length > RECORD_BYTES:
             raise BatchRefused("batch_too_large", f"a record has {length} bytes; at most {RECORD_BYTES} are taken")
+        if length > 2 * HEADERS and (headers := _count_headers(records, at)) > HEADERS:
+            raise BatchRefused("batch_too_large", f"a record has {headers} headers; at most {HEADERS} are taken")
         at += length
         found += 1
     if found != count or at != len(records):
         raise BatchRefused("batch_corrupt", f"its data is not that of {count} records")
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A zigzag varint and the place after it."""
+def _count_headers(records: bytes, at: int) -> int:
+    """How many headers the record says to have whose attributes stand at `at`."""
+    _, at = _varint(records, at + 1, 10)  # time
+    _, at = _varint(records, at)  # offset
+    for _ in ("key", "value"):
+        length, at = _varint(records, at)
+        at += max(length, 0)
+    return _varint(records, at)[0]
+
+
+def _varint(data: bytes, at: int, longest: int = 5) -> tuple[int, int]:
+    """A zigzag varint of at most `longest` bytes, and the place after it."""
     value = shift = 0
-    for byte in data[at : at + 5]:
+    for byte in data[at : at + longest]:
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return (value >> 1) ^ -(value & 1), at
         shift += 7
-    raise BatchRefused("batch_corrupt", "the length of a record of the batch cannot be read")
+    raise BatchRefused("batch_corrupt", "a number in a record of the batch cannot be read")
 
 
 def _gzip(data: bytes) -> bytes:

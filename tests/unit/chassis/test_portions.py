@@ -12,14 +12,15 @@ from aiokafka.structs import TopicPartition
 
 from services.chassis.patient import PatientRecords
 from services.chassis.portions import HEADER_BYTES, PORTION_BYTES, Portion
+from services.chassis.unpack import HEADERS
 
 Builder: Any = default_records._DefaultRecordBatchBuilderPy  # pyright: ignore[reportPrivateUsage]
 PLACE = TopicPartition("t", 0)
 SMALL, LARGE, GZIP = 200, 1_000_000, 1
-Headers = Sequence[tuple[str, bytes | None]]
+Pairs = Sequence[tuple[str, bytes | None]]
 
 
-def fetched(batches: int, records: int, size: int, headers: Headers) -> bytes:
+def fetched(batches: int, records: int, size: int, headers: Pairs) -> bytes:
     """Compressed batches of equal records, as one fetch brings them."""
     data = bytearray()
     for number in range(batches):
@@ -55,12 +56,14 @@ async def polls(data: bytes, most: int) -> list[list[int]]:
         (SMALL, [("", None)] * (LARGE // HEADER_BYTES), 5),
     ],
 )
-def test_poll_ends_where_its_portion_is_full_and_none_is_lost(size: int, headers: Headers, expected: int) -> None:
+def test_poll_ends_where_its_portion_is_full_and_none_is_lost(size: int, headers: Pairs, expected: int) -> None:
     found = asyncio.run(polls(fetched(20, 10, size, headers), 100))
     assert max(map(len, found)) == expected
     assert [offset for poll in found for offset in poll] == list(range(200))
 
 
 def test_record_larger_than_a_portion_is_taken_alone() -> None:
-    headers = [("", None)] * (2 * PORTION_BYTES // HEADER_BYTES)
-    assert [len(poll) for poll in asyncio.run(polls(fetched(1, 3, SMALL, headers), 100)) if poll] == [1, 1, 1]
+    headers = [("", None)] * HEADERS
+    assert HEADERS * HEADER_BYTES + 1_800_000 > PORTION_BYTES
+    found = asyncio.run(polls(fetched(1, 3, 1_800_000, headers), 100))
+    assert [len(poll) for poll in found if poll] == [1, 1, 1]
