@@ -76,7 +76,7 @@ class _Batch:
         except (UnicodeDecodeError, CorruptRecordException, OverflowError, MemoryError):  # a length of 64 bits
             yield from self._patiently(data, done)
 
-    def _patiently(self, data: bytes, done: int) -> Iterator[Any]:
+    def _patiently(self, data: bytes | bytearray, done: int) -> Iterator[Any]:
         try:
             for record in islice(_PatientBatch(data), done, None):
                 yield record

@@ -30,9 +30,12 @@ _COUNT_AT = 57
 _CODEC = 0x07
 _XERIAL = b"\x82SNAPPY\x00"
 _XERIAL_HEADER = 16
+PIECE = 1 << 20
 _FULL = "failed to write whole buffer"
 
-Into = Callable[[bytes, bytearray], int]
+Unpack = Callable[[bytes], bytearray]
+"""The batch with its records unpacked in the place where they stay: further copies of 16 MB would fill the heap."""
+Into = Callable[[bytes, memoryview], int]
 
 
 class BatchRefused(ValueError):
@@ -50,7 +53,7 @@ class Unread(bytes):
     detail: str
 
 
-def plain(batch: bytes) -> bytes:
+def plain(batch: bytes) -> bytes | bytearray:
     """The record batch of format 2 without its compression; the same object where it has none.
 
     Its CRC is that of the compressed batch.
@@ -65,18 +68,18 @@ def plain(batch: bytes) -> bytes:
     codec = attributes & _CODEC
     if not codec:
         return batch
-    unpacker = _UNPACKERS.get(codec)
-    if unpacker is None:
+    unpack = _UNPACKERS.get(codec)
+    if unpack is None:
         raise BatchRefused("batch_corrupt", f"the compression codec {codec} is none of Kafka's")
-    records = unpacker(batch[HEADER_BYTES:])
-    _bound_records(records, count)
-    bare = _ATTRIBUTES.pack(attributes & ~_CODEC)
-    return b"".join((batch[:_ATTRIBUTES_AT], bare, batch[_ATTRIBUTES_AT + 2 : HEADER_BYTES], records))
+    plain = unpack(batch)
+    _ATTRIBUTES.pack_into(plain, _ATTRIBUTES_AT, attributes & ~_CODEC)
+    _bound_records(plain, count)
+    return plain
 
 
-def _bound_records(records: bytes, count: int) -> None:
+def _bound_records(records: bytearray, count: int) -> None:
     """Refuses other records than the broker has seen and counted: what stands behind them would be a refusal too."""
-    at = found = 0
+    at, found = HEADER_BYTES, 0
     while at < len(records):
         length, at = _varint(records, at)
         if length < 0:
@@ -91,7 +94,7 @@ def _bound_records(records: bytes, count: int) -> None:
         raise BatchRefused("batch_corrupt", f"its data is not that of {count} records")
 
 
-def _count_headers(records: bytes, at: int) -> int:
+def _count_headers(records: bytearray, at: int) -> int:
     """How many headers the record says to have whose attributes stand at `at`."""
     _, at = _varint(records, at + 1, 10)  # time
     _, at = _varint(records, at)  # offset
@@ -101,7 +104,7 @@ def _count_headers(records: bytes, at: int) -> int:
     return _varint(records, at)[0]
 
 
-def _varint(data: bytes, at: int, longest: int = 5) -> tuple[int, int]:
+def _varint(data: bytearray, at: int, longest: int = 5) -> tuple[int, int]:
     """A zigzag varint of at most `longest` bytes, and the place after it."""
     value = shift = 0
     for byte in data[at : at + longest]:
@@ -113,60 +116,68 @@ def _varint(data: bytes, at: int, longest: int = 5) -> tuple[int, int]:
     raise BatchRefused("batch_corrupt", "a number in a record of the batch cannot be read")
 
 
-def _gzip(data: bytes) -> bytes:
-    parts: list[bytes] = []
-    room = BATCH_BYTES
+def _gzip(batch: bytes) -> bytearray:
+    plain, data = bytearray(batch[:HEADER_BYTES]), batch[HEADER_BYTES:]
     try:
         while data:
             member = zlib.decompressobj(wbits=31)
-            parts.append(member.decompress(data, room + 1))
-            room -= len(parts[-1])
-            if room < 0:
-                raise _too_large()
+            while data and not member.eof:
+                plain += member.decompress(data, PIECE)
+                data = member.unconsumed_tail
+                if len(plain) > HEADER_BYTES + BATCH_BYTES:
+                    raise _too_large()
             if not member.eof:
                 raise _corrupt("gzip", "it ends too early")
             data = member.unused_data
     except zlib.error as error:
         raise _corrupt("gzip", error) from error
-    return b"".join(parts)
+    return plain
 
 
-def _snappy(data: bytes) -> bytes:
-    if not data.startswith(_XERIAL):
-        return _snappy_block(data, BATCH_BYTES)
-    parts: list[bytes] = []
-    room, at = BATCH_BYTES, _XERIAL_HEADER
-    while at < len(data):
-        size = int.from_bytes(data[at : at + 4], "big", signed=True)
+def _snappy(batch: bytes) -> bytearray:
+    plain, at = bytearray(batch[:HEADER_BYTES]), HEADER_BYTES
+    if not batch.startswith(_XERIAL, at):
+        _snappy_block(batch[at:], plain)
+        return plain
+    at += _XERIAL_HEADER
+    while at < len(batch):
+        size = int.from_bytes(batch[at : at + 4], "big", signed=True)
         at += 4
-        if size <= 0 or at + size > len(data):
+        if size <= 0 or at + size > len(batch):
             raise _corrupt("snappy", f"a block has the length {size}")
-        parts.append(_snappy_block(data[at : at + size], room))
-        room -= len(parts[-1])
+        _snappy_block(batch[at : at + size], plain)
         at += size
-    return b"".join(parts)
+    return plain
 
 
-def _snappy_block(data: bytes, room: int) -> bytes:
+def _snappy_block(data: bytes, plain: bytearray) -> None:
+    begin = len(plain)
     try:
         size = cramjam.snappy.decompress_raw_len(data)
-        if size > room:
+        if begin + size > HEADER_BYTES + BATCH_BYTES:
             raise _too_large()
-        out = bytearray(size)
-        return bytes(out[: cramjam.snappy.decompress_raw_into(data, out)])
+        plain.extend(bytes(size))
+        with memoryview(plain) as view:
+            cramjam.snappy.decompress_raw_into(data, view[begin:])
     except cramjam.DecompressionError as error:
         raise _corrupt("snappy", error) from error
 
 
-def _framed(name: str, into: Into) -> Callable[[bytes], bytes]:
-    def unpack(data: bytes) -> bytes:
+def _framed(name: str, into: Into) -> Unpack:
+    def unpack(batch: bytes) -> bytearray:
+        head, data = batch[:HEADER_BYTES], batch[HEADER_BYTES:]
         for size in (min(BATCH_BYTES, 8 * len(data) + 65536), BATCH_BYTES):  # most batches need no 16 MB
-            out = bytearray(size)
+            plain = bytearray(HEADER_BYTES + size)
+            plain[:HEADER_BYTES] = head
             try:
-                return bytes(memoryview(out)[: into(data, out)])
+                with memoryview(plain) as view:
+                    end = HEADER_BYTES + into(data, view[HEADER_BYTES:])
             except cramjam.DecompressionError as error:
                 if _FULL not in str(error):
                     raise _corrupt(name, error) from error
+            else:
+                del plain[end:]
+                return plain
         raise _too_large()
 
     return unpack
@@ -180,7 +191,7 @@ def _corrupt(codec: str, why: Any) -> BatchRefused:
     return BatchRefused("batch_corrupt", f"its {codec} data cannot be unpacked: {why}"[:300])
 
 
-_UNPACKERS: dict[int, Callable[[bytes], bytes]] = {
+_UNPACKERS: dict[int, Unpack] = {
     1: _gzip,
     2: _snappy,
     3: _framed("lz4", cramjam.lz4.decompress_into),
