@@ -177,7 +177,11 @@ class Stand:
 
     def answers(self, count: int, seconds: float = 30.0) -> dict[str, tuple[int, str]]:
         """The pongs, by ce_id: (number, text), once there are `count` different ones."""
-        found = self.read(self.pong, lambda messages: len({header(m, "ce_id") for m in messages}) >= count, seconds)
+
+        def enough(messages: list[Message]) -> bool:
+            return len(messages) >= count and len({header(m, "ce_id") for m in messages}) >= count
+
+        found = self.read(self.pong, enough, seconds)
         bodies = {header(m, "ce_id"): json.loads(m.value() or b"{}") for m in found}
         return {id: (body["number"], body["text"]) for id, body in bodies.items()}
 
