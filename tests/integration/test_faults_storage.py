@@ -75,9 +75,12 @@ def test_artifacts_and_the_spool_on_a_full_disk_fail_whole_and_heal(tmp_path: Pa
     assert "healed" in done.stdout
 
 
-def test_sqlite_locked_by_another_process_for_longer_than_it_is_waited_for(kafka: str, tmp_path: Path) -> None:
+def test_sqlite_locked_by_another_process_for_longer_than_it_is_waited_for(
+    kafka: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     stand = Stand(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path)
     stand.make_topics()
+    request.addfinalizer(stand.kill)  # where the test fails, too
     stand.start()
     stand.send(*(stand.ping_of(n) for n in range(100)))
     until(stand.notes, lambda found: len(found) >= 20)
