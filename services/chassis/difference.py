@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any, cast
 
 from sqlalchemy import Engine, MetaData, Table, select
@@ -70,11 +71,18 @@ def _rows(engine: Engine, table: Table | None, restore: Restore) -> Rows:
     column, values, _ = restore.omitted_rows.get(table.name, ("", (), ""))
     rows: Rows = {}
     with reading(engine) as connection:
-        for found in connection.execute(select(table)).mappings():
+        for found in connection.execute(select(table).order_by(*table.primary_key)).mappings():
             row = {name: plain(value) for name, value in found.items()}
             if row.get(column) not in values:
-                rows[tuple(str(row[key]) for key in keys)] = _kept(table.name, row, restore)
+                rows[_free(tuple(str(row[key]) for key in keys), rows)] = _kept(table.name, row, restore)
     return rows
+
+
+def _free(key: tuple[str, ...], rows: Rows) -> tuple[str, ...]:
+    """The key, numbered where rows before have it too: `Restore.keys` need not tell all rows apart."""
+    if key not in rows:
+        return key
+    return next(named for n in count(2) if (named := (*key, f"#{n}")) not in rows)
 
 
 def plain(value: Any) -> Any:

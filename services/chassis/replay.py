@@ -52,16 +52,14 @@ def rebuild(service: Service, engine: Engine) -> Rebuilt:
         TimeoutError, KafkaError: Kafka does not answer.
     """
     database.migrate(engine, service.name, *([service.migrations] if service.migrations else []))
-    settings, restore = service.settings, service.restore or Restore()
-    handlers = routes({**service.handlers, **restore.events})
-    intake = Intake(settings.group, settings.source, handlers, engine, service.store, Metrics(service.name))
-    own = frozenset(event.TOPIC for event in restore.events)
+    settings, intake = service.settings, intake_of(service, engine)
+    own = frozenset(event.TOPIC for event in (service.restore or Restore()).events)
     client = {"bootstrap_servers": settings.kafka_bootstrap, **security(settings).arguments()}
 
     async def work() -> Rebuilt:
         count = 0
         batch: list[Raw] = []
-        async for message in merged(client, sorted(handlers), own):
+        async for message in merged(client, sorted(intake.routes), own):
             batch.append(message)
             count += 1
             if len(batch) == RECORDS:
@@ -72,6 +70,13 @@ def rebuild(service: Service, engine: Engine) -> Rebuilt:
             return Rebuilt(count, parking.count(connection))
 
     return asyncio.run(work())
+
+
+def intake_of(service: Service, engine: Engine) -> Intake:
+    """How the service takes messages, its own events too. A handler that fails is given up at once, as it was in the end."""
+    settings, restore = service.settings, service.restore or Restore()
+    handlers = routes({**service.handlers, **restore.events})
+    return Intake(settings.group, settings.source, handlers, engine, service.store, Metrics(service.name), attempts=1)
 
 
 def apply(intake: Intake, batch: Sequence[Raw]) -> None:

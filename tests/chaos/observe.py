@@ -19,6 +19,7 @@ from tests.chaos.stand import Stand
 
 JOBS = ("prep", "trainer", "evaluator")
 OUTSIDERS = "downstream"
+ENDED = ("failed", "cancelled")
 
 
 def observe(stand: Stand, deeds: Sequence[Deed]) -> Observed:
@@ -142,6 +143,3 @@ def unsettled(stand: Stand) -> str:
             return f"{service}: {health}"
     waiting = [row for row in rows(stand, "serving", "deployment", "project, status") if row["status"] == "pending"]
     return f"{len(waiting)} deployments" if waiting else ""
-
-
-ENDED = ("failed", "cancelled")

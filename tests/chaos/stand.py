@@ -115,11 +115,15 @@ def start(database: str, base: Path) -> Stand:
     if postgres is not None:
         stand.variables["NORIA_DATABASE"] = postgres.url
     os.environ |= stand.variables  # local.start passes the environment on
-    local.start(stand.settings, lambda _: None)
-    for _ in local.wait_ready(stand.settings, 120):
-        pass
-    for project in PROJECTS:
-        httpx.post(f"{stand.url('registry')}/v1/projects", json=specification(project, base)).raise_for_status()
+    try:
+        local.start(stand.settings, lambda _: None)
+        for _ in local.wait_ready(stand.settings, 120):
+            pass
+        for project in PROJECTS:
+            httpx.post(f"{stand.url('registry')}/v1/projects", json=specification(project, base)).raise_for_status()
+    except BaseException:  # an interruption, too, shall leave nothing running
+        stop(stand, keep=False)
+        raise
     return stand
 
 

@@ -41,6 +41,12 @@ def test_equal_databases_differ_in_nothing(pair: tuple[Engine, Engine]) -> None:
     assert differences(*pair, Restore()) == []
 
 
+def test_rows_that_share_a_key_are_all_compared(pair: tuple[Engine, Engine]) -> None:
+    change(pair[0], "INSERT INTO step VALUES (2, 'one', 2)")
+    [found] = differences(*pair, Restore(keys={"step": ("name",)}))
+    assert (found.table, found.key, found.column, found.rebuilt) == ("step", "one/#2", None, None)
+
+
 def test_changed_value_is_named_by_table_key_and_place(pair: tuple[Engine, Engine]) -> None:
     change(pair[0], """UPDATE thing SET body = '{"k": 1, "deep": {"l": 3}}'""")
     assert differences(*pair, Restore()) == [Difference("thing", "x/1", "body.deep.l", 3, 2)]
