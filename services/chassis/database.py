@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from services.chassis.settings import Settings
@@ -33,20 +33,33 @@ def open_engine(settings: Settings) -> Engine:
     if url.get_backend_name() == "sqlite":
         # FULL: an offset is committed to Kafka right after the transaction; a power cut must not take the rows back.
         return open_sqlite(settings.database_url, synchronous="FULL")
-    return create_engine(
+    return _open_postgresql(url, settings)
+
+
+def _open_postgresql(url: URL, settings: Settings) -> Engine:
+    """A stopped or cut off process keeps no rows locked: its transaction ends, and who took over goes on.
+
+    While it was between two statements that is the idle session's time limit; in the middle of sending one the server
+    calls it active, and only `transaction_timeout` (PostgreSQL 17 and later) ends it.
+    """
+    patience = max(1, round(settings.lease_seconds * IDLE_LEASES * 1000))
+    options = f"-csearch_path={settings.SERVICE} -cidle_in_transaction_session_timeout={patience}"
+    engine = create_engine(
         url,
         hide_parameters=True,  # errors go into logs, and parameters are what people wrote
         pool_size=4,
         max_overflow=4,
         pool_pre_ping=True,
-        connect_args={"options": " ".join(_options(settings)), "connect_timeout": 5},
+        connect_args={"options": options, "connect_timeout": 5},
     )
 
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        reads = connection.get_execution_options().get("noria_reads", False)
+        if not reads and (connection.dialect.server_version_info or ()) >= (17,):
+            connection.exec_driver_sql(f"SET LOCAL transaction_timeout = {patience}")
 
-def _options(settings: Settings) -> tuple[str, str]:
-    """A stopped or cut off process keeps no rows locked: its transaction ends, and who took over goes on."""
-    patience = max(1, round(settings.lease_seconds * IDLE_LEASES * 1000))
-    return f"-csearch_path={settings.SERVICE}", f"-cidle_in_transaction_session_timeout={patience}"
+    return engine
 
 
 def open_sqlite(url: str, synchronous: str) -> Engine:
@@ -96,6 +109,8 @@ def reading(engine: Engine) -> Generator[Connection]:
 
 
 SQLITE_FAULTS = frozenset({"BUSY", "LOCKED", "NOMEM", "READONLY", "IOERR", "CORRUPT", "FULL", "CANTOPEN", "PROTOCOL"})
+POSTGRES_TIMES_OUT = frozenset({"25P03", "25P04"})
+"""SQLSTATE of a transaction that was ended because it stood still, or took too long."""
 POSTGRES_FAULTS = frozenset({"08", "40", "53", "57", "58"})
 """SQLSTATE classes: connection, transaction rollback, resources, operator intervention, system error."""
 IDLE_TOO_LONG = "25P03"
@@ -109,7 +124,12 @@ def is_database_fault(error: BaseException) -> bool:
     name = str(getattr(error.orig, "sqlite_errorname", "")).removeprefix("SQLITE_").split("_")[0]
     state = getattr(error.orig, "sqlstate", None)
     if name or state:
-        return name in SQLITE_FAULTS or str(state)[:2] in POSTGRES_FAULTS or state == IDLE_TOO_LONG
+        return (
+            name in SQLITE_FAULTS
+            or str(state)[:2] in POSTGRES_FAULTS
+            or state in POSTGRES_TIMES_OUT
+            or state == IDLE_TOO_LONG
+        )
     return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 
 
@@ -153,6 +173,11 @@ def _upgrade(engine: Engine, schema: str, locations: Sequence[Path], scripts: st
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"noria.{schema}"})
             connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+            connection.execute(
+                text(
+                    "SELECT set_config('transaction_timeout', '0', true) FROM pg_settings WHERE name = 'transaction_timeout'"
+                )
+            )
         config.attributes["connection"] = connection
         command.upgrade(config, "heads")
         connection.execute(text("DELETE FROM migrated"))

@@ -67,7 +67,7 @@ def test_job_that_cannot_succeed_says_why(stand: Stand) -> None:
         1: "failed no_luck",
         2: "failed out_of_memory",
         3: "failed crashed",
-        4: "failed internal",
+        4: "failed internal ValueError: could not convert string to float: 'not a number'",
     }
 
 

@@ -108,3 +108,14 @@ def test_transaction_of_a_process_that_sleeps_is_ended_and_that_is_a_fault(postg
         sleep_amid_a_transaction()
     assert is_database_fault(caught.value)
     engine.dispose()
+
+
+def test_transaction_that_writes_ends_in_the_middle_of_a_statement_too(postgres: str, tmp_path: Path) -> None:
+    """So the server sees a process that sleeps while it sends: active, waiting for the rest. One that reads locks no row."""
+    engine = open_engine(Settings(home=tmp_path, database=postgres, lease_seconds=0.1))
+    with pytest.raises(DBAPIError) as ended, writing(engine) as connection:
+        connection.execute(text("SELECT pg_sleep(20)"))
+    assert is_database_fault(ended.value)
+    with reading(engine) as connection:
+        assert connection.execute(text("SELECT 1 FROM pg_sleep(1)")).scalar() == 1
+    engine.dispose()
