@@ -6,6 +6,7 @@ Knows no table of its own.
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -22,6 +23,14 @@ def _insert(table: Table, columns: tuple[str, ...], dialect: str) -> str:
     mark = "?" if dialect == "sqlite" else "%s"
     names = ", ".join(f'"{name}"' for name in columns)
     return f'INSERT INTO "{table.name}" ({names}) VALUES ({", ".join([mark] * len(columns))})'  # noqa: S608 - names of our own
+
+
+def upserting(dialect: str, table: type[Any] | Table) -> Any:
+    """An INSERT that knows ON CONFLICT, which both databases spell alike.
+
+    Loads that database's part of SQLAlchemy alone: PostgreSQL's brings every driver there is.
+    """
+    return import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
 
 
 def moment(connection: Connection, when: datetime) -> Any:

@@ -1,9 +1,8 @@
-"""Engines, transactions and migrations for SQLite and PostgreSQL. Knows no table."""
+"""Engines and transactions for SQLite and PostgreSQL. Knows no table."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -24,7 +23,6 @@ PRAGMAS = (
 )
 IDLE_LEASES = 3
 """For so many leases a transaction on PostgreSQL may wait for its process: 60 s by default; handlers are quicker."""
-MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def open_engine(settings: Settings) -> Engine:
@@ -113,75 +111,21 @@ POSTGRES_TIMES_OUT = frozenset({"25P03", "25P04"})
 """SQLSTATE of a transaction that was ended because it stood still, or took too long."""
 POSTGRES_FAULTS = frozenset({"08", "40", "53", "57", "58"})
 """SQLSTATE classes: connection, transaction rollback, resources, operator intervention, system error."""
-IDLE_TOO_LONG = "25P03"
-"""The SQLSTATE of a transaction that `_options` ended."""
+
+
+class DatabaseAway(Exception):
+    """A process of its own found the database away, locked or full."""
 
 
 def is_database_fault(error: BaseException) -> bool:
     """Whether `error` says that the database is away, locked or full, rather than that a statement is wrong."""
     if not isinstance(error, DBAPIError):
-        return False
+        return isinstance(error, DatabaseAway)
     name = str(getattr(error.orig, "sqlite_errorname", "")).removeprefix("SQLITE_").split("_")[0]
     state = getattr(error.orig, "sqlstate", None)
     if name or state:
-        return (
-            name in SQLITE_FAULTS
-            or str(state)[:2] in POSTGRES_FAULTS
-            or state in POSTGRES_TIMES_OUT
-            or state == IDLE_TOO_LONG
-        )
+        return name in SQLITE_FAULTS or str(state)[:2] in POSTGRES_FAULTS or state in POSTGRES_TIMES_OUT
     return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-
-
-def migrate(engine: Engine, schema: str, *folders: Path) -> None:
-    """Brings the tables of the chassis and of `folders` (Alembic scripts) to their newest revision, under a lock.
-
-    What was brought there by the same scripts is left alone without loading Alembic: a start shall be quick and small.
-    """
-    locations = [MIGRATIONS / "versions", *(folder / "versions" for folder in folders)]
-    scripts = _fingerprint(locations)
-    if not _is_migrated(engine, scripts):
-        _upgrade(engine, schema, locations, scripts)
-
-
-def _fingerprint(locations: Sequence[Path]) -> str:
-    digest = sha256()
-    for script in sorted(script for folder in locations for script in folder.glob("*.py")):
-        digest.update(script.name.encode() + b"\0" + script.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def _is_migrated(engine: Engine, scripts: str) -> bool:
-    try:
-        with reading(engine) as connection:
-            return connection.execute(text("SELECT scripts FROM migrated")).scalar() == scripts
-    except DBAPIError as error:
-        if is_database_fault(error):
-            raise
-        return False  # no such table yet
-
-
-def _upgrade(engine: Engine, schema: str, locations: Sequence[Path], scripts: str) -> None:
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.set_main_option("path_separator", "newline")
-    config.set_main_option("version_locations", "\n".join(str(path) for path in locations))
-    with writing(engine) as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"noria.{schema}"})
-            connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
-            connection.execute(
-                text(
-                    "SELECT set_config('transaction_timeout', '0', true) FROM pg_settings WHERE name = 'transaction_timeout'"
-                )
-            )
-        config.attributes["connection"] = connection
-        command.upgrade(config, "heads")
-        connection.execute(text("DELETE FROM migrated"))
-        connection.execute(text("INSERT INTO migrated (scripts) VALUES (:scripts)"), {"scripts": scripts})
 
 
 def check(engine: Engine) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Table, select, update
 
+from services.chassis import bulk
 from services.chassis.database import clock
 from services.chassis.tables import Lease
 
@@ -58,8 +59,6 @@ def release(connection: Connection, owner: str) -> None:
 
 
 def _insert(connection: Connection, name: str, owner: str, until: datetime) -> bool:
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(LEASE).values(name=name, owner=owner, until=until).on_conflict_do_nothing()
+    values = {"name": name, "owner": owner, "until": until}
+    statement = bulk.upserting(connection.dialect.name, LEASE).values(values).on_conflict_do_nothing()
     return connection.execute(statement.returning(LEASE.c.name)).first() is not None

@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from sqlalchemy import Engine
 
-from services.chassis import database, outbox, parking, patient, retry, telemetry
+from services.chassis import database, migration, outbox, parking, patient, retry, telemetry
 from services.chassis.difference import differences
 from services.chassis.intake import Intake, take
 from services.chassis.kafka_security import security
@@ -51,7 +51,7 @@ def rebuild(service: Service, engine: Engine) -> Rebuilt:
     Raises:
         TimeoutError, KafkaError: Kafka does not answer.
     """
-    database.migrate(engine, service.name, *([service.migrations] if service.migrations else []))
+    migration.migrate(engine, service.name, *([service.migrations] if service.migrations else []))
     settings, intake = service.settings, intake_of(service, engine)
     own = frozenset(event.TOPIC for event in (service.restore or Restore()).events)
     client = {"bootstrap_servers": settings.kafka_bootstrap, **security(settings).arguments()}

@@ -25,6 +25,7 @@ from services.chassis.jobs import JobBook
 from services.chassis.kafka_security import security
 from services.chassis.messages import routes
 from services.chassis.metrics import Metrics
+from services.chassis.migration import migrate_aside
 from services.chassis.relay import Relay, backlog
 from services.chassis.retry import keep_retrying
 from services.chassis.service import Service, Timer
@@ -104,7 +105,7 @@ class Runtime:
         waited = 0
         while True:
             try:
-                await asyncio.to_thread(database.migrate, self.engine, self.service.name, *folders)
+                await asyncio.to_thread(migrate_aside, self.engine, self.service.name, *folders)
                 await asyncio.to_thread(self._reclaim)
             except Exception as error:
                 if not database.is_database_fault(error):

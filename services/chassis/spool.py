@@ -9,9 +9,10 @@ from pathlib import Path
 
 from contracts.envelope import Event, Meta
 from services.chassis import leases, outbox
-from services.chassis.database import migrate, open_sqlite, writing
+from services.chassis.database import open_sqlite, writing
 from services.chassis.kafka_security import security
 from services.chassis.metrics import Metrics
+from services.chassis.migration import migrate_aside
 from services.chassis.relay import Backlog, Relay, backlog
 from services.chassis.settings import Settings
 
@@ -25,7 +26,7 @@ class Spool:
         self._settings = settings
         self._metrics = metrics
         self._engine = open_sqlite(f"sqlite:///{path}", synchronous="NORMAL")
-        migrate(self._engine, settings.SERVICE)
+        migrate_aside(self._engine, settings.SERVICE)
         self._security = security(settings)
         self._relay: Relay | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-from sqlalchemy import Column, MetaData, Table, Text, and_, bindparam, delete, func, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Column, MetaData, Text, and_, bindparam, delete, func, update
 from sqlmodel import Field, SQLModel, col, select
 
 from contracts.events.upstream import RecordSubmittedV1
+from services.chassis.bulk import upserting
 from services.chassis.projects import Projects
 from services.chassis.store import ChassisStore
 from services.chassis.tables import NUMBER, UtcDateTime
@@ -202,7 +202,7 @@ STANDING = select(RecordRow.revision, RecordRow.fingerprint).where(
 
 @cache
 def _put(dialect: str) -> Any:
-    insert = _insert(dialect, RecordRow)
+    insert = upserting(dialect, RecordRow)
     values = {"revision": insert.excluded.revision, "fingerprint": insert.excluded.fingerprint}
     return insert.on_conflict_do_update(index_elements=["project", "record_id"], set_=values)
 
@@ -210,10 +210,4 @@ def _put(dialect: str) -> Any:
 @cache
 def _count(dialect: str) -> Any:
     more = {"n": col(TallyRow.n) + 1}
-    return _insert(dialect, TallyRow).on_conflict_do_update(index_elements=["project", "outcome"], set_=more)
-
-
-def _insert(dialect: str, model: type[SQLModel]) -> Any:
-    """An INSERT that knows ON CONFLICT, which both databases spell alike."""
-    table = cast(Table, getattr(model, "__table__"))  # noqa: B009 - SQLModel's types do not know the attribute
-    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    return upserting(dialect, TallyRow).on_conflict_do_update(index_elements=["project", "outcome"], set_=more)

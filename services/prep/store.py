@@ -6,10 +6,10 @@ from typing import Any, Protocol, cast
 
 from sqlalchemy import Table, func, tuple_
 from sqlalchemy import select as select_rows
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import SQLModel, col, select
 
 from contracts.events.ingestion import RecordAcceptedV1
+from services.chassis.bulk import upserting
 from services.chassis.jobs import Jobs
 from services.chassis.projects import Projects
 from services.chassis.store import ChassisStore
@@ -92,7 +92,7 @@ class SqlStore(ChassisStore):
     def _create(self, project: str) -> None:
         zero = ProgressRow(project=project).model_dump(exclude_none=True)
         connection = self.session.connection()
-        connection.execute(_insert(connection.dialect.name, ProgressRow).values(zero).on_conflict_do_nothing())
+        connection.execute(upserting(connection.dialect.name, ProgressRow).values(zero).on_conflict_do_nothing())
 
     def unfrozen(self) -> list[ProgressRow]:
         """The projects with records that no freeze has tried and with no freeze under way."""
@@ -162,18 +162,13 @@ class SqlStore(ChassisStore):
 @cache
 def _upsert(dialect: str) -> Any:
     """A record's newest revision in place of an older one. Built once: building it takes longer than running it."""
-    insert = _insert(dialect, RecordRow)
+    insert = upserting(dialect, RecordRow)
     key = ["project", "record_id"]
     values = {column.name: insert.excluded[column.name] for column in _table(RecordRow).c if column.name not in key}
     newer = insert.excluded.revision > col(RecordRow.revision)
     upsert = insert.on_conflict_do_update(index_elements=key, set_=values, where=newer)
     # Without the option psycopg's count of an INSERT is not passed on.
     return upsert.execution_options(preserve_rowcount=True)
-
-
-def _insert(dialect: str, model: type[SQLModel]) -> Any:
-    """An INSERT that knows ON CONFLICT, which both databases spell alike."""
-    return postgresql.insert(_table(model)) if dialect == "postgresql" else sqlite.insert(_table(model))
 
 
 def _table(model: type[SQLModel]) -> Table:

@@ -34,10 +34,11 @@ from contracts.events.upstream import RecordSubmittedV1
 from services.chassis import kafka, leases
 from services.chassis.app import spare_collections
 from services.chassis.consume import Consumer
-from services.chassis.database import migrate, open_engine
+from services.chassis.database import open_engine
 from services.chassis.intake import Intake, Sheet
 from services.chassis.messages import routes
 from services.chassis.metrics import Metrics
+from services.chassis.migration import migrate
 from services.chassis.outbox import OUTBOX
 from services.chassis.relay import Relay, backlog
 from services.chassis.settings import Settings

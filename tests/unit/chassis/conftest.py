@@ -4,10 +4,11 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
-from services.chassis.database import migrate, open_engine
+from services.chassis.database import open_engine
 from services.chassis.intake import Intake
 from services.chassis.messages import routes
 from services.chassis.metrics import Metrics
+from services.chassis.migration import migrate
 from services.chassis.settings import Settings
 from tests.integration.tiny.events import Ping
 from tests.integration.tiny.service import SqlStore, on_ping

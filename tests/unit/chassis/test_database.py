@@ -1,6 +1,7 @@
 """Migrations run once, know what they brought, and take everything back; faults of the database are told apart."""
 
 import sqlite3
+import sys
 import time
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from services.chassis import database
-from services.chassis.database import is_database_fault, migrate, open_engine, reading, writing
+from services.chassis import database, migration
+from services.chassis.database import DatabaseAway, is_database_fault, open_engine, reading, writing
+from services.chassis.migration import MigrationFailed, migrate, migrate_aside
 from services.chassis.settings import Settings
 from services.chassis.tables import METADATA
 from tests.unit.chassis.conftest import MIGRATIONS
@@ -32,13 +34,13 @@ def test_second_start_runs_no_migration_and_a_new_script_does(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[str] = []
-    upgrade = database._upgrade  # pyright: ignore[reportPrivateUsage]
+    upgrade = migration.upgrade
 
     def counted(*arguments: object) -> None:
         runs.append("run")
         upgrade(*arguments)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(database, "_upgrade", counted)
+    monkeypatch.setattr(migration, "upgrade", counted)
     migrate(engine, "noria", MIGRATIONS)
     assert runs == []
     further = tmp_path / "further"
@@ -52,6 +54,30 @@ def test_second_start_runs_no_migration_and_a_new_script_does(
     assert runs == ["run"]
     with reading(engine) as connection:
         assert connection.execute(text("SELECT count(*) FROM more")).scalar() == 0
+
+
+def test_service_migrates_without_loading_alembic(database_url: str, tmp_path: Path) -> None:
+    engine = open_engine(Settings(home=tmp_path, database=database_url))
+    before = set(sys.modules)
+    migrate_aside(engine, "noria", MIGRATIONS)
+    assert {name for name in set(sys.modules) - before if name.startswith(("alembic", "mako"))} == set()
+    with reading(engine) as connection:
+        assert connection.execute(text("SELECT count(*) FROM note")).scalar() == 0
+    migrate(engine, "noria", MIGRATIONS)  # finds nothing to do
+    engine.dispose()
+
+
+def test_process_that_migrates_says_whether_to_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migration, "is_migrated", lambda *_: False)  # or it would be found out before that process
+    away = open_engine(Settings(home=tmp_path, database="postgresql+psycopg://nobody@127.0.0.1:1/none"))
+    with pytest.raises(DatabaseAway, match="Connection refused") as caught:
+        migrate_aside(away, "noria", MIGRATIONS)
+    assert is_database_fault(caught.value)
+    scripts = tmp_path / "further" / "versions"
+    scripts.mkdir(parents=True)
+    (scripts / "wrong_0001.py").write_text("raise ValueError('a wrong script')")
+    with pytest.raises(MigrationFailed, match="a wrong script"):
+        migrate_aside(open_engine(Settings(home=tmp_path)), "noria", scripts.parent)
 
 
 def test_locked_database_is_a_fault_and_a_wrong_statement_is_none(engine: Engine) -> None:

@@ -11,7 +11,8 @@ from contracts.envelope import new_meta
 from contracts.events.feedback import SignalRecordedV1, SignalRefusedV1
 from contracts.events.serving import InferenceCompletedV1
 from contracts.types import ModelRef
-from services.chassis.database import migrate, open_engine, writing
+from services.chassis.database import open_engine, writing
+from services.chassis.migration import migrate
 from services.feedback import handlers
 from services.feedback.domain.signals import Feedback
 from services.feedback.settings import FeedbackSettings

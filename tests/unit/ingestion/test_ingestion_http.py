@@ -17,9 +17,10 @@ from contracts.project import ProjectSpec
 from services.chassis import guard
 from services.chassis.artifacts import open_store
 from services.chassis.context import Context
-from services.chassis.database import migrate, open_engine, reading, writing
+from services.chassis.database import open_engine, reading, writing
 from services.chassis.http import answer, install_errors
 from services.chassis.metrics import Metrics
+from services.chassis.migration import migrate
 from services.chassis.outbox import unpack_headers
 from services.chassis.tables import Outbox
 from services.ingestion import handlers, lines
