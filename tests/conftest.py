@@ -1,4 +1,4 @@
-"""What tests of every kind share: free ports and databases. Starts no broker."""
+"""What tests of every kind share: free ports, databases, their division among workers. Starts no broker."""
 
 import shutil
 import socket
@@ -10,12 +10,22 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
+ROOT = Path(__file__).parent
+
 
 def free_port() -> int:
     """A port on 127.0.0.1 that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file stays in one worker, for its fixtures; the end-to-end tests together, for they share one stack."""
+    for item in items:
+        shared = item.path.parent if item.path.parent.name == "e2e" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(shared.relative_to(ROOT))))
 
 
 @pytest.fixture(scope="session")

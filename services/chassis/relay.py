@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 
 import structlog
@@ -44,6 +45,8 @@ FOR_GOOD = (
 CLOSED = (UnknownTopicOrPartitionError, TopicAuthorizationFailedError)
 """Whoever runs Kafka can mend these, so the messages of such a topic wait."""
 LIMIT = 1000
+MOST_BYTES = 16 << 20
+"""So much of the rows' values is in memory at a time, or one row that is larger."""
 IDLE_SECONDS = 5.0
 LEASE_SECONDS = 30.0
 ABSENT_SECONDS = 30.0
@@ -145,7 +148,8 @@ class Relay:
 
     def _anything(self) -> bool:
         with reading(self._engine) as connection:
-            return bool(pending(connection, 1, ()))
+            query = select(OUTBOX.c.id).where(OUTBOX.c.status == "pending").limit(1)
+            return connection.execute(query).first() is not None
 
     async def _send(
         self, producer: AIOKafkaProducer, rows: Sequence[Pending]
@@ -200,12 +204,19 @@ def _failed(error: Exception) -> asyncio.Future[Any]:
 
 
 def pending(connection: Connection, limit: int, without: Sequence[str]) -> list[Pending]:
-    """The oldest rows to publish, those of some topics left out."""
-    columns = (OUTBOX.c.id, OUTBOX.c.topic, OUTBOX.c.key, OUTBOX.c.value, OUTBOX.c.headers)
-    query = select(*columns).where(OUTBOX.c.status == "pending")
+    """The oldest rows to publish, those of some topics left out; no more than are together small enough."""
+    wanted = [OUTBOX.c.status == "pending"]
     if without:
-        query = query.where(OUTBOX.c.topic.not_in(without))
-    return [Pending(*row) for row in connection.execute(query.order_by(OUTBOX.c.id).limit(limit))]
+        wanted.append(OUTBOX.c.topic.not_in(without))
+    sizes = select(OUTBOX.c.id, func.coalesce(func.length(OUTBOX.c.value), 0)).where(*wanted)
+    found = connection.execute(sizes.order_by(OUTBOX.c.id).limit(limit)).all()
+    if not found:
+        return []
+    upto = accumulate(size for _, size in found)
+    last = [id for (id, _), sum in zip(found, upto, strict=True) if sum <= MOST_BYTES][-1:] or [found[0][0]]
+    columns = (OUTBOX.c.id, OUTBOX.c.topic, OUTBOX.c.key, OUTBOX.c.value, OUTBOX.c.headers)
+    query = select(*columns).where(*wanted, OUTBOX.c.id <= last[0]).order_by(OUTBOX.c.id)
+    return [Pending(*row) for row in connection.execute(query)]
 
 
 def settle(connection: Connection, sent: Sequence[int], refused: Sequence[tuple[int, str]]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, get_args
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
-from tests.chaos import faults, observe, stand
+from tests.chaos import faults, observe, stand, world
 from tests.chaos.checker import check
 from tests.chaos.load import Load, wait_for
 from tests.chaos.observed import KINDS, Deed, Finding, What
@@ -38,15 +38,21 @@ def main() -> None:
     arguments = parse()
     dice = random.Random(arguments.seed)
     database = arguments.database or ("sqlite" if arguments.seed % 2 else "postgresql")
+    # PostgreSQL's files are its own matter, and its server refuses to run as the namespace's root.
+    disk = world.enter("tests.chaos", sys.argv[1:]) if database == "sqlite" else None
+    if disk is None:
+        say("no disk can be filled in this run" + (": no user namespaces here" if database == "sqlite" else ""))
     with tempfile.TemporaryDirectory(prefix="noria-chaos-base-") as folder:
         base = make_base(Path(folder) / "base")
         (base / "chat_template.jinja").write_text(TEMPLATE)
         say(f"seed {arguments.seed}, {database}: starting the stack")
-        running = stand.start(database, base)
+        running = stand.start(database, base, disk)
         try:
             report = run(running, dice, arguments.minutes * 60, arguments.kills)
         finally:
             stand.stop(running, keep=arguments.keep)
+            if disk is not None:
+                world.leave(disk)
     report |= {"seed": arguments.seed, "database": database}
     print(json.dumps(report, indent=2) if arguments.json else render(report))
     if arguments.keep:

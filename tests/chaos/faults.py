@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.console.stack.settings import SERVICES
+from tests.chaos import world
 from tests.chaos.load import Load
 from tests.chaos.recovery import ALL, Watch
 from tests.chaos.stand import Stand
@@ -160,6 +161,25 @@ def lock_database(chaos: Chaos) -> None:
     threading.Thread(target=hold).start()
 
 
+def fill_disk(chaos: Chaos) -> None:
+    """No room for some seconds under the databases, the spool and the artifact store."""
+    if chaos.stand.disk is None:
+        return
+    ballast = world.fill(chaos.stand.disk)
+
+    def clear() -> None:
+        ballast.unlink()
+        chaos.watch.hurt("disk full 3 to 8 s", ALL, down=False)
+
+    threading.Timer(chaos.dice.uniform(3, 8), clear).start()
+
+
+def jump_clock(chaos: Chaos) -> None:
+    """The services' clock jumps forward or back by minutes; leases, tries to come and pauses are counted by it."""
+    world.set_clock(chaos.stand.clock, chaos.dice.choice([-600, 0, 0, 600]))
+    chaos.watch.hurt("clock jumps by 10 or 20 min", ALL, down=False)
+
+
 def burst(chaos: Chaos) -> None:
     """Far more messages at once than the handlers take meanwhile."""
     chaos.watch.hurt("burst of 3,000 records", "ingestion", down=False)
@@ -179,6 +199,8 @@ FAULTS: tuple[tuple[Callable[[Chaos], None], int], ...] = (
     (stop_kafka, 2),
     (second_instance, 5),
     (lock_database, 4),
+    (fill_disk, 3),
+    (jump_clock, 3),
     (burst, 3),
 )
 """Each fault with its weight."""

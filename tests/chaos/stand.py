@@ -6,16 +6,20 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 from sqlalchemy import Engine, create_engine, make_url
 
 from services.console.stack import local, supervisor
 from services.console.stack.settings import SERVICES, StackSettings
+from services.console.stack.supervisor import Program
+from tests.chaos import world
 from tests.chaos.load import PROJECTS, wait_for
 from tests.conftest import free_port
 
@@ -66,11 +70,13 @@ class Postgres:
 
 @dataclass
 class Stand:
-    """One stack. `postgres` is None on SQLite."""
+    """One stack. `postgres` is None on SQLite; `clock` holds the error of its services' clocks; `disk` can be filled."""
 
     home: Path
     settings: StackSettings
+    clock: Path
     postgres: Postgres | None = None
+    disk: Path | None = None
     variables: dict[str, str] = field(default_factory=dict[str, str])
 
     def url(self, part: str) -> str:
@@ -100,23 +106,27 @@ class Stand:
         """Starts a second instance of a service on a port of its own."""
         environment = self.environment() | {f"NORIA_{service.upper()}_PORT": str(free_port())}
         with (self.home / "logs" / f"{service}-second.log").open("ab") as log:
-            command = [sys.executable, "-m", f"services.{service}.app"]
+            command = world.with_clock([sys.executable, "-m", f"services.{service}.app"], self.clock)
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
-def start(database: str, base: Path) -> Stand:
-    """A started stack with its projects defined, on SQLite or PostgreSQL."""
+def start(database: str, base: Path, disk: Path | None = None) -> Stand:
+    """A started stack with its projects defined, on SQLite or PostgreSQL; where there is a disk, its files lie on that."""
     home = Path(tempfile.mkdtemp(prefix="noria-chaos-"))
     postgres = Postgres(home / "postgres") if database == "postgresql" else None
     ports = {f"{name}_port": free_port() for name in PORTS}
-    stand = Stand(home, StackSettings.model_validate({"home": home / "noria", **ports}), postgres)
-    stand.home = stand.settings.home
+    settings = StackSettings.model_validate({"home": home / "noria", **ports})
+    stand = Stand(settings.home, settings, home / "clock", postgres, disk)
+    world.set_clock(stand.clock, 0)
     stand.variables = {"NORIA_LOG_LEVEL": "info", "NORIA_SERVING_CHECK_SECONDS": "1"}
     if postgres is not None:
         stand.variables["NORIA_DATABASE"] = postgres.url
     os.environ |= stand.variables  # local.start passes the environment on
     try:
-        local.start(stand.settings, lambda _: None)
+        if disk is not None:
+            world.mount(stand.home, disk)
+        with patch.object(local, "programs", partial(programs, stand.clock)):
+            local.start(stand.settings, lambda _: None)
         for _ in local.wait_ready(stand.settings, 120):
             pass
         for project in PROJECTS:
@@ -125,6 +135,11 @@ def start(database: str, base: Path) -> Stand:
         stop(stand, keep=False)
         raise
     return stand
+
+
+def programs(clock: Path, original: Callable[[], list[Program]] = local.programs) -> list[Program]:
+    """The stack's processes, the services under the clock that can be wrong."""
+    return [replace(p, command=world.with_clock(p.command, clock)) if p.name in SERVICES else p for p in original()]
 
 
 def specification(project: str, base: Path) -> dict[str, Any]:
@@ -145,5 +160,9 @@ def stop(stand: Stand, *, keep: bool) -> None:
     local.stop(stand.settings)
     if stand.postgres is not None:
         stand.postgres.stop()
+    if stand.disk is not None:
+        if keep:
+            shutil.copytree(stand.disk, stand.home.parent / "disk")
+        world.unmount(stand.home)
     if not keep:
         shutil.rmtree(stand.home.parent, ignore_errors=True)

@@ -2,7 +2,12 @@
 
 from datetime import UTC, datetime
 
+import pytest
+from sqlalchemy import Engine
+
 from contracts.envelope import Event, Meta, encode
+from services.chassis import outbox, relay
+from services.chassis.database import writing
 from services.chassis.outbox import emitted, event_id, event_row, pack_headers, unpack_headers
 from tests.integration.tiny.events import Pong
 
@@ -12,6 +17,22 @@ EVENTS: list[Event] = [Pong(project="p", number=1), Pong(project="p", number=2)]
 def test_headers_of_any_bytes_survive() -> None:
     headers = [("a", bytes(range(256))), ("b", None), ("a", b"")]
     assert unpack_headers(pack_headers(headers)) == headers
+
+
+def test_relay_takes_no_more_than_is_small_enough_together(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "MOST_BYTES", 100)
+    sizes = [150, 10, 60, 40, 1, 0, 99]
+    with writing(engine) as connection:
+        rows = [("t", b"k", bytes(size), "[]") for size in sizes[:-2]] + [
+            ("t", b"k", None, "[]"),
+            ("u", b"k", bytes(99), "[]"),
+        ]
+        outbox.put(connection, rows, datetime.now(UTC))
+        taken: list[list[int]] = []
+        while batch := relay.pending(connection, 10, ()):
+            taken.append([len(row.value or b"") for row in batch])
+            relay.settle(connection, [row.id for row in batch], [])
+    assert taken == [[150], [10, 60], [40, 1, 0], [99]]
 
 
 def test_ids_depend_on_group_cause_and_place_alone() -> None:

@@ -1,0 +1,82 @@
+"""The small world a stack runs in: a disk that can be filled, and services whose clock can be wrong. Needs no root."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import libfaketime
+
+MEGABYTES = 768
+"""Of the disk: more than the longest run writes."""
+CARRIED = ("state", "artifacts")
+"""The folders of a stack's home that lie on it: databases, the spool, the artifact store. Kafka has a disk of its own."""
+_MARK = "NORIA_CHAOS_DISK"
+_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
+_PRELOAD = Path(libfaketime.__file__).parent / "vendor/libfaketime/src/libfaketime.so.1"
+
+
+def enter(module: str, arguments: Sequence[str]) -> Path | None:
+    """Starts this program again where a folder is a file system of its own, and returns that folder there.
+
+    None where the machine knows no user namespaces for everybody, which some forbid.
+    """
+    if inside := os.environ.get(_MARK):
+        return Path(inside)
+    folder = tempfile.mkdtemp(prefix="noria-chaos-disk-")
+    mount = [*_NAMESPACE, f'mount -t tmpfs -o size={MEGABYTES}m none "$0" && exec "$@"', folder]
+    if subprocess.run([*mount, "true"], capture_output=True, check=False).returncode == 0:
+        os.environ[_MARK] = folder
+        os.execvp(mount[0], [*mount, sys.executable, "-m", module, *arguments])  # noqa: S606 - there is a shell
+    Path(folder).rmdir()
+    return None
+
+
+def mount(home: Path, disk: Path) -> None:
+    """Lets a stack's home have its databases and artifacts on the disk."""
+    for name in CARRIED:
+        (disk / name).mkdir()
+        (home / name).mkdir(parents=True)
+        subprocess.run(["mount", "--bind", disk / name, home / name], check=True)
+
+
+def unmount(home: Path) -> None:
+    """Takes the disk from a home whose processes have ended."""
+    for name in CARRIED:
+        subprocess.run(["umount", "--lazy", home / name], check=False)
+
+
+def leave(disk: Path) -> None:
+    """Gives the disk up."""
+    subprocess.run(["umount", "--lazy", disk], check=False)
+    disk.rmdir()
+
+
+def fill(disk: Path) -> Path:
+    """Takes all the room there is; the file to remove for it to come back."""
+    ballast = disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 16))
+    return ballast
+
+
+def with_clock(command: Sequence[str], clock: Path) -> tuple[str, ...]:
+    """The command, under a clock whose error stands in the file `clock`: "+600" seconds, say. Read once a second."""
+    variables = {
+        "LD_PRELOAD": _PRELOAD,
+        "FAKETIME_TIMESTAMP_FILE": clock,
+        "FAKETIME_CACHE_DURATION": 1,
+        "FAKETIME_DONT_FAKE_MONOTONIC": 1,
+    }
+    return ("env", *(f"{name}={value}" for name, value in variables.items()), *command)
+
+
+def set_clock(clock: Path, seconds: int) -> None:
+    """Makes the clocks wrong by so many seconds."""
+    aside = clock.with_suffix(".new")
+    aside.write_text(f"{seconds:+d}\n")
+    aside.replace(clock)
