@@ -17,6 +17,7 @@ from services.chassis.messages import read
 LOG: Any = structlog.get_logger("retry")
 HEADS = 100
 FOLLOWERS = 200
+NOT_HANDLED = "topic_not_handled"
 
 
 async def keep_retrying(
@@ -74,7 +75,13 @@ def try_due(intake: Intake) -> int:
 def _try(intake: Intake, waiting: parking.Waiting, sheet: Sheet, session: Session, store: Any) -> bool:
     """Whether the message is settled for good."""
     connection = session.connection()
-    item = read(waiting, intake.routes[waiting.topic].event)
+    route = intake.routes.get(waiting.topic)
+    if route is None:  # parked by a version of the service that handled it, or by one that will
+        why = f"this version of the service does not handle {waiting.topic}"
+        retry_at = sheet.now + parking.pause(waiting.attempts, intake.longest_pause)
+        parking.postpone(connection, waiting.number, NOT_HANDLED, why, waiting.attempts + 1, retry_at)
+        return False
+    item = read(waiting, route.event)
     try:
         if item.malformed is not None:
             raise Dead(item.malformed.reason, str(item.malformed))

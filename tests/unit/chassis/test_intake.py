@@ -131,6 +131,21 @@ def test_parked_message_holds_back_its_key_alone(intake: Intake, tmp_path: Path)
         assert parking.earliest(connection, intake.group, datetime.now(UTC), 60) is None
 
 
+def test_parked_message_of_a_topic_no_longer_handled_waits_and_holds_nobody_up(intake: Intake, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    take(intake, [ping(1, "wait", str(gate)), ping(2, "wait", str(gate), key="other")])
+    gate.touch()
+    hasten(intake.engine)
+    without = {topic: route for topic, route in intake.routes.items() if topic != ping(1).topic}
+    retry.try_due(replace(intake, routes=without))
+    with reading(intake.engine) as connection:
+        reasons = {row.reason for row in connection.execute(parking.PARKED.select())}
+    assert (notes(intake.engine), reasons) == ([], {"topic_not_handled"})
+    hasten(intake.engine)
+    retry.try_due(intake)
+    assert sorted(notes(intake.engine)) == [1, 2]
+
+
 def test_parked_message_is_no_longer_new(intake: Intake, tmp_path: Path) -> None:
     batch = [ping(1, "wait", str(tmp_path / "gate"))]
     take(intake, batch)
