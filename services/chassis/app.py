@@ -52,7 +52,7 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
     routers = [operations.make_router(runtime.engine, service.settings.group, runtime.parked.set)]
     if service.router is not None:
         routers.append(service.router(runtime.context))
-    guard.install(app, guard.Guard(service.settings), shape, *routers)
+    guard.install(app, guard.Guard(service.settings, lambda: runtime.migrated), shape, *routers)
     return app
 
 

@@ -133,9 +133,13 @@ def _forbidden(message: str) -> ApiError:
 
 
 class Guard:
-    """What a process knows of its callers: the ring of keys, whether it is open without one, and their rates."""
+    """What a process knows of its callers: the ring of keys, whether it is open without one, and their rates.
 
-    def __init__(self, settings: Settings) -> None:
+    `ready` says whether there are tables to ask: none yet while the service waits for its database.
+    """
+
+    def __init__(self, settings: Settings, ready: Callable[[], bool] = lambda: True) -> None:
+        self._ready = ready
         self.ring = Ring(settings.api_keys_file)
         self.rates = Rates(settings.rate_per_second, settings.rate_burst)
         self.body = settings.max_body_bytes
@@ -145,8 +149,11 @@ class Guard:
         """Who calls.
 
         Raises:
-            ApiError: 401 without a valid key where one is needed, 429 when they call too often.
+            ApiError: 401 without a valid key where one is needed, 429 when they call too often, 503 before the start.
         """
+        if not self._ready():
+            message = "the service is starting and waits for its database; send the request again"
+            raise ApiError(503, "starting", message, headers={"retry-after": "1"})
         self.ring.refresh()
         # A ring of revoked keys alone stays closed: to revoke the last key must not open the door to everybody.
         needed = self.ring.any or not self._loopback

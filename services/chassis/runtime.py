@@ -163,13 +163,18 @@ class Runtime:
     def _refused(self, why: str) -> None:
         self._refusal = why
 
+    @property
+    def migrated(self) -> bool:
+        """Whether the tables are there."""
+        return self._waits_for != "database"
+
     def checks(self) -> Mapping[str, Check]:
         """The readiness checks by name."""
         return {"database": self._database, "kafka": self._kafka, "outbox": self._outbox, **self.service.ready}
 
     async def _database(self) -> str | None:
         await asyncio.to_thread(database.check, self.engine)
-        return "waiting to migrate" if self._waits_for == "database" else None
+        return None if self.migrated else "waiting to migrate"
 
     async def _kafka(self) -> str | None:
         if self._waits_for:
@@ -179,7 +184,7 @@ class Runtime:
         return await self._consumer.check()
 
     async def _outbox(self) -> str | None:
-        if self._waits_for == "database":
+        if not self.migrated:
             return "waiting for the database"
         state = await asyncio.to_thread(backlog, self.engine)
         if state.waiting and state.age > OLD_SECONDS:
@@ -200,7 +205,7 @@ class Runtime:
         if self._workers is not None:
             for kind, age in self._workers.progress_ages().items():
                 self.metrics.job_progress.labels(kind).set(age)
-        if self._waits_for != "database":
+        if self.migrated:
             await self._refresh_stored()
 
     def _set_consumption(self, lag: Mapping[str, int]) -> None:

@@ -233,3 +233,15 @@ def test_the_document_names_the_key_and_the_refusals(make: Make) -> None:
     assert operation["security"] == [{"api_key": []}]
     assert {"401", "403", "413", "422", "429"} <= set(operation["responses"])
     assert "security" not in document["paths"]["/health/live"]["get"]
+
+
+def test_before_the_tables_are_there_a_request_is_told_to_come_again(tmp_path: Path) -> None:
+    started = False
+    app = FastAPI()
+    install_errors(app)
+    install(app, Guard(Settings(home=tmp_path), lambda: started), answer, router())
+    client = TestClient(app)
+    early = client.get("/v1/all")
+    assert (early.status_code, early.json()["error"]["code"], early.headers["retry-after"]) == (503, "starting", "1")
+    started = True
+    assert client.get("/v1/all").status_code == 200
