@@ -163,12 +163,13 @@ def lock_database(chaos: Chaos) -> None:
 
 def fill_disk(chaos: Chaos) -> None:
     """No room for some seconds under the databases, the spool and the artifact store."""
-    if chaos.stand.disk is None:
+    disk = chaos.stand.disk
+    if disk is None or world.is_full(disk):
         return
-    ballast = world.fill(chaos.stand.disk)
+    world.fill(disk)
 
     def clear() -> None:
-        ballast.unlink()
+        world.clear(disk)
         chaos.watch.hurt("disk full 3 to 8 s", ALL, down=False)
 
     threading.Timer(chaos.dice.uniform(3, 8), clear).start()
@@ -176,8 +177,8 @@ def fill_disk(chaos: Chaos) -> None:
 
 def jump_clock(chaos: Chaos) -> None:
     """The services' clock jumps forward or back by minutes; leases, tries to come and pauses are counted by it."""
-    world.set_clock(chaos.stand.clock, chaos.dice.choice([-600, 0, 0, 600]))
-    chaos.watch.hurt("clock jumps by 10 or 20 min", ALL, down=False)
+    world.set_clock(chaos.stand.clock, chaos.dice.choice([-600, 0, 600]))
+    chaos.watch.counts["clock jumps by 10 or 20 min"] += 1
 
 
 def burst(chaos: Chaos) -> None:

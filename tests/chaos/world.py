@@ -14,6 +14,7 @@ MEGABYTES = 768
 """Of the disk: more than the longest run writes."""
 CARRIED = ("state", "artifacts")
 """The folders of a stack's home that lie on it: databases, the spool, the artifact store. Kafka has a disk of its own."""
+_BALLAST = "ballast"
 _MARK = "NORIA_CHAOS_DISK"
 _NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
 _PRELOAD = Path(libfaketime.__file__).parent / "vendor/libfaketime/src/libfaketime.so.1"
@@ -55,13 +56,21 @@ def leave(disk: Path) -> None:
     disk.rmdir()
 
 
-def fill(disk: Path) -> Path:
-    """Takes all the room there is; the file to remove for it to come back."""
-    ballast = disk / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+def fill(disk: Path) -> None:
+    """Takes all the room there is."""
+    with contextlib.suppress(OSError), (disk / _BALLAST).open("wb", buffering=0) as file:
         while True:
             file.write(bytes(1 << 16))
-    return ballast
+
+
+def is_full(disk: Path) -> bool:
+    """Whether `fill` has taken the room."""
+    return (disk / _BALLAST).exists()
+
+
+def clear(disk: Path) -> None:
+    """Gives the room back."""
+    (disk / _BALLAST).unlink()
 
 
 def with_clock(command: Sequence[str], clock: Path) -> tuple[str, ...]:
