@@ -128,6 +128,14 @@ def is_database_fault(error: BaseException) -> bool:
     return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 
 
+def tell(log: Any, said: str, error: BaseException, **where: Any) -> None:
+    """Logs what will be tried again: a database that is away in one line, anything else as an error with its traceback."""
+    if is_database_fault(error):
+        log.warning(said, detail=str(error)[:300], **where)
+    else:
+        log.error(said, exc_info=error, **where)
+
+
 def check(engine: Engine) -> None:
     """Raises the driver's error where the database does not answer."""
     with reading(engine) as connection:

@@ -27,7 +27,7 @@ from aiokafka.errors import (
 from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from services.chassis import kafka
-from services.chassis.database import reading, writing
+from services.chassis.database import reading, tell, writing
 from services.chassis.kafka_security import Security
 from services.chassis.leases import hold
 from services.chassis.metrics import Metrics
@@ -103,8 +103,8 @@ class Relay:
                 pause = 0.0
             except (KafkaError, OSError) as error:
                 LOG.warning("outbox waits for Kafka", bootstrap=self._bootstrap, detail=f"{error!r}"[:300])
-            except Exception:
-                LOG.exception("outbox could not be published; in 2 s once more")
+            except Exception as error:
+                tell(LOG, "outbox could not be published; in 2 s once more", error)
             finally:
                 self.connected = False
                 with contextlib.suppress(Exception):

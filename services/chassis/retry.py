@@ -9,7 +9,7 @@ import structlog
 from sqlmodel import Session
 
 from services.chassis import outbox, parking
-from services.chassis.database import reading, writing
+from services.chassis.database import reading, tell, writing
 from services.chassis.errors import Dead, Park
 from services.chassis.intake import HANDLER_FAILED, Intake, Sheet, attempt, give_up, record
 from services.chassis.messages import read
@@ -29,8 +29,8 @@ async def keep_retrying(
         try:
             wait = await asyncio.to_thread(_work, intake)
             on_commit(True)
-        except Exception:
-            LOG.exception("parked messages could not be tried again; in 5 s once more")
+        except Exception as error:
+            tell(LOG, "parked messages could not be tried again; in 5 s once more", error)
             wait = 5.0
         try:
             async with asyncio.timeout(longest if wait is None else min(wait, longest)):

@@ -133,8 +133,8 @@ class Runtime:
             await asyncio.sleep(timer.every)
             try:
                 await self.context.tick(timer.run, datetime.now(UTC))
-            except Exception:
-                LOG.exception("timer failed", timer=timer.name)
+            except Exception as error:
+                database.tell(LOG, "timer failed", error, timer=timer.name)
 
     def report(self, task: asyncio.Task[None]) -> None:
         """Ends the process where a start or a background task failed for good; a process manager starts it anew."""

@@ -21,7 +21,7 @@ from sqlmodel import Session
 from contracts.envelope import Event
 from services.chassis import process
 from services.chassis.context import Context
-from services.chassis.database import clock, is_database_fault, reading, writing
+from services.chassis.database import clock, is_database_fault, reading, tell, writing
 from services.chassis.jobs import Failure, Job, JobBook, JobKind
 
 LOG: Any = structlog.get_logger("jobs")
@@ -90,8 +90,8 @@ class Workers:
                 if job is not None:
                     await self._run(kind, job, wake)
                     continue
-            except Exception:
-                LOG.exception("worker stumbled; in 5 s once more", kind=kind.kind)
+            except Exception as error:
+                tell(LOG, "worker stumbled; in 5 s once more", error, kind=kind.kind)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(wake.wait(), IDLE_SECONDS)
 
@@ -153,8 +153,8 @@ class Workers:
             beat, run.progress = time.monotonic(), None
             try:
                 await self._beat(kind, run, progress)
-            except Exception:
-                LOG.exception("heartbeat failed", job=run.job.id)
+            except Exception as error:
+                tell(LOG, "heartbeat failed", error, job=run.job.id)
             if run.lost:
                 run.child.kill()
                 return

@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from services.chassis import database, migration
-from services.chassis.database import DatabaseAway, is_database_fault, open_engine, reading, writing
+from services.chassis.database import DatabaseAway, is_database_fault, open_engine, reading, tell, writing
 from services.chassis.migration import MigrationFailed, migrate, migrate_aside
 from services.chassis.settings import Settings
 from services.chassis.tables import METADATA
@@ -145,3 +146,11 @@ def test_transaction_that_writes_ends_in_the_middle_of_a_statement_too(postgres:
     with reading(engine) as connection:
         assert connection.execute(text("SELECT 1 FROM pg_sleep(1)")).scalar() == 1
     engine.dispose()
+
+
+def test_database_that_is_away_is_one_line_of_the_log_and_a_bug_is_a_traceback() -> None:
+    with structlog.testing.capture_logs() as lines:
+        tell(structlog.get_logger(), "later again", DatabaseAway("gone"), job=7)
+        tell(structlog.get_logger(), "later again", ValueError("a bug"))
+    assert [(line["log_level"], "exc_info" in line) for line in lines] == [("warning", False), ("error", True)]
+    assert (lines[0]["detail"], lines[0]["job"]) == ("gone", 7)
