@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import os
+import threading
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Annotated, Any
 
+import structlog
 import uvicorn
 from fastapi import FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -21,6 +24,11 @@ Number = Annotated[int, Path(ge=0, le=2**31 - 1)]
 """The number of a version or dataset in a path: what an integer column holds."""
 
 
+LOG: Any = structlog.get_logger("service")
+STOP_SECONDS = 10.0
+"""A service that was told to end and cannot, since a locked database holds its threads, ends hard: a crash loses nothing."""
+
+
 class Server(uvicorn.Server):
     """uvicorn that wakes once a second instead of ten times: an idle service shall cost nothing."""
 
@@ -33,10 +41,18 @@ class Server(uvicorn.Server):
                 await asyncio.wait_for(self._end.wait(), 1.0)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Ends at once, not at the next tick."""
+        """Ends at once, not at the next tick; within STOP_SECONDS whatever happens."""
         super().handle_exit(sig, frame)
+        limit = threading.Timer(STOP_SECONDS, _end_hard)
+        limit.daemon = True
+        limit.start()
         if hasattr(self, "_loop"):
             self._loop.call_soon_threadsafe(self._end.set)
+
+
+def _end_hard() -> None:
+    LOG.error("the service could not stop in time and ends as it is", seconds=STOP_SECONDS)
+    os._exit(1)
 
 
 class ApiError(NoriaError):

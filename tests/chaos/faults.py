@@ -132,7 +132,11 @@ def second_instance(chaos: Chaos) -> None:
 
     def leave() -> None:
         process.send_signal(number)
-        process.wait(20)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:  # as the process manager does
+            process.kill()
+            process.wait()
         chaos.watch.hurt("second instance joins and leaves", service, down=False)
 
     threading.Timer(chaos.dice.uniform(5, 15), leave).start()

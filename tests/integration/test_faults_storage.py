@@ -93,6 +93,26 @@ def test_sqlite_locked_by_another_process_for_longer_than_it_is_waited_for(
     other.execute("ROLLBACK")
     other.close()
     complete(stand, 300)
+    assert stand.stop() < 10
+
+
+def test_service_ends_in_time_though_its_database_is_locked(
+    kafka: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    stand = Stand(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path)
+    stand.make_topics()
+    request.addfinalizer(stand.kill)
+    stand.start()
+    stand.send(*(stand.ping_of(n) for n in range(10)))
+    until(stand.notes, lambda found: len(found) == 10)
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None, timeout=20)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        stand.send(*(stand.ping_of(n) for n in range(10, 300)))
+        assert stand.process is not None
+        stand.process.send_signal(signal.SIGTERM)
+        assert stand.process.wait(12) == 1, "it gives up what it cannot give back"
+    stand.start()
+    complete(stand, 300)
     stand.stop()
 
 
