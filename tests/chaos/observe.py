@@ -89,7 +89,7 @@ def _read(consumer: Consumer, topic: str, partitions: Iterable[int]) -> list[Mes
         place.offset = first
         consumer.assign([place])
         while first < end:
-            for got in consumer.consume(1000, 5.0):
+            for got in consumer.consume(min(1000, end - first), 5.0):  # more would be waited for
                 error = got.error()
                 if error is not None:
                     raise RuntimeError(f"{topic}/{partition} cannot be read: {error}")
