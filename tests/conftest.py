@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
-
-ROOT = Path(__file__).parent
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 
 def free_port() -> int:
@@ -20,12 +20,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class ByFile(LoadScopeScheduling):
     """A file stays in one worker, for its fixtures; the end-to-end tests together, for they share one stack."""
-    for item in items:
-        shared = item.path.parent if item.path.parent.name == "e2e" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(shared.relative_to(ROOT))))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "tests/e2e" if file.startswith("tests/e2e/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """How the workers divide the tests."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
