@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 
 from pydantic_core import to_json
@@ -15,8 +16,12 @@ Identity = tuple[str, str]
 
 def digest(topic: str, value: bytes | None) -> int:
     """Topic and body in 32 bits each, as every database's whole number."""
-    name, body = (blake2b(part, digest_size=4).digest() for part in (topic.encode(), value or b""))
-    return int.from_bytes(name + body, signed=True)
+    return _topic(topic) + int.from_bytes(blake2b(value or b"", digest_size=4).digest())
+
+
+@lru_cache(maxsize=256)
+def _topic(topic: str) -> int:
+    return int.from_bytes(blake2b(topic.encode(), digest_size=4).digest(), signed=True) << 32
 
 
 def conflict(known: int | None, new: int) -> bool:

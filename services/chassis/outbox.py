@@ -92,13 +92,19 @@ def emitted(
 
 
 def _numbered(events: Iterable[Event]) -> Iterator[tuple[int, Event]]:
-    index, entity, versions = -1, "", set[str]()
+    index, entity, versions = -1, "", ("",)
     for event in events:
-        name, _, version = type(event).TOPIC.rpartition(".v")
+        name, version = _entity(type(event).TOPIC)
         if name != entity or version in versions:
-            index, entity, versions = index + 1, name, set[str]()
-        versions.add(version)
+            index, entity, versions = index + 1, name, ()
+        versions = (*versions, version)
         yield index, event
+
+
+@lru_cache(maxsize=256)
+def _entity(topic: str) -> tuple[str, str]:
+    name, _, version = topic.rpartition(".v")
+    return name, version
 
 
 @lru_cache(maxsize=64)

@@ -62,7 +62,8 @@ def environment(settings: StackSettings) -> dict[str, str]:
     file = {k: v for k, v in dotenv_values(".env").items() if v is not None and k.startswith("NORIA_")}
     # OpenMP threads that wait by spinning take the cores from the other processes of the stack; glibc's arenas, one a
     # thread, and its growing threshold for giving back keep memory that nobody uses.
-    memory = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    # The columns of each instruction in tracebacks are another MB a service.
+    memory = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "65536", "PYTHONNODEBUGRANGES": "1"}
     defaults = {"OMP_WAIT_POLICY": "PASSIVE", **memory}
     found = {**defaults, **file, **os.environ, **settings.environment(), "PATH": path, "PYTHONUNBUFFERED": "1"}
     return {k: v for k, v in found.items() if k != KEY}  # a secret of whoever types, not of the services
