@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from services.chassis.settings import Settings
@@ -27,21 +27,24 @@ IDLE_LEASES = 3
 
 def open_engine(settings: Settings) -> Engine:
     """The engine of the service's database. On PostgreSQL the service's tables live in a schema of its name."""
-    url = make_url(settings.database_url)
-    if url.get_backend_name() == "sqlite":
+    return open_database(settings.database_url, settings.SERVICE, settings.lease_seconds)
+
+
+def open_database(url: str, schema: str, lease_seconds: float) -> Engine:
+    """The engine of a database by its URL; transactions on PostgreSQL may stand still for IDLE_LEASES leases."""
+    if make_url(url).get_backend_name() == "sqlite":
         # FULL: an offset is committed to Kafka right after the transaction; a power cut must not take the rows back.
-        return open_sqlite(settings.database_url, synchronous="FULL")
-    return _open_postgresql(url, settings)
+        return open_sqlite(url, synchronous="FULL")
+    return _open_postgresql(url, schema, max(1, round(lease_seconds * IDLE_LEASES * 1000)))
 
 
-def _open_postgresql(url: URL, settings: Settings) -> Engine:
+def _open_postgresql(url: str, schema: str, patience: int) -> Engine:
     """A stopped or cut off process keeps no rows locked: its transaction ends, and who took over goes on.
 
     While it was between two statements that is the idle session's time limit; in the middle of sending one the server
-    calls it active, and only `transaction_timeout` (PostgreSQL 17 and later) ends it.
+    calls it active, and only `transaction_timeout` (PostgreSQL 17 and later) ends it. `patience` in milliseconds.
     """
-    patience = max(1, round(settings.lease_seconds * IDLE_LEASES * 1000))
-    options = f"-csearch_path={settings.SERVICE} -cidle_in_transaction_session_timeout={patience}"
+    options = f"-csearch_path={schema} -cidle_in_transaction_session_timeout={patience}"
     engine = create_engine(
         url,
         hide_parameters=True,  # errors go into logs, and parameters are what people wrote

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from services.chassis.database import DatabaseAway, is_database_fault, open_sqlite, reading, writing
+from services.chassis.database import DatabaseAway, is_database_fault, open_database, reading, writing
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+LEASE_SECONDS = 20.0
+"""A migration whose process stands still is ended after some of these; one that works is not (see `upgrade`)."""
 
 
 class MigrationFailed(Exception):
@@ -44,7 +46,7 @@ def migrate_aside(engine: Engine, schema: str, *folders: Path) -> None:
     if is_migrated(engine, fingerprint(*folders)):
         return
     url = engine.url.render_as_string(hide_password=False)
-    task = json.dumps({"url": url, "schema": schema, "folders": [str(folder) for folder in folders]})
+    task = json.dumps({"url": url, "schema": schema, "folders": list(map(str, folders))})
     command = [sys.executable, "-m", "services.chassis.migration"]  # the URL, with its password, on no command line
     done = subprocess.run(command, input=task, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -55,17 +57,11 @@ def main() -> None:
     """Migrates the database of standard input; exit status EX_TEMPFAIL where it is away, locked or full."""
     task = json.loads(sys.stdin.read())
     try:
-        migrate(_open(task["url"], task["schema"]), task["schema"], *map(Path, task["folders"]))
+        engine = open_database(task["url"], task["schema"], LEASE_SECONDS)
+        migrate(engine, task["schema"], *map(Path, task["folders"]))
     except DBAPIError as error:
         sys.stderr.write(str(error))
         sys.exit(os.EX_TEMPFAIL if is_database_fault(error) else 1)
-
-
-def _open(url: str, schema: str) -> Engine:
-    if url.startswith("sqlite"):
-        return open_sqlite(url, synchronous="FULL")
-    options = f"-csearch_path={schema}"
-    return create_engine(url, hide_parameters=True, connect_args={"options": options, "connect_timeout": 5})
 
 
 def _locations(*folders: Path) -> Sequence[Path]:

@@ -213,9 +213,10 @@ def pending(connection: Connection, limit: int, without: Sequence[str]) -> list[
     if not found:
         return []
     upto = accumulate(size for _, size in found)
-    last = [id for (id, _), sum in zip(found, upto, strict=True) if sum <= MOST_BYTES][-1:] or [found[0][0]]
+    few = sum(total <= MOST_BYTES for total in upto)
+    last = found[max(few, 1) - 1][0]
     columns = (OUTBOX.c.id, OUTBOX.c.topic, OUTBOX.c.key, OUTBOX.c.value, OUTBOX.c.headers)
-    query = select(*columns).where(*wanted, OUTBOX.c.id <= last[0]).order_by(OUTBOX.c.id)
+    query = select(*columns).where(*wanted, OUTBOX.c.id <= last).order_by(OUTBOX.c.id)
     return [Pending(*row) for row in connection.execute(query)]
 
 

@@ -161,8 +161,6 @@ def stop(stand: Stand, *, keep: bool) -> None:
     if stand.postgres is not None:
         stand.postgres.stop()
     if stand.disk is not None:
-        if keep:
-            shutil.copytree(stand.disk, stand.home.parent / "disk")
-        world.unmount(stand.home)
+        world.unmount(stand.home, stand.disk, keep=keep)
     if not keep:
         shutil.rmtree(stand.home.parent, ignore_errors=True)

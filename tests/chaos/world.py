@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ CARRIED = ("state", "artifacts")
 """The folders of a stack's home that lie on it: databases, the spool, the artifact store. Kafka has a disk of its own."""
 _BALLAST = "ballast"
 _MARK = "NORIA_CHAOS_DISK"
-_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
 _PRELOAD = Path(libfaketime.__file__).parent / "vendor/libfaketime/src/libfaketime.so.1"
 
 
@@ -28,7 +29,7 @@ def enter(module: str, arguments: Sequence[str]) -> Path | None:
     if inside := os.environ.get(_MARK):
         return Path(inside)
     folder = tempfile.mkdtemp(prefix="noria-chaos-disk-")
-    mount = [*_NAMESPACE, f'mount -t tmpfs -o size={MEGABYTES}m none "$0" && exec "$@"', folder]
+    mount = [*NAMESPACE, f'mount -t tmpfs -o size={MEGABYTES}m none "$0" && exec "$@"', folder]
     if subprocess.run([*mount, "true"], capture_output=True, check=False).returncode == 0:
         os.environ[_MARK] = folder
         os.execvp(mount[0], [*mount, sys.executable, "-m", module, *arguments])  # noqa: S606 - there is a shell
@@ -44,10 +45,12 @@ def mount(home: Path, disk: Path) -> None:
         subprocess.run(["mount", "--bind", disk / name, home / name], check=True)
 
 
-def unmount(home: Path) -> None:
-    """Takes the disk from a home whose processes have ended."""
+def unmount(home: Path, disk: Path, *, keep: bool) -> None:
+    """Takes the disk from a home whose processes have ended; what lay on it stays in the home where it is to be kept."""
     for name in CARRIED:
         subprocess.run(["umount", "--lazy", home / name], check=False)
+        if keep:
+            shutil.copytree(disk / name, home / name, dirs_exist_ok=True)
 
 
 def leave(disk: Path) -> None:
@@ -60,7 +63,7 @@ def fill(disk: Path) -> None:
     """Takes all the room there is."""
     with contextlib.suppress(OSError), (disk / _BALLAST).open("wb", buffering=0) as file:
         while True:
-            file.write(bytes(1 << 16))
+            file.write(bytes(4096))
 
 
 def is_full(disk: Path) -> bool:
@@ -73,14 +76,18 @@ def clear(disk: Path) -> None:
     (disk / _BALLAST).unlink()
 
 
-def with_clock(command: Sequence[str], clock: Path) -> tuple[str, ...]:
-    """The command, under a clock whose error stands in the file `clock`: "+600" seconds, say. Read once a second."""
-    variables = {
-        "LD_PRELOAD": _PRELOAD,
-        "FAKETIME_TIMESTAMP_FILE": clock,
-        "FAKETIME_CACHE_DURATION": 1,
-        "FAKETIME_DONT_FAKE_MONOTONIC": 1,
+def clock_variables(clock: Path) -> dict[str, str]:
+    """The environment of a process whose clock is wrong by what stands in the file `clock`: "+600" seconds, say."""
+    return {
+        "LD_PRELOAD": str(_PRELOAD),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
+
+
+def with_clock(command: Sequence[str], clock: Path) -> tuple[str, ...]:
+    """The command under a clock that can be wrong; the file is read once a second."""
+    variables = clock_variables(clock) | {"FAKETIME_CACHE_DURATION": "1"}
     return ("env", *(f"{name}={value}" for name, value in variables.items()), *command)
 
 

@@ -3,21 +3,13 @@
 from collections import Counter
 from pathlib import Path
 
-import libfaketime
-
+from tests.chaos import world
 from tests.integration.tiny.stand import Stand, until
-
-PRELOAD = "vendor/libfaketime/src/libfaketime.so.1"
 
 
 def wrong_clock(stand: Stand, place: Path) -> None:
     """Lets the service take its clock's error from the file `place`."""
-    stand.environment |= {
-        "LD_PRELOAD": str(Path(libfaketime.__file__).parent / PRELOAD),
-        "FAKETIME_TIMESTAMP_FILE": str(place),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+    stand.environment |= world.clock_variables(place) | {"FAKETIME_NO_CACHE": "1"}
 
 
 def test_clock_that_jumps_an_hour_freezes_nothing(kafka: str, tmp_path: Path) -> None:

@@ -16,25 +16,17 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 
+from tests.chaos import world
 from tests.integration.tiny.stand import Stand, until
-
-SMALL_WORLD = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
 
 
 def small_disk(folder: Path, megabytes: int) -> tuple[str, ...]:
     """What starts a command in a mount namespace of its own, where `folder` is a file system of so many megabytes."""
     folder.mkdir(exist_ok=True)
     mount = f'mount -t tmpfs -o size={megabytes}m none "{folder}" && exec "$@"'
-    if subprocess.run([*SMALL_WORLD, mount, "sh", "true"], capture_output=True).returncode != 0:
+    if subprocess.run([*world.NAMESPACE, mount, "sh", "true"], capture_output=True).returncode != 0:
         pytest.skip("no user namespaces here: a full disk is not checked")
-    return (*SMALL_WORLD, mount, "sh")
-
-
-def fill(ballast: Path) -> None:
-    """Takes all the room there is."""
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
+    return (*world.NAMESPACE, mount, "sh")
 
 
 def complete(stand: Stand, total: int) -> None:
@@ -55,12 +47,12 @@ def test_full_disk_under_the_database_is_said_and_outlived(kafka: str, tmp_path:
     stand.send(*(stand.ping_of(n) for n in range(100)))
     until(stand.notes, lambda found: len(found) == 100)
     assert stand.process is not None
-    ballast = Path(f"/proc/{stand.process.pid}/root{home}/ballast")
-    fill(ballast)
+    disk = Path(f"/proc/{stand.process.pid}/root{home}")
+    world.fill(disk)
     stand.send(*(stand.ping_of(n, text="x" * 2000) for n in range(100, 1500)))
     trouble = until(stand.trouble, lambda trouble: "cannot be taken" in trouble)
     assert "disk is full" in trouble or "disk I/O error" in trouble
-    ballast.unlink()
+    world.clear(disk)
     complete(stand, 1500)
     stand.stop()
 

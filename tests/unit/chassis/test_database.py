@@ -1,6 +1,7 @@
 """Migrations run once, know what they brought, and take everything back; faults of the database are told apart."""
 
 import sqlite3
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -66,6 +67,16 @@ def test_service_migrates_without_loading_alembic(database_url: str, tmp_path: P
         assert connection.execute(text("SELECT count(*) FROM note")).scalar() == 0
     migrate(engine, "noria", MIGRATIONS)  # finds nothing to do
     engine.dispose()
+
+
+def test_service_on_sqlite_loads_no_console_and_no_other_database() -> None:
+    code = (
+        "import sys, services.prep.app as app; from services.chassis import bulk; from services.prep.store import RecordRow;"
+        " bulk.upserting('sqlite', RecordRow);"
+        " print(*{'rich.console', 'alembic', 'sqlalchemy.dialects.postgresql'} & {*sys.modules})"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.split() == []
 
 
 def test_process_that_migrates_says_whether_to_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -313,6 +313,7 @@ def test_what_is_parked_while_the_parking_is_looked_through_is_seen_at_once(
     loop: Any = None
     monkeypatch.setattr(retry, "_work", work)
     asyncio.run(main())
+    assert len(looks) >= 2
 
 
 def test_handler_on_a_full_disk_waits_for_room_however_often_it_is_tried(intake: Intake) -> None:
