@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +37,8 @@ class Server:
     env: dict[str, str]
     process: subprocess.Popen[bytes]
     files: Path
+    listed: set[str] = field(default_factory=set[str])
+    """Every argument that a process list showed while the server started."""
 
     def ask(self, question: Callable[[Triton], Awaitable[T]]) -> T:
         async def asked() -> T:
@@ -66,8 +68,14 @@ def serving(files: Path) -> Generator[Server]:
             [sys.executable, "-m", "services.serving.triton.launch"], env=env, stdout=log, stderr=subprocess.STDOUT
         )
     server = Server(settings, env, process, files)
+
+    def started() -> bool:
+        for _ in range(50):
+            server.listed.update(word for _, words in launch.processes() for word in words)
+        return server.ask(client.live)
+
     try:
-        wait_for(lambda: server.ask(client.live), 30, lambda: (home / "log").read_text()[-3000:])
+        wait_for(started, 30, lambda: (home / "log").read_text()[-3000:])
         yield server
     finally:
         process.terminate()
@@ -222,6 +230,20 @@ def test_nobody_loads_models_without_the_admin_key(server: Server) -> None:
     with pytest.raises(Forbidden):
         server.ask(lambda triton: client.unload(Triton(triton.grpc), "tiny"))
     assert server.ask(lambda triton: client.ready(triton, "tiny"))
+
+
+def test_the_admin_key_is_on_the_process_list_at_no_moment(server: Server) -> None:
+    key = server.settings.key_file.read_text().strip()
+    assert "--http-restricted-api=hidden" in server.listed
+    assert not [word for word in server.listed if key in word]
+    ours = [word for _, words in launch.processes() for word in words if str(server.settings.home) in word]
+    assert ours
+    assert not [word for word in ours if key in word]
+
+
+def test_the_model_process_does_not_inherit_the_admin_key(server: Server) -> None:
+    (stub,) = launch.stubs(server.settings.shared_memory_prefix)
+    assert server.settings.key_file.read_text().strip() not in Path(f"/proc/{stub}/environ").read_text()
 
 
 def test_a_second_server_of_a_home_is_refused(server: Server) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.serving.triton import watchdog
+from services.serving.triton import hidden, watchdog
 from services.serving.triton.layout import install_backends, wheel_root
 
 EXIT_SECONDS = 5  # that running requests get after SIGTERM
@@ -183,7 +183,12 @@ def main(arguments: list[str]) -> None:
     settings.repository.mkdir(parents=True, exist_ok=True)
     install_backends(settings.backends)
     argv, env = command(settings)
-    watchdog.begin(f"http://{settings.host}:{settings.http_port}", admin_key(settings.key_file))
+    key = admin_key(settings.key_file)
+    shown = watchdog.begin(f"http://{settings.host}:{settings.http_port}", key)
+    if shown is None:
+        argv, env = hidden.hide(argv, env, key)
+    else:
+        print(f"Triton's admin key is on the process list: {shown}", flush=True)
     os.execve(argv[0], argv, env)  # noqa: S606  no shell, and the process manager keeps the pid
 
 

@@ -1,49 +1,60 @@
-"""A process beside tritonserver that takes its key off the process list, and ends it where it hangs. Loads no model.
+"""A process beside tritonserver that gives it its hidden arguments, and ends it where it hangs. Loads no model.
 
-The key can be given on the command line alone, which everybody on the machine can read; once the server has read it, it
-is overwritten there. A server that waits for a dead process for ever is ended, so that its process manager starts it again:
-seen with tritonserver 2.51: when the process of a Python backend is killed while it loads, the model stays LOADING, no
-request of the server's is answered about it any more, and the server does not end on SIGTERM either.
+A server that waits for a dead process for ever is ended, so that its process manager starts it again: seen with tritonserver
+2.51: when the process of a Python backend is killed while it loads, the model stays LOADING, no request of the server's is
+answered about it any more, and the server does not end on SIGTERM either.
 """
 
-import ctypes
 import json
 import os
 import signal
+import socket
 import time
 import urllib.request
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from services.serving.triton import hidden
+
 LOOK_SECONDS = 1.0
 GRACE_SECONDS = 5.0
 """So long a model may be loading without a process: Triton starts it at once."""
-PR_SET_PTRACER = 0x59616D61  # linux/prctl.h
 STUB = "triton_python_backend_stub"
 
 
-def begin(url: str, key: str) -> None:
-    """Leaves a child that watches this process, which becomes the server; it ends with the server."""
+def begin(url: str, key: str) -> str | None:
+    """Leaves a child that watches this process, which becomes the server, and ends with it. Why it cannot hide arguments."""
     server = os.getpid()
+    ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:
+        ours.close()
+        theirs.recv(1)  # until this process may trace that one
+        try:
+            hidden.seize(server)
+        except OSError as error:
+            theirs.sendall(str(error).encode())
+        else:
+            theirs.sendall(b"-")
+            hidden.serve(server)
+        theirs.close()
         watch(server, url, key)
         os._exit(0)
-    # Where Yama guards the memory of processes, a child may write to its parent's only by leave; elsewhere this does nothing.
-    ctypes.CDLL(None).prctl(PR_SET_PTRACER, child, 0, 0, 0)
+    theirs.close()
+    hidden.allow(child)
+    ours.sendall(b"-")
+    answer = ours.recv(1000).decode()
+    ours.close()
+    return answer if answer != "-" else None
 
 
 def watch(server: int, url: str, key: str) -> None:
     """Returns when the server has ended, by itself or by this."""
     alone: dict[str, float] = {}
-    shown = True
     while os.getppid() == server:
         time.sleep(LOOK_SECONDS)
         now = time.monotonic()
         states = index(url, key)
-        if states is not None and shown:
-            hide(server, key.encode())
-            shown = False
         loading = [model for model, state in (states or {}).items() if state == "LOADING"]
         waiting = abandoned(loading, stubs(server))
         alone = {model: alone.get(model, now) for model in waiting}
@@ -67,23 +78,6 @@ def index(url: str, key: str) -> dict[str, str] | None:
             return {model["name"]: model.get("state", "") for model in json.load(answer)}
     except (OSError, ValueError):
         return None
-
-
-def hide(pid: int, secret: bytes) -> None:
-    """Overwrites a secret among the arguments of a process (proc(5): arg_start and arg_end are fields 48 and 49 of stat)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        begin, end = int(fields[45]), int(fields[46])
-        with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
-            memory.seek(begin)
-            arguments = memory.read(end - begin)
-            at = arguments.find(secret)
-            while at >= 0:
-                memory.seek(begin + at)
-                memory.write(b"x" * len(secret))
-                at = arguments.find(secret, at + 1)
-    except OSError as error:
-        print(f"watchdog: Triton's admin key stays on the process list: {error}", flush=True)
 
 
 def stubs(server: int) -> list[list[str]]:
