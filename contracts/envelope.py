@@ -5,9 +5,9 @@ Source of the format: CloudEvents 1.0.2, "Kafka Protocol Binding" and "JSON Even
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -18,6 +18,7 @@ MAX_BYTES = 1_000_000
 
 Header = tuple[str, bytes | None]
 """A Kafka header as it comes from the wire: the value may be null."""
+NO_EXTENSIONS: Mapping[str, str] = MappingProxyType({})
 
 
 class Malformed(ValueError):
@@ -50,9 +51,12 @@ class Event(BaseModel):
         """The CloudEvents type: the reverse-DNS prefix and the topic."""
         return TYPE_PREFIX + cls.TOPIC
 
+    def to_bytes(self) -> bytes:
+        """The event's data as JSON: `model_dump_json` without its way through text."""
+        return self.__pydantic_serializer__.to_json(self)
 
-@dataclass(frozen=True, slots=True)
-class Meta:
+
+class Meta(NamedTuple):
     """The CloudEvents attributes of an event. `(source, id)` is its identity."""
 
     id: str
@@ -61,14 +65,13 @@ class Meta:
     time: datetime
     subject: str | None = None
     traceparent: str | None = None
-    extensions: Mapping[str, str] = field(default_factory=dict[str, str])
+    extensions: Mapping[str, str] = NO_EXTENSIONS
 
 
 E = TypeVar("E", bound=Event)
 
 
-@dataclass(frozen=True)
-class Received(Generic[E]):
+class Received(NamedTuple, Generic[E]):
     """An event with its attributes."""
 
     meta: Meta
@@ -78,7 +81,7 @@ class Received(Generic[E]):
 def encode(event: Event, meta: Meta) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
     """Key, value and headers of `event` in binary mode."""
     pairs = [(name, value.encode()) for name, value in attributes(meta).items()]
-    return event.key.encode(), event.model_dump_json().encode(), pairs
+    return event.key.encode(), event.to_bytes(), pairs
 
 
 def attributes(meta: Meta) -> dict[str, str]:
@@ -119,9 +122,7 @@ def decode(cls: type[E], headers: Iterable[Header], value: bytes | None) -> Rece
         return _structured(cls, text, value)
     if content != JSON:
         raise Malformed("unsupported", f"content-type is {content[:80]!r}; give {JSON} or {STRUCTURED}")
-    attributes = {name[3:]: item for name, item in text.items() if name.startswith("ce_")}
-    meta = _meta(cls, attributes, text.get("traceparent"))
-    return Received(meta, _validate(cls, value))
+    return Received(_meta(cls, text), _validate(cls, value))
 
 
 def new_meta(event: Event, source: str, id: str, *, time: datetime | None = None, **extensions: str) -> Meta:
@@ -152,34 +153,39 @@ def _headers_one_by_one(headers: Iterable[Header]) -> dict[str, str]:
     return result
 
 
-_KNOWN = frozenset(
-    {"specversion", "id", "source", "type", "time", "subject", "datacontenttype", "dataschema", "traceparent"}
-)
+_NAMES = ("specversion", "id", "source", "type", "time", "subject", "datacontenttype", "dataschema", "traceparent")
+_KNOWN = frozenset({"content-type", "traceparent", *(f"ce_{name}" for name in _NAMES)})
 
 
-def _meta(cls: type[Event], attributes: Mapping[str, str], traceparent: str | None) -> Meta:
-    get = attributes.get
-    version, id, source, kind = get("specversion"), get("id"), get("source"), get("type")
+def _meta(cls: type[Event], headers: Mapping[str, str]) -> Meta:
+    """The attributes that stand in headers under their names in binary mode."""
+    get = headers.get
+    version, id, source, kind = get("ce_specversion"), get("ce_id"), get("ce_source"), get("ce_type")
     if not (version and id and source and kind):
-        required = next(name for name in ("specversion", "id", "source", "type") if not get(name))
+        required = next(name for name in _NAMES[:4] if not get(f"ce_{name}"))
         raise Malformed("missing_attribute", f"CloudEvents attribute {required!r} is missing or empty")
     if version != "1.0":
         raise Malformed("unsupported", f"specversion is {version[:20]!r}; give '1.0'")
     if kind != cls.ce_type():
         raise Malformed("wrong_type", f"type is {kind[:120]!r}; this topic takes {cls.ce_type()!r}")
-    for name, value, limit in (("id", id, 200), ("source", source, 500)):
-        if len(value.encode()) > limit or "\x00" in value:
-            raise Malformed("bad_header", f"attribute {name!r} is longer than {limit} bytes or holds a NUL")
-    further = attributes.keys() - _KNOWN
+    _check_length("id", id, 200)
+    _check_length("source", source, 500)
+    further = headers.keys() - _KNOWN
     return Meta(
-        id=id,
-        source=source,
-        type=kind,
-        time=_time(get("time")),
-        subject=get("subject"),
-        traceparent=traceparent or get("traceparent"),
-        extensions={name: attributes[name] for name in further},
+        id,
+        source,
+        kind,
+        _time(get("ce_time")),
+        get("ce_subject"),
+        get("traceparent") or get("ce_traceparent"),
+        {name[3:]: headers[name] for name in further if name.startswith("ce_")} if further else NO_EXTENSIONS,
     )
+
+
+def _check_length(name: str, value: str, limit: int) -> None:
+    # No character has more than four bytes, so most need not be encoded to be counted.
+    if (len(value) * 4 > limit and len(value.encode()) > limit) or "\x00" in value:
+        raise Malformed("bad_header", f"attribute {name!r} is longer than {limit} bytes or holds a NUL")
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -195,6 +201,8 @@ def _time(raw: str | None) -> datetime:
         raise Malformed("bad_header", f"time is {raw[:60]!r}; give RFC 3339, as 2026-01-31T12:00:00Z") from error
     if not 1970 <= parsed.year <= 9000:
         raise Malformed("bad_header", f"time is {raw[:60]!r}; give a year from 1970 to 9000")
+    if parsed.tzinfo is UTC:
+        return parsed
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
 
 
@@ -203,9 +211,11 @@ def _structured(cls: type[E], headers: Mapping[str, str], value: bytes) -> Recei
     if not isinstance(whole, dict):
         raise Malformed("not_json", "a structured event is a JSON object with the attributes and 'data'")
     body = cast(dict[str, Any], whole)
-    attributes = {k: v for k, v in body.items() if k not in ("data", "data_base64") and isinstance(v, str)}
+    attributes = {f"ce_{k}": v for k, v in body.items() if k not in ("data", "data_base64") and isinstance(v, str)}
     _check_text(attributes)
-    meta = _meta(cls, attributes, headers.get("traceparent"))
+    if "traceparent" in headers:
+        attributes["traceparent"] = headers["traceparent"]
+    meta = _meta(cls, attributes)
     if not isinstance(body.get("data"), dict):
         raise Malformed("invalid_data", "'data' is missing or no JSON object (data_base64 is not taken)")
     return Received(meta, _validate(cls, json.dumps(body["data"]).encode()))
@@ -221,7 +231,7 @@ def _check_text(attributes: Mapping[str, str]) -> None:
 
 def _validate(cls: type[E], value: bytes) -> E:
     try:
-        return cls.model_validate_json(value)
+        return cls.__pydantic_validator__.validate_json(value)  # model_validate_json without its options
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         if first["type"] != "json_invalid":

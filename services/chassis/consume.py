@@ -157,7 +157,8 @@ class Consumer:
                 return sheet
 
     async def _commit(self, messages: Sequence[Raw]) -> None:
-        offsets = {TopicPartition(m.topic, m.partition): m.offset + 1 for m in messages}
+        ends = {(m.topic, m.partition): m.offset + 1 for m in messages}
+        offsets = {TopicPartition(*place): offset for place, offset in ends.items()}
         self._taken.update(offsets)
         if self._consumer is None:
             return

@@ -75,7 +75,7 @@ class Context(Generic[S]):
             key = (self.settings.source, cause or uuid.uuid4().hex)
             now = at or datetime.now(UTC)
             names = {"group": self.settings.group, "source": self.settings.source}
-            rows = outbox.emitted(events, cause=key, now=now, **names)
+            rows = outbox.emitted(list(events), cause=key, now=now, **names)
             session.flush()
             outbox.put(connection, rows, now)
             return result, CHANGED in session.info

@@ -62,7 +62,7 @@ def put(connection: Connection, rows: Sequence[Row], now: datetime) -> None:
 
 
 def emitted(
-    events: Iterable[Event],
+    events: Sequence[Event],
     *,
     group: str,
     source: str,
@@ -84,14 +84,18 @@ def emitted(
         (
             type(event).TOPIC,
             event.key.encode(),
-            event.model_dump_json().encode(),
+            event.to_bytes(),
             f'[["ce_specversion","1.0"],["ce_id","{event_id(group, *cause, index)}"],{_middle(type(event), source, now)}{tail}',
         )
         for index, event in _numbered(events)
     ]
 
 
-def _numbered(events: Iterable[Event]) -> Iterator[tuple[int, Event]]:
+def _numbered(events: Sequence[Event]) -> Iterable[tuple[int, Event]]:
+    return enumerate(events) if len(events) == 1 else _numbered_by_fact(events)
+
+
+def _numbered_by_fact(events: Iterable[Event]) -> Iterator[tuple[int, Event]]:
     index, entity, versions = -1, "", ("",)
     for event in events:
         name, version = _entity(type(event).TOPIC)
