@@ -5,8 +5,6 @@ The HTTP entrance opens first, so that /health/ready says what a start waits for
 
 import asyncio
 import contextlib
-import ctypes
-import gc
 import signal
 import sys
 import time
@@ -17,7 +15,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI, Response
 
-from services.chassis import guard, health, http, keys, operations, telemetry
+from services.chassis import guard, health, http, keys, memory, operations, telemetry
 from services.chassis.runtime import Runtime
 from services.chassis.service import Service, Timer
 from services.chassis.settings import Settings
@@ -56,16 +54,6 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
     return app
 
 
-def spare_collections() -> None:
-    """Keeps the garbage collector off what the imports made and off every small batch, and gives back what they freed."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)  # more waits longer: each closed connection leaves a cycle of 4 KB
-    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own; other C libraries have none
-    if give_back is not None:
-        give_back(0)
-
-
 def refuse_open_door(settings: Settings) -> None:
     """Ends the process with exit status 2 where others could reach it and no API key would keep them out."""
     try:
@@ -95,7 +83,7 @@ def run(service: Service) -> None:
         timeout_graceful_shutdown=3,
         server_header=False,
     )
-    spare_collections()
+    memory.spare_collections()
     server = http.Server(config)
     LOG.info("service starts", host=settings.host, port=settings.port, home=str(settings.home))
     # uvicorn raises the signal that stopped it once more for whoever handled it before; a stop is no failure.

@@ -75,7 +75,8 @@ def read(raw: Raw, event: type[Event]) -> Item:
 
 
 def _malformed(raw: Raw, error: Malformed) -> Item:
-    return Item(raw, _place(raw), malformed=error)
+    # Not the one that was raised: its traceback holds the whole batch, in a cycle that waits for the garbage collector.
+    return Item(raw, _place(raw), malformed=Malformed(error.reason, str(error)))
 
 
 def _place(raw: Raw) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from sqlmodel import Session
 
-from services.chassis import ages, database, kafka, leases, parking
+from services.chassis import ages, database, kafka, leases, memory, parking
 from services.chassis.artifacts import open_store
 from services.chassis.consume import Consumer
 from services.chassis.context import Context
@@ -65,7 +65,7 @@ class Runtime:
         self.context.connect(self._relay.filled.set, self._workers.wake)
         self._workers.start()
         self._spawn(*(self._tick(timer) for timer in self.service.timers))
-        self._spawn(*(task(self.context) for task in self.service.background))
+        self._spawn(memory.keep_collecting(), *(task(self.context) for task in self.service.background))
         self._waits_for = "kafka"
         await kafka.wait_for_topics(settings.kafka_bootstrap, self.service.name, self._security, self._refused)
         self._spawn(self._relay.run())

@@ -33,10 +33,10 @@ from aiokafka.admin import NewTopic
 from contracts.envelope import Event, Meta, encode, new_meta
 from contracts.events.upstream import RecordSubmittedV1
 from services.chassis import kafka, leases
-from services.chassis.app import spare_collections
 from services.chassis.consume import Consumer
 from services.chassis.database import open_engine
 from services.chassis.intake import Intake, Sheet
+from services.chassis.memory import spare_collections
 from services.chassis.messages import routes
 from services.chassis.metrics import Metrics
 from services.chassis.migration import migrate

@@ -23,8 +23,8 @@ from sqlalchemy import Engine
 
 from contracts.envelope import Event
 from services.chassis import kafka, leases, outbox
-from services.chassis.app import spare_collections
 from services.chassis.database import open_engine, writing
+from services.chassis.memory import spare_collections
 from services.chassis.migration import migrate
 from services.chassis.relay import Relay, backlog
 from services.chassis.settings import Settings

@@ -24,6 +24,8 @@ GOOD = "good"
 CODECS = ("gzip", "snappy", "lz4", "zstd")
 BOMB_RECORDS = 60
 SWARM_BATCHES, SWARM_RECORDS = 12, 16
+HIGHEST_BYTES = 300_000_000
+"""However many there are: the service rests at 90 MB, and twelve batches that unpack to 16 MB each come in one fetch."""
 Place = tuple[int, int]
 """(partition, offset)."""
 
@@ -67,8 +69,12 @@ def run(stand: Stand, poisons: Iterable[Poison], seconds: float) -> Outcome:
     until(lambda: stand.figure("parked_waiting"), lambda waiting: waiting == 0, seconds)
     until(lambda: stand.figure("outbox_waiting"), lambda waiting: waiting == 0, seconds)
     outcome.fates.update((poison.sort, "refused by Kafka") for poison in refused)
+    outcome.highest_bytes = highest(stand)  # before this itself asks the service for all that it noted
+    if outcome.highest_bytes > HIGHEST_BYTES:
+        outcome.faults.append(
+            f"the service held {outcome.highest_bytes / 1e6:.0f} MB, more than {HIGHEST_BYTES / 1e6:.0f}"
+        )
     _judge(stand, sent, outcome, seconds)
-    outcome.highest_bytes = highest(stand)
     outcome.seconds = time.monotonic() - begun
     return outcome
 

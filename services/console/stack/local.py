@@ -54,18 +54,25 @@ def programs() -> list[Program]:
     return parts + [Program(name, (python, "-m", f"services.{name}.app")) for name in SERVICES]
 
 
+DEFAULTS = {
+    # OpenMP threads that wait by spinning take the cores from the other processes of the stack.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # glibc's arenas, one a thread, and its growing threshold for giving back keep memory that nobody uses.
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    # The columns of each instruction in tracebacks are a MB a service.
+    "PYTHONNODEBUGRANGES": "1",
+}
+"""What every process of the stack gets unless its user says otherwise."""
+
+
 def environment(settings: StackSettings) -> dict[str, str]:
     """The environment of every process: `.env` of here, ours over it, the settings, and a PATH whose first python is this."""
     from dotenv import dotenv_values
 
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     file = {k: v for k, v in dotenv_values(".env").items() if v is not None and k.startswith("NORIA_")}
-    # OpenMP threads that wait by spinning take the cores from the other processes of the stack; glibc's arenas, one a
-    # thread, and its growing threshold for giving back keep memory that nobody uses.
-    # The columns of each instruction in tracebacks are another MB a service.
-    memory = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "65536", "PYTHONNODEBUGRANGES": "1"}
-    defaults = {"OMP_WAIT_POLICY": "PASSIVE", **memory}
-    found = {**defaults, **file, **os.environ, **settings.environment(), "PATH": path, "PYTHONUNBUFFERED": "1"}
+    found = {**DEFAULTS, **file, **os.environ, **settings.environment(), "PATH": path, "PYTHONUNBUFFERED": "1"}
     return {k: v for k, v in found.items() if k != KEY}  # a secret of whoever types, not of the services
 
 

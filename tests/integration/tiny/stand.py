@@ -18,6 +18,7 @@ from aiokafka.admin import NewTopic
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from services.chassis.kafka import make_topics
+from services.console.stack.local import DEFAULTS
 from tests.conftest import free_port
 
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Stand:
         self.port = free_port()
         self.home = home
         self.environment = {
+            **DEFAULTS,
             **os.environ,
             "TINY": self.name,
             "NORIA_HOME": str(home),

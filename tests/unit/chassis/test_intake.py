@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from contracts.envelope import Malformed
 from services.chassis import parking, retry
 from services.chassis.database import reading, writing
 from services.chassis.errors import Park
@@ -112,6 +114,18 @@ def test_malformed_message_is_dead_once(intake: Intake, change: dict[str, Any], 
     assert dict(unpack_headers(dead[0].headers))["noria-reason"] == reason
     assert dead[0].value == broken.value
     assert notes(intake.engine) == [2]
+
+
+def test_refused_batch_leaves_nothing_to_the_garbage_collector(intake: Intake) -> None:
+    """A traceback would hold every message of the batch until 10,000 other objects are there."""
+    take(intake, [ping(0)])
+    gc.collect()
+    gc.disable()
+    try:
+        take(intake, [replace(ping(n), value=b"[" * 1000) for n in range(1, 9)])
+        assert [found for found in gc.get_objects() if type(found) is Malformed] == []
+    finally:
+        gc.enable()
 
 
 def test_parked_message_holds_back_its_key_alone(intake: Intake, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,13 @@ def test_homes_do_not_share_memory_and_settings_come_from_the_environment(tmp_pa
     two = from_environment({"NORIA_HOME": str(tmp_path / "b")})
     assert (one.grpc_port, two.grpc_port, one.home) == (4, 8001, tmp_path / "a")
     assert one.shared_memory_prefix != two.shared_memory_prefix
+
+
+def test_the_gateway_loads_no_part_of_numpy_that_it_does_not_use() -> None:
+    code = (
+        "import sys, services.serving.app;"
+        " print(*{'numpy.random._generator', 'numpy.ma.core', 'numpy.fft._pocketfft'} & {*sys.modules});"
+        " import numpy; assert numpy.random.default_rng(1) and numpy.fft.fft([1.0]) and numpy.ma.masked is not None"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.split() == []
