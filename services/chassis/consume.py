@@ -197,16 +197,13 @@ class Consumer:
             result[place] = (taken, high)
         return result
 
-    async def check(self) -> str | None:
+    @property
+    def trouble(self) -> str | None:
         """What keeps this instance from consuming; None where nothing does."""
         if self.fault is not None:
             return self.fault
         if self._consumer is None:
             return "has not joined its consumer group yet"
-        try:
-            await asyncio.wait_for(self._consumer.topics(), 2)
-        except (KafkaError, TimeoutError, OSError) as error:
-            return f"Kafka does not answer: {error!r}"[:300]
         return None if self._membership.joined else "the consumer group deals out its partitions"
 
 

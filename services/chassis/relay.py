@@ -48,6 +48,7 @@ LIMIT = 1000
 MOST_BYTES = 16 << 20
 """So much of the rows' values is in memory at a time, or one row that is larger."""
 IDLE_SECONDS = 5.0
+ASK_SECONDS = 2.0
 LEASE_SECONDS = 30.0
 ABSENT_SECONDS = 30.0
 
@@ -84,7 +85,7 @@ class Relay:
         security: Security = kafka.OPEN,
     ) -> None:
         self.filled = asyncio.Event()
-        self.connected = False
+        self._producer: AIOKafkaProducer | None = None
         self._engine = engine
         self._bootstrap = bootstrap
         self._owner = owner
@@ -92,13 +93,31 @@ class Relay:
         self._metrics = metrics
         self._absent: dict[str, float] = {}
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a producer that has found Kafka."""
+        return self._producer is not None
+
+    async def ask(self) -> str | None:
+        """What keeps Kafka from answering; None where it answers.
+
+        It is asked here since a consumer's connection answers nothing while a fetch waits on it, for up to a second.
+        """
+        if self._producer is None:
+            return "the producer has no connection"
+        try:
+            await asyncio.wait_for(self._producer.client.fetch_all_metadata(), ASK_SECONDS)
+        except (KafkaError, TimeoutError, OSError) as error:
+            return f"Kafka does not answer: {error!r}"[:300]
+        return None
+
     async def run(self) -> None:
         """Publishes until cancelled; survives any absence of Kafka or the database."""
         while True:
             producer, pause = kafka.producer(self._bootstrap, self._owner, self._security), 2.0
             try:
                 await producer.start()
-                self.connected = True
+                self._producer = producer
                 await self._publish(producer)
                 pause = 0.0
             except (KafkaError, OSError) as error:
@@ -106,7 +125,7 @@ class Relay:
             except Exception as error:
                 tell(LOG, "outbox could not be published; in 2 s once more", error)
             finally:
-                self.connected = False
+                self._producer = None
                 with contextlib.suppress(Exception):
                     await asyncio.wait_for(producer.stop(), 2)
             await asyncio.sleep(pause)

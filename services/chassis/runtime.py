@@ -179,9 +179,8 @@ class Runtime:
     async def _kafka(self) -> str | None:
         if self._waits_for:
             return f"waiting for {self._waits_for}" + (f": {self._refusal}" if self._refusal else "")
-        if self._consumer is None:
-            return None if self._relay and self._relay.connected else "the producer has no connection"
-        return await self._consumer.check()
+        assert self._relay is not None  # noqa: S101 - it is there before anything waits for Kafka
+        return (self._consumer.trouble if self._consumer else None) or await self._relay.ask()
 
     async def _outbox(self) -> str | None:
         if not self.migrated:

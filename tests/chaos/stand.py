@@ -160,6 +160,7 @@ def stop(stand: Stand, *, keep: bool) -> None:
     local.stop(stand.settings)
     if stand.postgres is not None:
         stand.postgres.stop()
+    world.forget_clocks()
     if stand.disk is not None:
         world.unmount(stand.home, stand.disk, keep=keep)
     if not keep:

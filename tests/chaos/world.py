@@ -11,6 +11,8 @@ from pathlib import Path
 
 import libfaketime
 
+from services.serving.triton.launch import SHARED_MEMORY
+
 MEGABYTES = 768
 """Of the disk: more than the longest run writes."""
 CARRIED = ("state", "artifacts")
@@ -96,3 +98,10 @@ def set_clock(clock: Path, seconds: int) -> None:
     aside = clock.with_suffix(".new")
     aside.write_text(f"{seconds:+d}\n")
     aside.replace(clock)
+
+
+def forget_clocks() -> None:
+    """Removes the shared memory in which killed processes had their wrong clock; those that ended have done it themselves."""
+    for left in (*SHARED_MEMORY.glob("faketime_shm_*"), *SHARED_MEMORY.glob("sem.faketime_sem_*")):
+        if not Path("/proc", left.name.rpartition("_")[2]).exists():
+            left.unlink(missing_ok=True)
