@@ -7,8 +7,8 @@ show. The layout is the psABI's "initial process stack": argc, argv, 0, envp, 0;
 """
 
 import ctypes
+import errno
 import os
-import signal
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,6 +39,8 @@ def allow(tracer: int) -> None:
 
 def seize(pid: int) -> None:
     """Becomes the tracer of a process. Raises OSError where the system forbids it or to write to its memory."""
+    if not all(places(pid)):
+        raise OSError(errno.EPERM, "/proc does not say where its arguments lie")
     with Path(f"/proc/{pid}/mem").open("r+b", buffering=0):
         ptrace(PTRACE_SEIZE, pid, OPTIONS)
 
@@ -49,17 +51,17 @@ def serve(pid: int) -> None:
         _, status = os.waitpid(pid, 0)
         if not os.WIFSTOPPED(status):
             return
-        if status >> 8 == signal.SIGTRAP | EVENT_EXEC << 8:
+        event = status >> 16
+        if event == EVENT_EXEC:
             break
-        ptrace(PTRACE_CONT, pid, os.WSTOPSIG(status))
+        ptrace(PTRACE_CONT, pid, 0 if event else os.WSTOPSIG(status))
     reveal(pid)
     ptrace(PTRACE_DETACH, pid)
 
 
 def reveal(pid: int) -> None:
     """Points the argv of a process that stands at its first instruction at the arguments in its environment."""
-    stat = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    stack, arg_start, arg_end, env_start, env_end = (int(stat[field - 3]) for field in (28, 48, 49, 50, 51))
+    stack, arg_start, arg_end, env_start, env_end = places(pid)
     with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
         argc = read(memory, arg_start, arg_end).count(b"\0")
         argv, envp = stack + WORD, stack + WORD * (argc + 2)
@@ -71,6 +73,12 @@ def reveal(pid: int) -> None:
                 point(memory, argv + WORD * index, start + len(name) + 1)
                 point(memory, envp + WORD * place, env_start)  # another variable once more: nobody inherits this one
             start += len(entry) + 1
+
+
+def places(pid: int) -> list[int]:
+    """Addresses: startstack, arg_start, arg_end, env_start, env_end; zeros where the system does not tell."""
+    stat = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    return [int(stat[field - 3]) for field in (28, 48, 49, 50, 51)]
 
 
 def read(memory: BinaryIO, start: int, end: int) -> bytes:
