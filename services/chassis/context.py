@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from contracts.envelope import Event
@@ -58,7 +59,10 @@ class Context(Generic[S]):
         `cause` names the deed: the ids of its events derive from it, so that a repeated deed repeats its ids.
         `at` is its moment where that is kept too: the events carry it, so that a replay finds the same one.
         """
-        result, jobs = await asyncio.to_thread(self._transact, fn, cause, at)
+        try:
+            result, jobs = await asyncio.to_thread(self._transact, fn, cause, at)
+        except IntegrityError:  # the same deed came at the same moment; done by now, it can be seen
+            result, jobs = await asyncio.to_thread(self._transact, fn, cause, at)
         self.wake(jobs=jobs)
         return result
 

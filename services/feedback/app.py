@@ -19,7 +19,7 @@ service = Service(
     restore=RESTORE,
     router=make_router,
     timers=(
-        Timer("refuse-overdue", every=5.0, run=partial(handlers.refuse_overdue, settings.deadline)),
+        Timer("settle-waiting", every=5.0, run=partial(handlers.settle_waiting, settings.deadline)),
         Timer("forget-requests", every=3600.0, run=partial(handlers.forget_requests, settings.retention)),
     ),
 )

@@ -13,7 +13,7 @@ from services.feedback.domain.records import Request, as_record, record_id
 from services.feedback.domain.signals import Feedback, signals
 from services.feedback.store import Entry, Store
 
-OVERDUE_AT_ONCE = 200
+AT_ONCE = 200
 UNKNOWN = "unknown_request"
 
 
@@ -41,18 +41,20 @@ def give(feedback: Feedback, now: datetime, store: Store) -> tuple[list[Entry], 
     return entries, events
 
 
-def refuse_overdue(deadline: timedelta, store: Store, now: datetime) -> Iterable[Event]:
-    """Refuses what has waited longer than `deadline` for its request.
+def settle_waiting(deadline: timedelta, store: Store, now: datetime) -> Iterable[Event]:
+    """Refuses what has waited longer than `deadline` for its request, and records what need not have waited.
 
-    Finds the request that came in the same moment as its feedback, in transactions that did not see each other.
+    On PostgreSQL a request and its feedback may come in transactions that do not see each other: a batch of requests
+    takes up to a second after a restart. Then the feedback waits though its request is there.
     """
     detail = f"no answer with this request id arrived within {deadline.total_seconds():g} s"
-    events: list[Event] = []
-    for entry in store.waiting_since(now - deadline, OVERDUE_AT_ONCE):
+
+    def settled(entry: Entry) -> Event:
         request = store.request(entry.signal.request_id)
-        settled = _settle(entry, request, store) if request else _refuse(entry, "", UNKNOWN, detail, store)
-        events.append(settled[1])
-    return events
+        return (_settle(entry, request, store) if request else _refuse(entry, "", UNKNOWN, detail, store))[1]
+
+    events = [settled(entry) for entry in store.overlooked(AT_ONCE)]
+    return [*events, *(settled(entry) for entry in store.waiting_since(now - deadline, AT_ONCE))]
 
 
 def forget_requests(retention: timedelta, store: Store, now: datetime) -> Iterable[Event]:

@@ -98,6 +98,10 @@ class Store(Protocol):
         """Signals that have waited since before a moment, oldest first."""
         ...
 
+    def overlooked(self, limit: int) -> Sequence[Entry]:
+        """Signals that wait though their request is there, oldest first."""
+        ...
+
     def newest(self, request_id: str | None, after: Sequence[Any] | None, limit: int) -> Sequence[Entry]:
         """Signals, newest first, from the place (received_at, signal_id) on."""
         ...
@@ -146,14 +150,21 @@ class SqlStore(ChassisStore):
 
     def waiting_for(self, request_id: str) -> Sequence[Entry]:
         """Signals that wait for a request, oldest first."""
-        query = select(SignalRow).where(SignalRow.request_id == request_id, SignalRow.status == "waiting")
-        oldest = query.order_by(col(SignalRow.received_at), col(SignalRow.signal_id))
-        return [_entry(row) for row in self.session.exec(oldest)]
+        return self._waiting(select(SignalRow).where(SignalRow.request_id == request_id))
 
     def waiting_since(self, before: datetime, limit: int) -> Sequence[Entry]:
         """Signals that have waited since before a moment, oldest first."""
-        query = select(SignalRow).where(SignalRow.status == "waiting", col(SignalRow.received_at) < before)
-        oldest = query.order_by(col(SignalRow.received_at), col(SignalRow.signal_id)).limit(limit)
+        return self._waiting(select(SignalRow).where(col(SignalRow.received_at) < before).limit(limit))
+
+    def overlooked(self, limit: int) -> Sequence[Entry]:
+        """Signals that wait though their request is there, oldest first."""
+        both = select(SignalRow).join(RequestRow, col(RequestRow.request_id) == col(SignalRow.request_id))
+        return self._waiting(both.limit(limit))
+
+    def _waiting(self, query: Any) -> list[Entry]:
+        """Those that wait; locked, since another instance's timer looks for the same and shall not settle them too."""
+        waiting = query.where(SignalRow.status == "waiting").with_for_update(of=SignalRow)
+        oldest = waiting.order_by(col(SignalRow.received_at), col(SignalRow.signal_id))
         return [_entry(row) for row in self.session.exec(oldest)]
 
     def newest(self, request_id: str | None, after: Sequence[Any] | None, limit: int) -> Sequence[Entry]:

@@ -182,7 +182,9 @@ class SqlStore(ChassisStore):
         return bool(self._take(and_(col(WaitingRow.source) == source, col(WaitingRow.source_id) == source_id)))
 
     def _take(self, which: Any) -> list[Submission]:
-        rows = self.session.exec(select(WaitingRow).where(which).order_by(col(WaitingRow.number))).all()
+        # Locked, since another instance's timer looks for the same and shall not take them too.
+        waiting = select(WaitingRow).where(which).order_by(col(WaitingRow.number)).with_for_update()
+        rows = self.session.exec(waiting).all()
         if rows:
             self.session.connection().execute(delete(WaitingRow).where(which))
         return [

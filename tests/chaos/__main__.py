@@ -47,15 +47,20 @@ def main() -> None:
         (base / "chat_template.jinja").write_text(TEMPLATE)
         say(f"seed {arguments.seed}, {database}: starting the stack")
         running = stand.start(database, base, disk)
+        keep = True  # where something is found, somebody will look
         try:
             report = run(running, dice, arguments.minutes * 60, arguments.kills)
+            keep = arguments.keep or bool(report["findings"])
+        except KeyboardInterrupt:
+            keep = arguments.keep
+            raise
         finally:
-            stand.stop(running, keep=arguments.keep)
+            stand.stop(running, keep=keep)
             if disk is not None:
                 world.leave(disk)
     report |= {"seed": arguments.seed, "database": database}
     print(json.dumps(report, indent=2) if arguments.json else render(report))
-    if arguments.keep:
+    if keep:
         say(f"the stack's home is kept: {running.home}")
     sys.exit(0 if not report["findings"] else 1)
 
@@ -69,7 +74,7 @@ def parse() -> argparse.Namespace:
         "--seed", type=int, default=1, help="odd: on SQLite, even: on PostgreSQL, unless said otherwise"
     )
     parser.add_argument("--database", choices=["sqlite", "postgresql"])
-    parser.add_argument("--keep", action="store_true", help="keep the stack's home, to look at")
+    parser.add_argument("--keep", action="store_true", help="keep the stack's home though nothing was found")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 

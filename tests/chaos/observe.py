@@ -141,5 +141,7 @@ def unsettled(stand: Stand) -> str:
         health = httpx.get(f"{stand.url(service)}/health/ready", timeout=5).json()
         if any(health["lag"].values()) or health["status"] != "ready":
             return f"{service}: {health}"
+    if signals := rows(stand, "feedback", "signal", "signal_id", "WHERE status = 'waiting'"):
+        return f"feedback: {len(signals)} signals wait for their request"
     waiting = [row for row in rows(stand, "serving", "deployment", "project, status") if row["status"] == "pending"]
     return f"{len(waiting)} deployments" if waiting else ""

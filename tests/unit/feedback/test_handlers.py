@@ -1,22 +1,29 @@
+import asyncio
+import time
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlmodel import Session
 
 from contracts.envelope import new_meta
 from contracts.events.feedback import SignalRecordedV1, SignalRefusedV1
 from contracts.events.serving import InferenceCompletedV1
 from contracts.types import ModelRef
+from services.chassis.artifacts import open_store
+from services.chassis.context import Context
 from services.chassis.database import open_engine, writing
+from services.chassis.metrics import Metrics
 from services.chassis.migration import migrate
 from services.feedback import handlers
+from services.feedback.domain.records import Request
 from services.feedback.domain.signals import Feedback
 from services.feedback.settings import FeedbackSettings
-from services.feedback.store import SqlStore
+from services.feedback.store import Entry, SqlStore
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DEADLINE = timedelta(minutes=10)
@@ -95,21 +102,83 @@ def test_early_feedback_waits_for_its_request(engine: Engine) -> None:
 def test_feedback_whose_request_never_comes_is_refused_after_the_deadline(engine: Engine) -> None:
     with opened(engine) as store:
         [entry], _ = handlers.give(Feedback(request_id="none", score=0.5), NOW, store)
-        assert handlers.refuse_overdue(DEADLINE, store, NOW + DEADLINE) == []
-        [event] = handlers.refuse_overdue(DEADLINE, store, NOW + DEADLINE + timedelta(seconds=1))
+        assert handlers.settle_waiting(DEADLINE, store, NOW + DEADLINE) == []
+        [event] = handlers.settle_waiting(DEADLINE, store, NOW + DEADLINE + timedelta(seconds=1))
         assert isinstance(event, SignalRefusedV1)
         assert (event.reason, event.request_id) == ("unknown_request", "none")
-        assert handlers.refuse_overdue(DEADLINE, store, NOW + 2 * DEADLINE) == []
+        assert handlers.settle_waiting(DEADLINE, store, NOW + 2 * DEADLINE) == []
         refused = store.entry(entry.signal.signal_id)
         assert refused is not None
         assert (refused.status, refused.reason) == ("refused", "unknown_request")
+
+
+def test_feedback_that_did_not_see_its_request_waits_no_longer_than_to_the_next_look(engine: Engine) -> None:
+    event = inference()
+    request = Request(event.request_id, event.project, event.model, event.messages, event.prompt, event.output)
+    with opened(engine) as store:
+        handlers.give(Feedback(request_id="r1", thumb="up"), NOW, store)
+        handlers.give(Feedback(request_id="r2", thumb="up"), NOW, store)
+    with opened(engine) as store:
+        store.remember(request, NOW)  # as by a transaction that began before the feedback was there
+    with opened(engine) as store:
+        [recorded] = handlers.settle_waiting(DEADLINE, store, NOW)
+        assert isinstance(recorded, SignalRecordedV1)
+        assert (recorded.request_id, recorded.thumb) == ("r1", "up")
+    with opened(engine) as store:
+        assert handlers.settle_waiting(DEADLINE, store, NOW) == []
+
+
+def test_two_instances_that_look_at_the_same_moment_settle_once(engine: Engine) -> None:
+    with opened(engine) as store:
+        handlers.give(Feedback(request_id="none", thumb="up"), NOW, store)
+    late = NOW + 2 * DEADLINE
+
+    def look() -> int:
+        with opened(engine) as store:
+            return len(list(handlers.settle_waiting(DEADLINE, store, late)))
+
+    with ThreadPoolExecutor() as pool:
+        with opened(engine) as store:
+            assert len(list(handlers.settle_waiting(DEADLINE, store, late))) == 1
+            other = pool.submit(look)
+            wait_until_locked(engine)
+        assert other.result(20) == 0
+
+
+def test_the_same_feedback_at_the_same_moment_is_taken_once(engine: Engine, tmp_path: Path) -> None:
+    settings, feedback = FeedbackSettings(home=tmp_path), Feedback(request_id="r1", thumb="up")
+    context = Context(settings, engine, SqlStore, open_store(settings), Metrics("feedback"))
+
+    def again() -> list[Entry]:
+        return asyncio.run(context.transact(lambda store: handlers.give(feedback, NOW, store)))
+
+    with ThreadPoolExecutor() as pool:
+        with opened(engine) as store:
+            first, _ = handlers.give(feedback, NOW, store)
+            second = pool.submit(again)
+            wait_until_locked(engine)
+        assert second.result(20) == first
+
+
+def wait_until_locked(engine: Engine) -> None:
+    """Until another transaction waits for a lock; SQLite lets no second one begin."""
+    if engine.dialect.name == "sqlite":
+        return
+    waits = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    deadline = time.monotonic() + 10
+    with engine.connect() as connection:
+        while not connection.execute(waits).scalar():
+            assert time.monotonic() < deadline, "nothing waits"
+            time.sleep(0.01)
 
 
 def test_refused_feedback_can_be_given_again_once_the_request_is_there(engine: Engine) -> None:
     feedback = Feedback(request_id="r1", thumb="up")
     with opened(engine) as store:
         handlers.give(feedback, NOW, store)
-        list(handlers.refuse_overdue(DEADLINE, store, NOW + 2 * DEADLINE))
+        list(handlers.settle_waiting(DEADLINE, store, NOW + 2 * DEADLINE))
         arrive(store, inference())
         [entry], events = handlers.give(feedback, NOW + 3 * DEADLINE, store)
     assert (entry.status, len(events)) == ("recorded", 1)
