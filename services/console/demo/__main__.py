@@ -45,6 +45,8 @@ def main() -> int:
         where = settings()
         say("\nNoria: from raw events to a better model, served. State lies under " + str(where.home) + "\n")
         run(board, Watch(where, time.monotonic() + options.timeout), options.go_on)
+        if not options.stop:
+            say("The stack stays up; `.venv/bin/noria down` stops it.")
         return 0
     except (DemoFailed, ConsoleError, ProjectFileInvalid) as error:
         at = next((s.title for s in board.stages if s.state == "failed"), "start")
@@ -123,14 +125,14 @@ def finish(board: Board, watch: Watch, model: Json, asked: list[ask.Asked], reco
     page = f"{watch.settings.url('prep')}/v1/datasets/{model['project']}/{model['dataset']['number']}/report"
     console.print(report.listens(watch.settings, page))
     console.print(report.next_steps(model["project"], model["version"], record["request_id"]), highlight=False)
-    console.print("\n[green]The loop closed.[/] `.venv/bin/noria down` stops the stack.")
+    console.print("\n[green]The loop closed.[/]")
 
 
 def stop() -> None:
     """Stops the stack; what goes wrong is said, and leaves the exit status as it is."""
     try:
         local.stop(settings())
-        say("the stack is stopped")
+        say("The stack is stopped; `.venv/bin/noria up --detach` starts it again.")
     except (local.StackError, ConsoleError) as error:
         print(f"the stack did not stop: {error}", file=sys.stderr)
 
