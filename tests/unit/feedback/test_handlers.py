@@ -1,5 +1,4 @@
 import asyncio
-import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -7,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 from sqlmodel import Session
 
 from contracts.envelope import new_meta
@@ -24,6 +23,7 @@ from services.feedback.domain.records import Request
 from services.feedback.domain.signals import Feedback
 from services.feedback.settings import FeedbackSettings
 from services.feedback.store import Entry, SqlStore
+from tests.conftest import wait_until_locked
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DEADLINE = timedelta(minutes=10)
@@ -158,20 +158,6 @@ def test_the_same_feedback_at_the_same_moment_is_taken_once(engine: Engine, tmp_
             second = pool.submit(again)
             wait_until_locked(engine)
         assert second.result(20) == first
-
-
-def wait_until_locked(engine: Engine) -> None:
-    """Until another transaction waits for a lock; SQLite lets no second one begin."""
-    if engine.dialect.name == "sqlite":
-        return
-    waits = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
-    deadline = time.monotonic() + 10
-    with engine.connect() as connection:
-        while not connection.execute(waits).scalar():
-            assert time.monotonic() < deadline, "nothing waits"
-            time.sleep(0.01)
 
 
 def test_refused_feedback_can_be_given_again_once_the_request_is_there(engine: Engine) -> None:

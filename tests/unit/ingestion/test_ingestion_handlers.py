@@ -1,4 +1,5 @@
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from services.chassis.migration import migrate
 from services.ingestion import handlers
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.store import SqlStore
+from tests.conftest import wait_until_locked
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 MIGRATIONS = Path(handlers.__file__).parent / "migrations"
@@ -104,6 +106,18 @@ def test_a_record_of_an_unknown_project_waits_and_is_then_refused(opened: Opened
     [refused] = overdue(opened, NOW + handlers.PATIENCE)
     assert (refused.reason, refused.record_id, refused.source_id) == ("unknown_project", "r", "e1")
     assert overdue(opened, NOW + timedelta(days=1)) == []
+
+
+def test_two_instances_that_look_at_the_same_moment_refuse_once(opened: Opened) -> None:
+    handle(opened, text("early"), "e1")
+    assert overdue(opened, NOW) == []
+    late = NOW + handlers.PATIENCE
+    with ThreadPoolExecutor() as pool:
+        with opened() as store:
+            assert len(list(handlers.refuse_overdue(store, late))) == 1
+            other = pool.submit(overdue, opened, late)
+            wait_until_locked(store.session.connection().engine)
+        assert other.result(20) == []
 
 
 def test_records_that_came_before_their_project_are_taken_in_their_order(opened: Opened) -> None:
