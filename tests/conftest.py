@@ -2,6 +2,8 @@
 
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -63,6 +65,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     admin.dispose()
+
+
+def loaded(code: str, *modules: str) -> set[str]:
+    """Which of the modules a fresh interpreter has loaded after `code`."""
+    program = f"{code}; import sys; print(*({set(modules)} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
 
 
 def wait_until_locked(engine: Engine) -> None:

@@ -96,7 +96,7 @@ def _numbered(events: Sequence[Event]) -> Iterable[tuple[int, Event]]:
 
 
 def _numbered_by_fact(events: Iterable[Event]) -> Iterator[tuple[int, Event]]:
-    index, entity, versions = -1, "", ("",)
+    index, entity, versions = -1, "", tuple[str, ...]()
     for event in events:
         name, version = _entity(type(event).TOPIC)
         if name != entity or version in versions:

@@ -93,11 +93,6 @@ class Relay:
         self._metrics = metrics
         self._absent: dict[str, float] = {}
 
-    @property
-    def connected(self) -> bool:
-        """Whether there is a producer that has found Kafka."""
-        return self._producer is not None
-
     async def ask(self) -> str | None:
         """What keeps Kafka from answering; None where it answers.
 

@@ -58,10 +58,10 @@ def main() -> None:
             stand.stop(running, keep=keep)
             if disk is not None:
                 world.leave(disk)
+            if keep:
+                say(f"the stack's home is kept: {running.home}")
     report |= {"seed": arguments.seed, "database": database}
     print(json.dumps(report, indent=2) if arguments.json else render(report))
-    if keep:
-        say(f"the stack's home is kept: {running.home}")
     sys.exit(0 if not report["findings"] else 1)
 
 

@@ -184,11 +184,11 @@ def main(arguments: list[str]) -> None:
     install_backends(settings.backends)
     argv, env = command(settings)
     key = admin_key(settings.key_file)
-    shown = watchdog.begin(f"http://{settings.host}:{settings.http_port}", key)
-    if shown is None:
+    why_not = watchdog.begin(f"http://{settings.host}:{settings.http_port}", key)
+    if why_not is None:
         argv, env = hidden.hide(argv, env, key)
     else:
-        print(f"Triton's admin key is on the process list: {shown}", flush=True)
+        print(f"Triton's admin key is on the process list: {why_not}", flush=True)
     os.execve(argv[0], argv, env)  # noqa: S606  no shell, and the process manager keeps the pid
 
 

@@ -23,7 +23,10 @@ STUB = "triton_python_backend_stub"
 
 
 def begin(url: str, key: str) -> str | None:
-    """Leaves a child that watches this process, which becomes the server, and ends with it. Why it cannot hide arguments."""
+    """Leaves a child that watches this process, which becomes the server, and ends with it.
+
+    Returns why the system does not let it hide arguments; None where it will do so at the next execve.
+    """
     server = os.getpid()
     ours, theirs = socket.socketpair()
     child = os.fork()

@@ -1,7 +1,6 @@
 """Migrations run once, know what they brought, and take everything back; faults of the database are told apart."""
 
 import sqlite3
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from services.chassis.database import DatabaseAway, is_database_fault, open_engi
 from services.chassis.migration import MigrationFailed, migrate, migrate_aside
 from services.chassis.settings import Settings
 from services.chassis.tables import METADATA
+from tests.conftest import loaded
 from tests.unit.chassis.conftest import MIGRATIONS
 
 
@@ -70,13 +70,9 @@ def test_service_migrates_without_loading_alembic(database_url: str, tmp_path: P
 
 
 def test_service_on_sqlite_loads_no_console_and_no_other_database() -> None:
-    code = (
-        "import sys, services.prep.app as app; from services.chassis import bulk; from services.prep.store import RecordRow;"
-        " bulk.upserting('sqlite', RecordRow);"
-        " print(*{'rich.console', 'alembic', 'sqlalchemy.dialects.postgresql'} & {*sys.modules})"
-    )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.split() == []
+    code = "import services.prep.app; from services.chassis import bulk; from services.prep.store import RecordRow"
+    upsert = "bulk.upserting('sqlite', RecordRow)"
+    assert loaded(f"{code}; {upsert}", "rich.console", "alembic", "sqlalchemy.dialects.postgresql") == set()
 
 
 def test_process_that_migrates_says_whether_to_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -33,6 +34,21 @@ def test_the_program_gets_what_the_list_does_not_show() -> None:
     assert not listed
     assert not [name for name in environment if name.startswith(hidden.NAME)]
     assert environment.items() >= {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}.items()
+
+
+def test_a_system_that_forbids_it_says_why_and_the_program_starts() -> None:
+    forbidden = "def seize(pid): raise PermissionError('forbidden here')\nhidden.seize = seize\n"
+    run = RUN.replace("assert", forbidden + "assert").replace("is None", "== 'forbidden here'")
+    done = subprocess.run(
+        [sys.executable, "-c", run, "/bin/echo", "started"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "started\n"
+
+
+def test_a_tracer_that_dies_takes_the_program_with_it() -> None:
+    run = RUN.replace("assert", "hidden.reveal = lambda pid: os._exit(1)\nassert")
+    done = subprocess.run([sys.executable, "-c", run, "/bin/echo", "a=sekrit"], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, b"")
 
 
 def test_arguments_without_the_secret_stay() -> None:
