@@ -10,8 +10,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.console.stack import assets, kafka
-from services.console.stack.settings import StackSettings
+from compose.local import assets, kafka
+from compose.local.settings import StackSettings
 from tests.conftest import free_port
 
 
@@ -55,7 +55,7 @@ class Broker:
 
     def _command(self) -> list[str]:
         if not self.properties:
-            return [sys.executable, "-m", "services.console.stack.kafka"]
+            return [sys.executable, "-m", "compose.local.kafka"]
         file = kafka.prepare(self.settings)
         file.write_text(file.read_text() + self.properties)  # of two lines of a name Java takes the later
         return kafka.java(self.settings, "kafka.Kafka", str(file))

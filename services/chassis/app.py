@@ -15,12 +15,14 @@ import structlog
 import uvicorn
 from fastapi import FastAPI, Response
 
-from services.chassis import guard, health, http, keys, memory, operations, telemetry
+from services.chassis import memory
+from services.chassis.errors import SettingRefused
+from services.chassis.http import application, guard, health, keys, operations
+from services.chassis.observability import logs, traces
 from services.chassis.runtime import Runtime
-from services.chassis.service import Service, Timer
+from services.chassis.service import Service
 from services.chassis.settings import Settings
 
-__all__ = ["Service", "Timer", "make_app", "run"]
 LOG: Any = structlog.get_logger("service")
 
 
@@ -36,12 +38,12 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
         await asyncio.gather(start, return_exceptions=True)
         await runtime.stop()
 
-    def shape(error: http.ApiError) -> Response:
+    def shape(error: application.ApiError) -> Response:
         runtime.metrics.http_errors.labels(str(error.status)).inc()
         return service.shape(error)
 
     app = FastAPI(title=f"Noria {service.name}", lifespan=lifespan, redoc_url=None)
-    http.install_errors(app, shape)
+    application.install_errors(app, shape)
     checks = runtime.checks()
     bootstrap = service.settings.kafka_bootstrap
     app.include_router(
@@ -66,10 +68,22 @@ def refuse_open_door(settings: Settings) -> None:
 
 
 def run(service: Service) -> None:
-    """Starts everything and blocks until SIGTERM or SIGINT."""
+    """Starts everything and blocks until SIGTERM or SIGINT; ends the process where a setting is refused."""
+    try:
+        serve(service)
+    except SettingRefused as error:
+        sys.exit(f"{service.name}: {error}")
+
+
+def serve(service: Service) -> None:
+    """Starts everything and blocks until SIGTERM or SIGINT.
+
+    Raises:
+        SettingRefused: a setting has no usable value.
+    """
     settings = service.settings
-    telemetry.configure_logging(service.name, settings.log_level)
-    telemetry.configure_tracing(service.name)
+    logs.configure_logging(service.name, settings.log_level)
+    traces.configure_tracing(service.name)
     refuse_open_door(settings)
     begun = time.monotonic()
     runtime = Runtime(service)
@@ -84,7 +98,7 @@ def run(service: Service) -> None:
         server_header=False,
     )
     memory.spare_collections()
-    server = http.Server(config)
+    server = application.Server(config)
     LOG.info("service starts", host=settings.host, port=settings.port, home=str(settings.home))
     # uvicorn raises the signal that stopped it once more for whoever handled it before; a stop is no failure.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -12,12 +12,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from contracts.envelope import Event
-from services.chassis import outbox
-from services.chassis.artifacts import ArtifactStore
-from services.chassis.database import reading, writing
-from services.chassis.jobs import CHANGED
-from services.chassis.metrics import Metrics
+from services.chassis.jobs.queue import CHANGED
+from services.chassis.messaging import outbox
+from services.chassis.observability.metrics import Metrics
 from services.chassis.settings import Settings
+from services.chassis.storage.artifacts import ArtifactStore
+from services.chassis.storage.database import reading, writing
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -15,21 +15,26 @@ from typing import Any
 import structlog
 from sqlmodel import Session
 
-from services.chassis import ages, database, kafka, leases, memory, parking
-from services.chassis.artifacts import open_store
-from services.chassis.consume import Consumer
+from services.chassis import memory
 from services.chassis.context import Context
-from services.chassis.health import Check, readiness
-from services.chassis.intake import Intake, Sheet
-from services.chassis.jobs import JobBook
-from services.chassis.kafka_security import security
-from services.chassis.messages import routes
-from services.chassis.metrics import Metrics
-from services.chassis.migration import migrate_aside
-from services.chassis.relay import Relay, backlog
-from services.chassis.retry import keep_retrying
+from services.chassis.http.health import Check, readiness
+from services.chassis.jobs import leases
+from services.chassis.jobs.queue import JobQueue
+from services.chassis.jobs.workers import Workers
+from services.chassis.messaging import parking
+from services.chassis.messaging.batch import BatchContext, BatchResult
+from services.chassis.messaging.consume import Consumer
+from services.chassis.messaging.kafka import topics
+from services.chassis.messaging.kafka.security import security
+from services.chassis.messaging.messages import routes
+from services.chassis.messaging.relay import Relay, backlog
+from services.chassis.messaging.retry import keep_retrying
+from services.chassis.observability import age_metrics
+from services.chassis.observability.metrics import Metrics
 from services.chassis.service import Service, Timer
-from services.chassis.workers import Workers
+from services.chassis.storage import database
+from services.chassis.storage.artifacts import open_store
+from services.chassis.storage.migration import migrate_aside
 
 LOG: Any = structlog.get_logger("service")
 OLD_SECONDS = 60.0
@@ -49,7 +54,7 @@ class Runtime:
         self._consumer: Consumer | None = None
         self._relay: Relay | None = None
         self._workers: Workers | None = None
-        self._stillness = ages.Stillness()
+        self._stillness = age_metrics.Stillness()
         self._waits_for = "database"
         self._refusal = ""
         self._security = security(settings)
@@ -67,7 +72,7 @@ class Runtime:
         self._spawn(*(self._tick(timer) for timer in self.service.timers))
         self._spawn(memory.keep_collecting(), *(task(self.context) for task in self.service.background))
         self._waits_for = "kafka"
-        await kafka.wait_for_topics(settings.kafka_bootstrap, self.service.name, self._security, self._refused)
+        await topics.wait_for_topics(settings.kafka_bootstrap, self.service.name, self._security, self._refused)
         self._spawn(self._relay.run())
         if self.service.handlers:
             await self._consume()
@@ -76,7 +81,7 @@ class Runtime:
 
     async def _consume(self) -> None:
         settings, context = self.service.settings, self.context
-        intake = Intake(
+        batch = BatchContext(
             group=settings.group,
             source=settings.source,
             routes=routes(self.service.handlers),
@@ -87,18 +92,18 @@ class Runtime:
             longest_pause=settings.park_seconds,
         )
 
-        def committed(sheet: Sheet) -> None:
-            context.wake(jobs=sheet.jobs)
-            if sheet.parked:
+        def committed(result: BatchResult) -> None:
+            context.wake(jobs=result.jobs)
+            if result.parked:
                 self.parked.set()
 
-        self._spawn(keep_retrying(intake, self.parked, lambda jobs: context.wake(jobs=jobs)))
-        instance = instance_name(settings.group, settings.port, intake.routes) if settings.port else None
+        self._spawn(keep_retrying(batch, self.parked, lambda jobs: context.wake(jobs=jobs)))
+        instance = instance_name(settings.group, settings.port, batch.routes) if settings.port else None
         self._consumer = Consumer(
-            intake, settings.kafka_bootstrap, settings.batch_records, committed, instance, self._security
+            batch, settings.kafka_bootstrap, settings.batch_records, committed, instance, self._security
         )
         await self._consumer.start()
-        self._spawn(ages.keep_looking(self._stillness, self._consumer.positions))
+        self._spawn(age_metrics.keep_looking(self._stillness, self._consumer.positions))
 
     async def _migrate(self) -> None:
         folders = [self.service.migrations] if self.service.migrations else []
@@ -119,7 +124,7 @@ class Runtime:
 
     def _reclaim(self) -> None:
         with database.writing(self.engine) as connection, Session(connection) as session:
-            if freed := JobBook(session).reclaim(leases.vanished):
+            if freed := JobQueue(session).reclaim(leases.vanished):
                 LOG.info("jobs of an ended process will resume", jobs=freed)
 
     def _spawn(self, *coroutines: Coroutine[Any, Any, Any]) -> None:
@@ -232,16 +237,16 @@ class Runtime:
         for (kind, status), count in jobs.items():
             self.metrics.jobs.labels(kind, status).set(count)
         for each in self.service.jobs:
-            of_kind = job_ages.get(each.kind, ages.JobAges())
+            of_kind = job_ages.get(each.kind, age_metrics.JobAges())
             self.metrics.job_queued.labels(each.kind).set(of_kind.queued)
             self.metrics.job_heartbeat.labels(each.kind).set(of_kind.heartbeat)
             self.metrics.job_attempts.labels(each.kind).set(of_kind.attempts)
 
-    def _figures(self) -> tuple[Any, int, float, dict[tuple[str, str], int], dict[str, ages.JobAges]]:
+    def _figures(self) -> tuple[Any, int, float, dict[tuple[str, str], int], dict[str, age_metrics.JobAges]]:
         now, seconds = datetime.now(UTC), self.service.settings.lease_seconds
         with database.reading(self.engine) as connection, Session(connection) as session:
-            waiting, age = parking.count(connection), ages.parked_age(connection, now)
-            counts, of_jobs = JobBook(session).counts(), ages.job_ages(connection, now, seconds)
+            waiting, age = parking.count(connection), age_metrics.parked_age(connection, now)
+            counts, of_jobs = JobQueue(session).counts(), age_metrics.job_ages(connection, now, seconds)
             return backlog(self.engine), waiting, age, counts, of_jobs
 
 

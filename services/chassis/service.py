@@ -1,6 +1,5 @@
-"""What a service is made of, as its app.py wires it. Starts nothing: services.chassis.app does."""
+"""What a service is made of, as its app.py wires it."""
 
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,12 +11,11 @@ from sqlmodel import Session
 
 from contracts.envelope import Event
 from services.chassis.context import Context
-from services.chassis.errors import SettingRefused
-from services.chassis.health import Check
-from services.chassis.http import ApiError, answer
-from services.chassis.jobs import JobKind
-from services.chassis.messages import Handler
-from services.chassis.restore import Restore
+from services.chassis.http.application import ApiError, answer
+from services.chassis.http.health import Check
+from services.chassis.jobs.queue import JobKind
+from services.chassis.messaging.messages import Handler
+from services.chassis.replay.restore import Restore
 from services.chassis.settings import Settings
 
 
@@ -32,7 +30,7 @@ class Timer:
 
 @dataclass(frozen=True)
 class Service:
-    """A service: `Service(...).run()` starts it and blocks until SIGTERM."""
+    """A service: `services.chassis.app.run` starts it."""
 
     settings: Settings
     handlers: Mapping[type[Event], Handler] = field(default_factory=dict[type[Event], Handler])
@@ -51,12 +49,3 @@ class Service:
     def name(self) -> str:
         """The service's name."""
         return self.settings.SERVICE
-
-    def run(self) -> None:
-        """Starts everything and blocks until SIGTERM or SIGINT."""
-        from services.chassis.app import run
-
-        try:
-            run(self)
-        except SettingRefused as error:
-            sys.exit(f"{self.name}: {error}")

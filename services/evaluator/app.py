@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from services.chassis.app import Service
-from services.chassis.jobs import JobKind
+from services.chassis.app import run
+from services.chassis.jobs.queue import JobKind
+from services.chassis.service import Service
 from services.evaluator.handlers import HANDLERS, KIND, on_evaluated, on_failed
 from services.evaluator.http import make_router
 from services.evaluator.restore import RESTORE
@@ -21,4 +22,4 @@ service = Service(
 )
 
 if __name__ == "__main__":
-    service.run()
+    run(service)

@@ -8,8 +8,8 @@ from contracts.events.evaluator import EvaluationFailedV1
 from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
 from contracts.events.trainer import ModelTrainedV1
 from services.chassis.errors import Park
-from services.chassis.jobs import Failure, Job
-from services.chassis.projects import on_project_defined
+from services.chassis.jobs.queue import Failure, Job
+from services.chassis.storage.projects import on_project_defined
 from services.evaluator.domain.evaluation import Evaluation, plan, scored, with_sheets
 from services.evaluator.domain.task import Outcome
 from services.evaluator.store import Store

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from services.chassis.context import Context
-from services.chassis.guard import By, needs
-from services.chassis.http import ApiError, errors
-from services.chassis.jobs import Job
-from services.chassis.pages import decode, moment, page
+from services.chassis.http.application import ApiError, errors
+from services.chassis.http.guard import By, needs
+from services.chassis.jobs.queue import Job
+from services.chassis.storage.pages import decode, moment, page
 from services.evaluator.domain.evaluation import Evaluation
 from services.evaluator.store import Store
 

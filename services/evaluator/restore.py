@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contracts.envelope import Event, Meta
 from contracts.events.evaluator import EvaluationFailedV1, ModelScoredV1
 from services.chassis.errors import Park
-from services.chassis.restore import Restore
+from services.chassis.replay.restore import Restore
 from services.evaluator.domain.evaluation import Evaluation, evaluation_id
 from services.evaluator.domain.task import Outcome
 from services.evaluator.store import SqlStore

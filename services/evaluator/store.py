@@ -9,10 +9,10 @@ from sqlmodel import Field, SQLModel, col, select
 
 from contracts.events.registry import ModelPromotedV1
 from contracts.types import ArtifactRef
-from services.chassis.jobs import Jobs
-from services.chassis.projects import Projects
-from services.chassis.store import ChassisStore
-from services.chassis.tables import UtcDateTime
+from services.chassis.jobs.queue import Jobs
+from services.chassis.storage.projects import Projects
+from services.chassis.storage.store import ChassisStore
+from services.chassis.storage.tables import UtcDateTime
 from services.evaluator.domain.evaluation import Evaluation
 from services.evaluator.domain.task import SheetRef
 

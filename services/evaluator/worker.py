@@ -8,15 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from contracts.types import Files
-from services.chassis.artifacts import ArtifactStore, open_store
 from services.chassis.errors import ArtifactError, JobFailed, JobStopped
+from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.evaluator.compute.ask import Asking, Wanted, ask_all
 from services.evaluator.compute.device import choose
 from services.evaluator.compute.rows import read
 from services.evaluator.compute.tables import read_sheet, write_results, write_sheet
 from services.evaluator.domain.failures import EmptyHeldOut, LossNotFinite, ModelMissing, classify
 from services.evaluator.domain.metrics import ON_ANSWERS
-from services.evaluator.domain.sheet import Example, Sheet, differences, figures, metrics, missing, settings_key
+from services.evaluator.domain.predictions import (
+    BatchResult,
+    Example,
+    differences,
+    figures,
+    metrics,
+    missing,
+    settings_key,
+)
 from services.evaluator.domain.task import Outcome, SheetRef, Subject, Task
 from services.evaluator.settings import EvaluatorSettings
 
@@ -57,7 +65,7 @@ def measure(task: Task, store: ArtifactStore, workdir: Path, report: Report) -> 
     sheets = {subject.key: _known(subject, settings, task, store, workdir) for subject in roles.values()}
     wanted = _wanted(roles, sheets, examples, task.suite)
 
-    def keep(subject: Subject, sheet: Sheet) -> None:
+    def keep(subject: Subject, sheet: BatchResult) -> None:
         sheets[subject.key] |= sheet
         write_sheet(_file(workdir, subject, settings), sheets[subject.key])
 
@@ -80,9 +88,9 @@ def measure(task: Task, store: ArtifactStore, workdir: Path, report: Report) -> 
 
 
 def _outcome(
-    task: Task, examples: Sequence[Example], sheets: Mapping[str, Sheet], store: ArtifactStore, workdir: Path
+    task: Task, examples: Sequence[Example], sheets: Mapping[str, BatchResult], store: ArtifactStore, workdir: Path
 ) -> Outcome:
-    """Figures of full sheets, by role, with the file of results in the store."""
+    """GatewayMetrics of full sheets, by role, with the file of results in the store."""
     values = {role: figures(examples, sheet, task.suite) for role, sheet in sheets.items()}
     for role, column in values.items():
         _refuse_not_finite(role, column.get("loss", []), examples)
@@ -110,7 +118,7 @@ def _examples(task: Task, store: ArtifactStore) -> tuple[list[Example], dict[str
     return examples, skipped
 
 
-def _known(subject: Subject, settings: str, task: Task, store: ArtifactStore, workdir: Path) -> Sheet:
+def _known(subject: Subject, settings: str, task: Task, store: ArtifactStore, workdir: Path) -> BatchResult:
     """What the model answered before: in earlier evaluations, and in an attempt of this one that was cut short."""
     refs = [s.file for s in task.sheets if (s.model, s.settings) == (subject.key, settings)]
     paths = [*(store.get(ref) for ref in refs), _file(workdir, subject, settings)]
@@ -123,7 +131,7 @@ def _file(workdir: Path, subject: Subject, settings: str) -> Path:
 
 
 def _wanted(
-    roles: Mapping[str, Subject], sheets: Mapping[str, Sheet], examples: Sequence[Example], suite: Sequence[str]
+    roles: Mapping[str, Subject], sheets: Mapping[str, BatchResult], examples: Sequence[Example], suite: Sequence[str]
 ) -> list[Wanted]:
     """What each distinct model lacks; a champion that is the base is asked once."""
     distinct = {subject.key: (role, subject) for role, subject in reversed(list(roles.items()))}

@@ -3,7 +3,8 @@
 from functools import partial
 from pathlib import Path
 
-from services.chassis.app import Service, Timer
+from services.chassis.app import run
+from services.chassis.service import Service, Timer
 from services.feedback import handlers
 from services.feedback.http import make_router
 from services.feedback.restore import RESTORE
@@ -25,4 +26,4 @@ service = Service(
 )
 
 if __name__ == "__main__":
-    service.run()
+    run(service)

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from services.chassis.context import Context
-from services.chassis.guard import By, Caller, needs
-from services.chassis.http import ApiError, errors
-from services.chassis.pages import decode, moment, page
+from services.chassis.http.application import ApiError, errors
+from services.chassis.http.guard import By, Caller, needs
+from services.chassis.storage.pages import decode, moment, page
 from services.feedback import handlers
 from services.feedback.domain.signals import Feedback
 from services.feedback.store import Entry, Store

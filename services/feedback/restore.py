@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from contracts.envelope import Event, Meta
 from contracts.events.feedback import SignalRecordedV1
-from services.chassis.restore import Restore
+from services.chassis.replay.restore import Restore
 from services.feedback.domain.signals import Signal
 from services.feedback.store import Entry, SqlStore
 

@@ -9,8 +9,8 @@ from sqlalchemy import JSON, Column, Index, MetaData, and_, delete, or_
 from sqlmodel import Field, SQLModel, col, select
 
 from contracts.types import ModelRef
-from services.chassis.store import ChassisStore
-from services.chassis.tables import UtcDateTime
+from services.chassis.storage.store import ChassisStore
+from services.chassis.storage.tables import UtcDateTime
 from services.feedback.domain.records import Request
 from services.feedback.domain.signals import Signal
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from services.chassis.app import run
 from services.chassis.service import Service, Timer
 from services.ingestion import handlers
 from services.ingestion.http import make_router
@@ -20,4 +21,4 @@ service = Service(
 )
 
 if __name__ == "__main__":
-    service.run()
+    run(service)

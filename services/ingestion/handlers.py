@@ -13,9 +13,9 @@ from contracts.events.ingestion import RecordAcceptedV1, RecordRefusedV1
 from contracts.events.registry import ProjectDefinedV1
 from contracts.events.upstream import RecordSubmittedV1
 from contracts.records import RecordInvalid
-from services.chassis import projects
+from services.chassis.storage import projects
 from services.ingestion.domain import signals
-from services.ingestion.domain.judge import Judged, judge
+from services.ingestion.domain.validation import Judged, judge
 from services.ingestion.store import Standing, Store, Submission
 
 PATIENCE = timedelta(seconds=10)

@@ -16,12 +16,12 @@ from fastapi import APIRouter, Request
 
 from contracts.envelope import Malformed
 from services.chassis.context import Context
-from services.chassis.guard import needs
-from services.chassis.http import ApiError, errors
-from services.chassis.outbox import event_id
-from services.ingestion import lines
-from services.ingestion.domain.judge import digest
-from services.ingestion.lines import Batch
+from services.chassis.http.application import ApiError, errors
+from services.chassis.http.guard import needs
+from services.chassis.messaging.outbox import event_id
+from services.ingestion import record_reader
+from services.ingestion.domain.validation import digest
+from services.ingestion.record_reader import Batch
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.store import SqlStore
 from services.ingestion.upload import Upload, received, too_large
@@ -98,20 +98,27 @@ async def _submit(ctx: Context[SqlStore], project: str, upload: Upload, cause: s
 
 async def _batches(upload: Upload, project: str, settings: IngestionSettings, unpacked: Path) -> Iterator[Batch]:
     if upload.kind == "jsonl":
-        return lines.of_jsonl(upload.path, project)
+        return record_reader.of_jsonl(upload.path, project)
     if upload.kind == "parquet":
         await _unpack(upload.path, unpacked, settings)
-        return lines.of_jsonl(unpacked, project)
+        return record_reader.of_jsonl(unpacked, project)
     if upload.path.stat().st_size > settings.json_bytes:
         raise too_large(settings.json_bytes)
     try:
-        return await asyncio.to_thread(lines.of_json, upload.path, project)
+        return await asyncio.to_thread(record_reader.of_json, upload.path, project)
     except Malformed as error:
         raise ApiError(400, error.reason, str(error)) from error
 
 
 async def _unpack(source: Path, target: Path, settings: IngestionSettings) -> None:
-    command = (sys.executable, "-m", "services.ingestion.unpack", source, target, str(UNPACKED * settings.upload_bytes))
+    command = (
+        sys.executable,
+        "-m",
+        "services.ingestion.parquet_rows",
+        source,
+        target,
+        str(UNPACKED * settings.upload_bytes),
+    )
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     try:
         async with asyncio.timeout(settings.parquet_seconds):

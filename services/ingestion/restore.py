@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from contracts.envelope import Event, Meta
 from contracts.events.ingestion import RecordAcceptedV1, RecordRefusedV1
-from services.chassis.restore import Restore
-from services.ingestion.domain.judge import canonical, digest
+from services.chassis.replay.restore import Restore
+from services.ingestion.domain.validation import canonical, digest
 from services.ingestion.store import SqlStore, Standing
 
 

@@ -13,10 +13,10 @@ from sqlalchemy import Column, MetaData, Text, and_, bindparam, delete, func, up
 from sqlmodel import Field, SQLModel, col, select
 
 from contracts.events.upstream import RecordSubmittedV1
-from services.chassis.bulk import upserting
-from services.chassis.projects import Projects
-from services.chassis.store import ChassisStore
-from services.chassis.tables import NUMBER, UtcDateTime
+from services.chassis.storage.bulk_insert import upserting
+from services.chassis.storage.projects import Projects
+from services.chassis.storage.store import ChassisStore
+from services.chassis.storage.tables import NUMBER, UtcDateTime
 
 METADATA = MetaData()
 

@@ -11,7 +11,7 @@ from typing import IO, Literal
 from fastapi import Request
 from starlette.datastructures import UploadFile
 
-from services.chassis.http import ApiError
+from services.chassis.http.application import ApiError
 
 Kind = Literal["json", "jsonl", "parquet"]
 TYPES: dict[str, Kind] = {

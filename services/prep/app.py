@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from services.chassis.jobs import JobKind
+from services.chassis.app import run
+from services.chassis.jobs.queue import JobKind
 from services.chassis.service import Service, Timer
 from services.prep import handlers
 from services.prep.http import make_router
@@ -29,4 +30,4 @@ service = Service(
 )
 
 if __name__ == "__main__":
-    service.run()
+    run(service)

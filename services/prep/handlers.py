@@ -9,8 +9,8 @@ from contracts.events.ingestion import RecordAcceptedV1
 from contracts.events.prep import DatasetFrozenV1
 from contracts.events.registry import ProjectDefinedV1
 from contracts.types import ArtifactRef, DatasetRef
-from services.chassis.jobs import Failure, Job
-from services.chassis.projects import on_project_defined
+from services.chassis.jobs.queue import Failure, Job
+from services.chassis.storage.projects import on_project_defined
 from services.prep.domain.policy import Pending, due
 from services.prep.store import Store
 from services.prep.tables import DatasetRow, ProgressRow

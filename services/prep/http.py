@@ -9,9 +9,9 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef
-from services.chassis import pages
 from services.chassis.context import Context
-from services.chassis.http import ApiError, Number, errors
+from services.chassis.http.application import ApiError, Number, errors
+from services.chassis.storage import pages
 from services.prep import handlers
 from services.prep.domain.policy import Pending, outlook
 from services.prep.domain.reading import row

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from contracts.envelope import Event, Meta
 from contracts.events.prep import DatasetFrozenV1
-from services.chassis.restore import Restore
+from services.chassis.replay.restore import Restore
 from services.prep.store import SqlStore
 from services.prep.tables import DatasetRow
 

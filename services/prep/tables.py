@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Column, MetaData, Text
 from sqlmodel import Field, SQLModel
 
-from services.chassis.tables import UtcDateTime
+from services.chassis.storage.tables import UtcDateTime
 
 METADATA = MetaData()
 

@@ -13,9 +13,9 @@ from sqlmodel import Session
 
 from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef
-from services.chassis.artifacts import ArtifactStore, open_store
-from services.chassis.database import open_engine, reading
 from services.chassis.errors import JobFailed
+from services.chassis.storage.artifacts import ArtifactStore, open_store
+from services.chassis.storage.database import open_engine, reading
 from services.prep import parquet, tokens
 from services.prep.domain import pipeline
 from services.prep.domain.profile import profile

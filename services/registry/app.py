@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from services.chassis.app import Service
+from services.chassis.app import run
+from services.chassis.service import Service
 from services.registry.handlers import HANDLERS
 from services.registry.http import make_router
 from services.registry.restore import RESTORE
@@ -19,4 +20,4 @@ service = Service(
 )
 
 if __name__ == "__main__":
-    service.run()
+    run(service)

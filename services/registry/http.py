@@ -7,12 +7,12 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from services.chassis.context import Context
-from services.chassis.guard import By as Caller
-from services.chassis.guard import needs
-from services.chassis.http import ApiError, Number, errors
-from services.chassis.pages import decode, moment, page
-from services.registry.domain.shown import compared, lineage, shown, transition
+from services.chassis.http.application import ApiError, Number, errors
+from services.chassis.http.guard import By as Caller
+from services.chassis.http.guard import needs
+from services.chassis.storage.pages import decode, moment, page
 from services.registry.domain.version import ModelVersion
+from services.registry.domain.views import compared, lineage, shown, transition
 from services.registry.projects import define, view
 from services.registry.store import Store
 from services.registry.transitions import Deed, NothingBefore, promote, rollback

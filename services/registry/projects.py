@@ -9,7 +9,7 @@ from pydantic import JsonValue, ValidationError
 from contracts.envelope import Event
 from contracts.events.registry import ProjectDefinedV1
 from contracts.project import ProjectSpec
-from services.chassis.http import ApiError
+from services.chassis.http.application import ApiError
 from services.registry.domain.revision import revision
 from services.registry.store import Store
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contracts.envelope import Event, Meta
 from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
 from services.chassis.errors import Park
-from services.chassis.restore import Restore
+from services.chassis.replay.restore import Restore
 from services.registry.store import SqlStore
 from services.registry.transitions import Deed, promote
 

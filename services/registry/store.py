@@ -8,9 +8,9 @@ from sqlmodel import Field, SQLModel, col, select
 
 from contracts.events.evaluator import ModelScoredV1
 from contracts.events.trainer import ModelTrainedV1
-from services.chassis.projects import Projects
-from services.chassis.store import ChassisStore
-from services.chassis.tables import NUMBER, ProjectRevision, UtcDateTime
+from services.chassis.storage.projects import Projects
+from services.chassis.storage.store import ChassisStore
+from services.chassis.storage.tables import NUMBER, ProjectRevision, UtcDateTime
 from services.registry.domain.history import Transition
 from services.registry.domain.version import ModelVersion
 

@@ -5,13 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from services.chassis.app import run
 from services.chassis.context import Context
 from services.chassis.service import Service
 from services.serving import deployer, recording
 from services.serving.exchange import openai_shape
-from services.serving.figures import figures
 from services.serving.handlers import HANDLERS
 from services.serving.http import make_router
+from services.serving.metrics import figures
 from services.serving.restore import RESTORE
 from services.serving.runtime import Runtime, spool_check, triton_check
 from services.serving.settings import ServingSettings
@@ -42,4 +43,4 @@ def make_service(settings: ServingSettings) -> Service:
 service = make_service(ServingSettings())
 
 if __name__ == "__main__":
-    service.run()
+    run(service)

@@ -16,7 +16,7 @@ from contracts.events.serving import DeploymentChangedV1
 from services.chassis.context import Context
 from services.serving.domain.reconcile import Action, Deployment, Place, Status, Unload, plan, production
 from services.serving.domain.routing import build
-from services.serving.domain.standing import Standing, kept_of_all, with_bases
+from services.serving.domain.served_version import Standing, kept_of_all, with_bases
 from services.serving.loading import carry_out, look, try_version
 from services.serving.placing import Placed, bring
 from services.serving.runtime import Runtime
@@ -36,7 +36,7 @@ Promotion = tuple[str, int, int]
 
 
 @dataclass(slots=True)
-class Desk:
+class DeployerState:
     """What the deployer remembers between rounds; all of it can be lost."""
 
     ctx: Context[Store]
@@ -61,7 +61,7 @@ async def run(runtime: Runtime, ctx: Context[Store]) -> None:
     key_file = settings.home / "state" / "triton-admin-key"
     async with client.connect(f"{settings.triton_host}:{settings.triton_grpc_port}", key_file) as triton:
         runtime.triton = triton
-        desk = Desk(ctx, runtime, triton)
+        desk = DeployerState(ctx, runtime, triton)
         while True:
             try:
                 await round_once(desk)
@@ -73,7 +73,7 @@ async def run(runtime: Runtime, ctx: Context[Store]) -> None:
             runtime.wake.clear()
 
 
-async def round_once(desk: Desk) -> None:
+async def round_once(desk: DeployerState) -> None:
     """One look at Triton when it is due, and one reconciliation where anything differs."""
     runtime, now = desk.runtime, time.monotonic()
     if now >= desk.look_at or runtime.suspects:
@@ -88,7 +88,7 @@ async def round_once(desk: Desk) -> None:
         desk.stamp = stamp
 
 
-async def _reconcile(desk: Desk) -> bool:
+async def _reconcile(desk: DeployerState) -> bool:
     """Brings, routes, loads, tries, switches, removes. Whether nothing is left to do."""
     settings = desk.runtime.settings
     standings, projects = await desk.ctx.read(lambda store: (store.standing(), store.projects.names()))
@@ -109,14 +109,14 @@ async def _reconcile(desk: Desk) -> bool:
     return desk.runtime.up and done and not lingering and not switched
 
 
-def _remember(desk: Desk, keep: list[Standing]) -> None:
+def _remember(desk: DeployerState, keep: list[Standing]) -> None:
     """When each promotion was first seen; what is no longer kept is forgotten."""
     now, promotions = time.monotonic(), {_promotion(s.deployment) for s in keep}
     desk.seen = {p: desk.seen.get(p, now) for p in promotions}
     desk.failures = {p: f for p, f in desk.failures.items() if p in promotions}
 
 
-async def _bring_all(desk: Desk, standings: list[Standing]) -> list[tuple[Standing, Placed]]:
+async def _bring_all(desk: DeployerState, standings: list[Standing]) -> list[tuple[Standing, Placed]]:
     """The versions whose files are here. One whose files cannot be had fails; the others go on."""
     found: list[tuple[Standing, Placed]] = []
     for standing in standings:
@@ -133,7 +133,7 @@ async def _bring_all(desk: Desk, standings: list[Standing]) -> list[tuple[Standi
     return found
 
 
-def _route(desk: Desk, placed: list[tuple[Standing, Placed]], projects: Iterable[str]) -> None:
+def _route(desk: DeployerState, placed: list[tuple[Standing, Placed]], projects: Iterable[str]) -> None:
     """Routes what has answered before, and every base; what is new is routed when it has answered."""
     targets = [p.target for s, p in placed if s.deployment.answered or s.deployment.version == 0]
     by_project: dict[str, list[Deployment]] = {}
@@ -143,7 +143,7 @@ def _route(desk: Desk, placed: list[tuple[Standing, Placed]], projects: Iterable
     desk.runtime.routes = build(targets, {p: d.version for p, d in now.items() if d}, projects)
 
 
-async def _act(desk: Desk, actions: list[Action], placed: list[tuple[Standing, Placed]]) -> bool:
+async def _act(desk: DeployerState, actions: list[Action], placed: list[tuple[Standing, Placed]]) -> bool:
     """Does the actions; what waits on a load that fails, fails with it. Whether all are done."""
     done = True
     for action in actions:
@@ -173,13 +173,13 @@ async def _act(desk: Desk, actions: list[Action], placed: list[tuple[Standing, P
     return done
 
 
-def _stall(desk: Desk, model: str, fault: Exception, seconds: float) -> None:
+def _stall(desk: DeployerState, model: str, fault: Exception, seconds: float) -> None:
     """Lets a Triton model be for a while, and says why."""
     desk.runtime.faults[model] = str(fault)[:500]
     desk.stalled[model] = time.monotonic() + seconds
 
 
-async def _try_new(desk: Desk, placed: list[tuple[Standing, Placed]]) -> bool:
+async def _try_new(desk: DeployerState, placed: list[tuple[Standing, Placed]]) -> bool:
     """Switches to each new version that answers a probe. Whether any state changed."""
     changed = False
     for standing, version in sorted(placed, key=lambda pair: pair[0].deployment.sequence):
@@ -200,7 +200,7 @@ async def _try_new(desk: Desk, placed: list[tuple[Standing, Placed]]) -> bool:
     return changed
 
 
-def _is_new(desk: Desk, deployment: Deployment) -> bool:
+def _is_new(desk: DeployerState, deployment: Deployment) -> bool:
     """Whether a promotion has not had its end yet, or may be tried once more."""
     return deployment.sequence > 0 and deployment.status in ("pending", "failed") and _may_try(desk, deployment)
 
@@ -209,12 +209,12 @@ def _promotion(deployment: Deployment) -> Promotion:
     return deployment.project, deployment.version, deployment.sequence
 
 
-def _may_try(desk: Desk, deployment: Deployment) -> bool:
+def _may_try(desk: DeployerState, deployment: Deployment) -> bool:
     _, at = desk.failures.get(_promotion(deployment), (0, 0.0))
     return at <= time.monotonic()
 
 
-async def _fail(desk: Desk, standing: Standing, why: str) -> None:
+async def _fail(desk: DeployerState, standing: Standing, why: str) -> None:
     """Notes a failure and when to try again; the event is emitted once a promotion."""
     d = standing.deployment
     promotion = _promotion(d)
@@ -228,7 +228,7 @@ async def _fail(desk: Desk, standing: Standing, why: str) -> None:
         await _settle(desk, standing, "failed", why[:2000])
 
 
-async def _settle(desk: Desk, standing: Standing, status: Status, detail: str) -> None:
+async def _settle(desk: DeployerState, standing: Standing, status: Status, detail: str) -> None:
     """Writes down how a promotion ended, with its event, in one transaction."""
     d, now = standing.deployment, datetime.now(UTC)
     seconds = time.monotonic() - desk.seen.get(_promotion(d), time.monotonic())

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from services.chassis.http import ApiError
+from services.chassis.http.application import ApiError
 from services.serving.calls import Call, broken_off, pieces, record
 from services.serving.domain.answers import closing, opening, piece, sse, whole
 from services.serving.domain.errors import ApiFault, Unavailable, error_body

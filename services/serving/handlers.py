@@ -5,7 +5,7 @@ from typing import Any
 
 from contracts.envelope import Event, Meta
 from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
-from services.chassis.projects import on_project_defined
+from services.chassis.storage.projects import on_project_defined
 from services.serving.store import Store
 
 

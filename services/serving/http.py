@@ -10,9 +10,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from services.chassis.context import Context
-from services.chassis.guard import By, caller, needs
-from services.chassis.http import errors
-from services.chassis.keys import SCOPES
+from services.chassis.http.application import errors
+from services.chassis.http.guard import By, caller, needs
+from services.chassis.http.keys import SCOPES
 from services.serving.calls import admit, begin
 from services.serving.domain.answers import model_card
 from services.serving.domain.errors import ApiFault, ModelNotFound, TooLarge, UnknownUrl

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from contracts.project import Prompt, Serve
 from contracts.types import BaseRef
-from services.chassis.artifacts import ArtifactStore
+from services.chassis.storage.artifacts import ArtifactStore
 from services.serving.base_files import fingerprint, read_length, read_template
 from services.serving.domain.reconcile import Place, place
 from services.serving.domain.routing import Target
-from services.serving.domain.standing import Standing
+from services.serving.domain.served_version import Standing
 from services.serving.settings import ServingSettings
 
 _TEMPLATE = ("chat_template.jinja", "tokenizer_config.json")

@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError
 
 from contracts.events.serving import InferenceCompletedV1
 from services.chassis.context import Context
-from services.chassis.relay import Backlog
-from services.chassis.spool import Spool
-from services.serving.figures import Figures
+from services.chassis.messaging.relay import Backlog
+from services.chassis.storage.spool import Spool
+from services.serving.metrics import GatewayMetrics
 from services.serving.runtime import Runtime
 from services.serving.settings import ServingSettings
 from services.serving.store import Store
@@ -65,7 +65,7 @@ async def _open(runtime: Runtime, ctx: Context[Store], path: Path) -> Spool:
             await asyncio.sleep(CHECK_SECONDS)
 
 
-def _show(state: Backlog, figures: Figures) -> None:
+def _show(state: Backlog, figures: GatewayMetrics) -> None:
     figures.spool_waiting.set(state.waiting)
     figures.spool_age.set(state.age)
 

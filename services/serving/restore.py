@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contracts.envelope import Event, Meta
 from contracts.events.serving import DeploymentChangedV1
 from services.chassis.errors import Park
-from services.chassis.restore import Restore
+from services.chassis.replay.restore import Restore
 from services.serving.store import SqlStore
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from contracts.events.serving import InferenceCompletedV1
 from services.serving.domain.reconcile import Loaded
 from services.serving.domain.routing import Routes
-from services.serving.figures import Figures
+from services.serving.metrics import GatewayMetrics
 from services.serving.settings import ServingSettings
 from services.serving.triton.client import Triton
 
@@ -31,7 +31,7 @@ class Runtime:
     up: bool = False
     record: Callable[[InferenceCompletedV1], Awaitable[None]] | None = None
     record_fault: str | None = None
-    figures: Figures | None = None
+    figures: GatewayMetrics | None = None
     in_flight: int = 0
 
     def suspect(self, model: str) -> None:

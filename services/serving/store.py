@@ -8,11 +8,11 @@ from sqlmodel import Field, SQLModel, col, func, select
 
 from contracts.events.registry import ModelPromotedV1
 from contracts.types import ArtifactRef, BaseRef, ModelRef
-from services.chassis.projects import Projects
-from services.chassis.store import ChassisStore
-from services.chassis.tables import ProjectRevision, UtcDateTime
+from services.chassis.storage.projects import Projects
+from services.chassis.storage.store import ChassisStore
+from services.chassis.storage.tables import ProjectRevision, UtcDateTime
 from services.serving.domain.reconcile import Deployment, Status
-from services.serving.domain.standing import Standing
+from services.serving.domain.served_version import Standing
 
 METADATA = MetaData()
 

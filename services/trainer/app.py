@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from services.chassis.jobs import JobKind
+from services.chassis.app import run
+from services.chassis.jobs.queue import JobKind
 from services.chassis.service import Service
 from services.trainer.handlers import HANDLERS, KIND, on_failed, on_progress, on_trained
 from services.trainer.http import make_router
@@ -23,4 +24,4 @@ service = Service(
 )
 
 if __name__ == "__main__":
-    service.run()
+    run(service)

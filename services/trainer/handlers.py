@@ -8,9 +8,9 @@ from contracts.envelope import Event, Meta
 from contracts.events.prep import DatasetFrozenV1
 from contracts.events.registry import ProjectDefinedV1
 from services.chassis.errors import Park
-from services.chassis.jobs import Failure, Job
-from services.chassis.projects import on_project_defined
-from services.trainer.domain.life import Run, failed, plan, progressed, trained
+from services.chassis.jobs.queue import Failure, Job
+from services.chassis.storage.projects import on_project_defined
+from services.trainer.domain.run_state import Run, failed, plan, progressed, trained
 from services.trainer.store import Store
 
 KIND = "train"

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from services.chassis.context import Context
-from services.chassis.guard import By, Caller, needs
-from services.chassis.http import ApiError, errors
-from services.chassis.jobs import Job
-from services.chassis.pages import decode, moment, page
-from services.trainer.domain.life import Run
+from services.chassis.http.application import ApiError, errors
+from services.chassis.http.guard import By, Caller, needs
+from services.chassis.jobs.queue import Job
+from services.chassis.storage.pages import decode, moment, page
+from services.trainer.domain.run_state import Run
 from services.trainer.store import Store
 
 Limit = Annotated[int, Query(ge=1, le=200)]

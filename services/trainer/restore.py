@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from contracts.envelope import Event, Meta
 from contracts.events.trainer import ModelTrainedV1, RunFailedV1
 from services.chassis.errors import Park
-from services.chassis.restore import Restore
-from services.trainer.domain.life import Run
+from services.chassis.replay.restore import Restore
+from services.trainer.domain.run_state import Run
 from services.trainer.store import SqlStore
 
 

@@ -6,11 +6,11 @@ from typing import Any, Protocol
 from sqlalchemy import JSON, Column, Index, MetaData, and_, or_
 from sqlmodel import Field, SQLModel, col, select
 
-from services.chassis.jobs import Jobs
-from services.chassis.projects import Projects
-from services.chassis.store import ChassisStore
-from services.chassis.tables import UtcDateTime
-from services.trainer.domain.life import Run
+from services.chassis.jobs.queue import Jobs
+from services.chassis.storage.projects import Projects
+from services.chassis.storage.store import ChassisStore
+from services.chassis.storage.tables import UtcDateTime
+from services.trainer.domain.run_state import Run
 
 METADATA = MetaData()
 

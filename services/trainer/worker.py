@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from contracts.types import BaseRef, Files
-from services.chassis.artifacts import ArtifactStore, open_store
-from services.chassis.child import cancelled, stop_requested
 from services.chassis.errors import ArtifactError, JobFailed, JobStopped
+from services.chassis.jobs.child import cancelled, stop_requested
+from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.trainer import bases
 from services.trainer.domain.failures import Cancelled, classify
-from services.trainer.domain.life import Order
+from services.trainer.domain.run_state import Order
 from services.trainer.domain.spec import Progress, TrainSpec
 from services.trainer.settings import TrainerSettings
 

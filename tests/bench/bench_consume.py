@@ -32,25 +32,26 @@ from aiokafka.admin import NewTopic
 
 from contracts.envelope import Event, Meta, encode, new_meta
 from contracts.events.upstream import RecordSubmittedV1
-from services.chassis import kafka, leases
-from services.chassis.consume import Consumer
-from services.chassis.database import open_engine
-from services.chassis.intake import Intake, Sheet
+from services.chassis.jobs import leases
 from services.chassis.memory import spare_collections
-from services.chassis.messages import routes
-from services.chassis.metrics import Metrics
-from services.chassis.migration import migrate
-from services.chassis.outbox import OUTBOX
-from services.chassis.relay import Relay, backlog
+from services.chassis.messaging.batch import BatchContext, BatchResult
+from services.chassis.messaging.consume import Consumer
+from services.chassis.messaging.kafka import topics
+from services.chassis.messaging.messages import routes
+from services.chassis.messaging.outbox import OUTBOX
+from services.chassis.messaging.relay import Relay, backlog
+from services.chassis.observability.metrics import Metrics
 from services.chassis.settings import Settings
-from services.chassis.store import ChassisStore
+from services.chassis.storage.database import open_engine
+from services.chassis.storage.migration import migrate
+from services.chassis.storage.store import ChassisStore
 from tests.broker import running
 
 NO_META = Meta("", "", "", datetime.now(UTC))
 RUN = uuid.uuid4().hex[:8]
 
 
-class Said(RecordSubmittedV1):
+class ErrorDetail(RecordSubmittedV1):
     """What is consumed: a record as upstream systems send it."""
 
     TOPIC: ClassVar[str] = f"bench.{RUN}.said.v1"
@@ -64,14 +65,14 @@ class Heard(Event):
     record_id: str
 
 
-def on_said(event: Said, meta: Meta, store: ChassisStore) -> Iterable[Event]:
+def on_said(event: ErrorDetail, meta: Meta, store: ChassisStore) -> Iterable[Event]:
     """Answers each message."""
     return [Heard(project=event.project, record_id=event.record_id)]
 
 
 async def fill(bootstrap: str, count: int) -> None:
     """Puts `count` messages of about 300 bytes into the topic."""
-    producer = kafka.producer(bootstrap, "bench")
+    producer = topics.producer(bootstrap, "bench")
     await producer.start()
     futures: list[Any] = []
     turns: list[Any] = [
@@ -79,9 +80,9 @@ async def fill(bootstrap: str, count: int) -> None:
         {"role": "assistant", "content": "tar tf a.tar"},
     ]
     for number in range(count):
-        event = Said(project="bench", record_id=f"r-{number}", record={"messages": turns}, tags={"tool": "tar"})
+        event = ErrorDetail(project="bench", record_id=f"r-{number}", record={"messages": turns}, tags={"tool": "tar"})
         key, value, headers = encode(event, new_meta(event, "bench", f"{RUN}-{number}"))
-        futures.append(await producer.send(Said.TOPIC, value, key, headers=headers))
+        futures.append(await producer.send(ErrorDetail.TOPIC, value, key, headers=headers))
         if len(futures) >= 2000:
             await asyncio.gather(*futures)
             futures.clear()
@@ -107,7 +108,7 @@ class Watch:
 
 async def _consumer(bootstrap: str, group: str) -> AIOKafkaConsumer:
     consumer = AIOKafkaConsumer(
-        Said.TOPIC,
+        ErrorDetail.TOPIC,
         bootstrap_servers=bootstrap,
         group_id=group,
         auto_offset_reset="earliest",
@@ -125,7 +126,7 @@ async def read(bootstrap: str, count: int, group: str) -> tuple[float, float]:
         for records in (await consumer.getmany(timeout_ms=1000, max_records=1000)).values():
             watch.begin()
             for record in records:
-                Said.model_validate_json(record.value or b"")
+                ErrorDetail.model_validate_json(record.value or b"")
             seen += len(records)
         await consumer.commit()
     rates = watch.rates(count)
@@ -139,7 +140,7 @@ async def loop(bootstrap: str, count: int, group: str) -> tuple[float, float]:
     seen = 0
     async for record in consumer:
         watch.begin()
-        Said.model_validate_json(record.value or b"")
+        ErrorDetail.model_validate_json(record.value or b"")
         seen += 1
         if seen % 1000 == 0 or seen == count:
             await consumer.commit()
@@ -162,7 +163,7 @@ async def answer(bootstrap: str, count: int, group: str) -> tuple[float, float]:
             watch.begin()
             futures: list[Any] = []
             for record in records:
-                said = Said.model_validate_json(record.value or b"")
+                said = ErrorDetail.model_validate_json(record.value or b"")
                 for event in on_said(said, NO_META, store):
                     meta = new_meta(event, "/noria/bench", str(uuid.uuid4()))
                     key, value, headers = encode(event, meta)
@@ -189,15 +190,17 @@ async def chassis(bootstrap: str, count: int, group: str, database: str | None, 
             watch.begin()
             return ChassisStore(session)
 
-        def committed(sheet: Sheet) -> None:
+        def committed(result: BatchResult) -> None:
             nonlocal done
-            done += sum(sheet.fates.values())
+            done += sum(result.fates.values())
             relay.filled.set()
             if done >= count:
                 end.set()
 
-        intake = Intake(group, "/noria/bench", routes({Said: on_said}), engine, make_store, Metrics("bench"))
-        consumer = Consumer(intake, bootstrap, 1000, committed)
+        context = BatchContext(
+            group, "/noria/bench", routes({ErrorDetail: on_said}), engine, make_store, Metrics("bench")
+        )
+        consumer = Consumer(context, bootstrap, 1000, committed)
         relaying = asyncio.create_task(relay.run()) if whole else None
         await consumer.start()
         await end.wait()
@@ -216,7 +219,7 @@ async def chassis(bootstrap: str, count: int, group: str, database: str | None, 
 
 async def measure(bootstrap: str, count: int, database: str | None) -> dict[str, int | float]:
     """Every rate by the clock and by processor time, the best of three rounds, and the ratios."""
-    await kafka.make_topics(bootstrap, [NewTopic(Said.TOPIC, 1, 1), NewTopic(Heard.TOPIC, 1, 1)])
+    await topics.make_topics(bootstrap, [NewTopic(ErrorDetail.TOPIC, 1, 1), NewTopic(Heard.TOPIC, 1, 1)])
     await fill(bootstrap, count)
     best: dict[str, float] = {}
     for number in range(3):

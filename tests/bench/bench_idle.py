@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from services.console.stack import supervisor
-from services.console.stack.settings import SERVICES, StackSettings
+from compose.local import supervisor
+from compose.local.settings import SERVICES, StackSettings
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")

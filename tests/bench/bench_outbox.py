@@ -22,12 +22,14 @@ from aiokafka.admin import NewTopic
 from sqlalchemy import Engine
 
 from contracts.envelope import Event
-from services.chassis import kafka, leases, outbox
-from services.chassis.database import open_engine, writing
+from services.chassis.jobs import leases
 from services.chassis.memory import spare_collections
-from services.chassis.migration import migrate
-from services.chassis.relay import Relay, backlog
+from services.chassis.messaging import outbox
+from services.chassis.messaging.kafka import topics
+from services.chassis.messaging.relay import Relay, backlog
 from services.chassis.settings import Settings
+from services.chassis.storage.database import open_engine, writing
+from services.chassis.storage.migration import migrate
 from tests.bench.bench_consume import quiet, until
 from tests.broker import running
 
@@ -35,7 +37,7 @@ RUN = uuid.uuid4().hex[:8]
 BATCH = 1000
 
 
-class Said(Event):
+class ErrorDetail(Event):
     """What is published, about 450 bytes with its headers."""
 
     TOPIC: ClassVar[str] = f"bench.{RUN}.published.v1"
@@ -48,14 +50,15 @@ def rows(count: int) -> list[outbox.Row]:
     """Messages as they stand in the outbox."""
     now = datetime.now(UTC)
     events = [
-        Said(project="bench", record_id=f"r-{n}", text="list the files of a tar archive " * 5) for n in range(count)
+        ErrorDetail(project="bench", record_id=f"r-{n}", text="list the files of a tar archive " * 5)
+        for n in range(count)
     ]
     return outbox.emitted(events, group="bench", source="/noria/bench", cause=("bench", RUN), now=now)
 
 
 async def raw(bootstrap: str, messages: Sequence[outbox.Row]) -> float:
     """Messages a second by a pipelined producer."""
-    producer = kafka.producer(bootstrap, "bench")
+    producer = topics.producer(bootstrap, "bench")
     await producer.start()
     ready = [(topic, value, key, outbox.unpack_headers(headers)) for topic, key, value, headers in messages]
     begun = time.perf_counter()
@@ -92,7 +95,7 @@ def _write(engine: Engine, messages: Sequence[outbox.Row]) -> None:
 
 async def measure(bootstrap: str, count: int, database: str | None) -> dict[str, int | float]:
     """Both rates, the best of three rounds, and their ratio."""
-    await kafka.make_topics(bootstrap, [NewTopic(Said.TOPIC, 1, 1)])
+    await topics.make_topics(bootstrap, [NewTopic(ErrorDetail.TOPIC, 1, 1)])
     messages = rows(count)
     with tempfile.TemporaryDirectory(prefix="noria-bench-") as home:
         engine = open_engine(Settings(home=Path(home), database=database))

@@ -96,7 +96,7 @@ def noria(recipe: str, most: int, steps: int) -> dict[str, Any]:
     from services.trainer.compute import device, loop, model, run
     from services.trainer.compute.checkpoint import State
     from services.trainer.compute.memory import keep_pages
-    from services.trainer.domain.packs import common_prefix
+    from services.trainer.domain.packing import common_prefix
 
     keep_pages()
     compute = device.choose(CACHE)

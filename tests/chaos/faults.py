@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.console.stack.settings import SERVICES
+from compose.local.settings import SERVICES
 from tests.chaos import world
 from tests.chaos.load import Load
 from tests.chaos.recovery import ALL, Watch
 from tests.chaos.stand import Stand
 
 STUB = "triton_python_backend_stub"
-CHILD = "services.chassis.child"
+CHILD = "services.chassis.jobs.child"
 SESSION = 12.0
 """Seconds of a pause that outlasts a consumer's session (10 s): whoever wakes up then has been given up."""
 

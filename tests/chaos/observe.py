@@ -11,8 +11,8 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartiti
 from confluent_kafka.admin import AdminClient
 from sqlalchemy import text
 
+from compose.local.settings import SERVICES
 from contracts.topics import TOPICS
-from services.console.stack.settings import SERVICES
 from tests.chaos.load import PROJECTS
 from tests.chaos.observed import Deed, Identity, Message, Observed
 from tests.chaos.stand import Stand

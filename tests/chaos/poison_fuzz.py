@@ -18,9 +18,9 @@ FUZZER: Any = atheris
 with FUZZER.instrument_imports(include=["contracts", "services", "yaml"]):
     from contracts.envelope import STRUCTURED, Header, Malformed, decode, encode
     from contracts.events.upstream import RecordSubmittedV1
-    from services.chassis.patient import PatientRecords
-    from services.console.project_file import ProjectFileInvalid, parse
-    from services.ingestion.lines import of_json, of_jsonl
+    from services.chassis.messaging.kafka.lenient_records import LenientRecords
+    from services.cli.project_file import ProjectFileInvalid, parse
+    from services.ingestion.record_reader import of_json, of_jsonl
 
 HEADER_BYTES = 61
 REQUIRED: list[Header] = [
@@ -50,7 +50,7 @@ def batch(data: bytes) -> None:
     head = bytes(8) + (49 + len(body)).to_bytes(4, "big") + b"\0\0\0\0\2" + bytes(4) + attributes
     head += bytes(4) + bytes(16) + b"\xff" * 14 + b"\0\0\0\2"
     assert len(head) == HEADER_BYTES
-    records = PatientRecords(head + body)
+    records = LenientRecords(head + body)
     while records.has_next():
         for record in records.next_batch():
             assert record.offset is not None

@@ -14,7 +14,7 @@ from typing import Any
 from aiokafka.admin import NewTopic
 from confluent_kafka import Message, Producer
 
-from services.chassis.kafka import MAX_REQUEST, make_topics
+from services.chassis.messaging.kafka.topics import MAX_REQUEST, make_topics
 from tests.broker import running
 from tests.chaos.poison import Poison, corpus, good, messages
 from tests.integration.tiny.stand import Stand, header, until

@@ -9,8 +9,8 @@ from statistics import median
 
 import httpx
 
-from services.console.stack import local, ports
-from services.console.stack.settings import SERVICES
+from compose.local import ports, stack
+from compose.local.settings import SERVICES
 from tests.chaos.stand import Stand
 
 PAUSE = 0.2
@@ -98,7 +98,7 @@ class Watch:
             found = {name: _answers(client, f"{settings.url(name)}/health/ready") for name in SERVICES}
             found["triton"] = _answers(client, f"{settings.url('triton_http')}/v2/health/live")
         found["kafka"] = ports.listening(settings.host, settings.kafka_port)
-        return {name: found[name] for name in local.PARTS}
+        return {name: found[name] for name in stack.PARTS}
 
 
 def _answers(client: httpx.Client, url: str) -> bool:

@@ -16,9 +16,9 @@ from unittest.mock import patch
 import httpx
 from sqlalchemy import Engine, create_engine, make_url
 
-from services.console.stack import local, supervisor
-from services.console.stack.settings import SERVICES, StackSettings
-from services.console.stack.supervisor import Program
+from compose.local import stack, supervisor
+from compose.local.settings import SERVICES, StackSettings
+from compose.local.supervisor import Program
 from tests.chaos import world
 from tests.chaos.load import PROJECTS, wait_for
 from tests.conftest import free_port
@@ -100,7 +100,7 @@ class Stand:
 
     def environment(self) -> dict[str, str]:
         """What the processes get."""
-        return local.environment(self.settings) | self.variables
+        return stack.environment(self.settings) | self.variables
 
     def second(self, service: str) -> "subprocess.Popen[bytes]":
         """Starts a second instance of a service on a port of its own."""
@@ -125,9 +125,9 @@ def start(database: str, base: Path, disk: Path | None = None) -> Stand:
     try:
         if disk is not None:
             world.mount(stand.home, disk)
-        with patch.object(local, "programs", partial(programs, stand.clock)):
-            local.start(stand.settings, lambda _: None)
-        for _ in local.wait_ready(stand.settings, 120):
+        with patch.object(stack, "programs", partial(programs, stand.clock)):
+            stack.start(stand.settings, lambda _: None)
+        for _ in stack.wait_ready(stand.settings, 120):
             pass
         for project in PROJECTS:
             httpx.post(f"{stand.url('registry')}/v1/projects", json=specification(project, base)).raise_for_status()
@@ -137,7 +137,7 @@ def start(database: str, base: Path, disk: Path | None = None) -> Stand:
     return stand
 
 
-def programs(clock: Path, original: Callable[[], list[Program]] = local.programs) -> list[Program]:
+def programs(clock: Path, original: Callable[[], list[Program]] = stack.programs) -> list[Program]:
     """The stack's processes, the services under the clock that can be wrong."""
     return [replace(p, command=world.with_clock(p.command, clock)) if p.name in SERVICES else p for p in original()]
 
@@ -157,7 +157,7 @@ def specification(project: str, base: Path) -> dict[str, Any]:
 
 def stop(stand: Stand, *, keep: bool) -> None:
     """Stops everything and removes the home unless it is to be kept."""
-    local.stop(stand.settings)
+    stack.stop(stand.settings)
     if stand.postgres is not None:
         stand.postgres.stop()
     world.forget_clocks()

@@ -20,7 +20,7 @@ from contracts.envelope import Event, encode, new_meta
 from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
 from contracts.project import ProjectSpec, Prompt, Serve
 from contracts.types import ArtifactRef, BaseRef, DatasetRef, Files, ModelRef
-from services.chassis.artifacts import ArtifactStore
+from services.chassis.storage.artifacts import ArtifactStore
 from tests.conftest import free_port
 from tests.integration.tiny_model import make_adapter, make_base
 

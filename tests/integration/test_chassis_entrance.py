@@ -40,7 +40,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def noria(stand: Stand, *arguments: str, status: int = 0, **variables: str) -> Any:
     """What `noria ARGUMENTS --json` prints."""
-    command = [sys.executable, "-m", "services.console.app", *arguments, "--json"]
+    command = [sys.executable, "-m", "services.cli.app", *arguments, "--json"]
     ports = {f"NORIA_{name}_PORT": str(stand.port) for name in ("PREP", "REGISTRY", "TRAINER")}
     environment = {**stand.environment, **ports, **variables}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
@@ -127,7 +127,7 @@ def test_the_pages_commands_work(tmp_path: Path) -> None:
     )
     made = ""
     for line in block.splitlines():
-        command = [sys.executable, "-m", "services.console.app", *shlex.split(line)[1:]]
+        command = [sys.executable, "-m", "services.cli.app", *shlex.split(line)[1:]]
         command[-1:] = [made] if "revoke" in command else command[-1:]
         environment = {**os.environ, "NORIA_HOME": str(tmp_path)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.metrics import Metrics
+from services.chassis.observability.metrics import Metrics
 from tests.integration.tiny.stand import Stand, until
 
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from services.console.kafka import lag, run
+from services.cli.kafka import lag, run
 from tests.conftest import free_port
 
 INFERENCE = "serving.inference.completed.v1"
@@ -33,7 +33,7 @@ class Running:
 
     def noria(self, *arguments: str) -> Any:
         """What `noria ARGUMENTS --json` prints; it must succeed."""
-        command = [sys.executable, "-m", "services.console.app", *arguments, "--json"]
+        command = [sys.executable, "-m", "services.cli.app", *arguments, "--json"]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return (

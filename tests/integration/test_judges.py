@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from contracts.envelope import Event, encode, new_meta
 from contracts.events.trainer import ModelTrainedV1
 from contracts.types import ArtifactRef, BaseRef, DatasetRef, Files
-from services.chassis.artifacts import ArtifactStore
+from services.chassis.storage.artifacts import ArtifactStore
 from tests.conftest import free_port
 from tests.unit.evaluator import tiny
 

@@ -73,7 +73,7 @@ def test_impossible_settings_end_the_start(broker: SecureBroker, tmp_path: Path)
 
 
 def noria(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "services.console.app", *arguments]
+    command = [sys.executable, "-m", "services.cli.app", *arguments]
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
 

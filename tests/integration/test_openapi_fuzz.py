@@ -33,12 +33,12 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from compose.local.settings import SERVICES
 from contracts.envelope import encode, new_meta
 from contracts.events.registry import ProjectDefinedV1
 from contracts.project import ProjectSpec
-from services.chassis.guard import OPEN
-from services.chassis.keys import SCOPES, change, mint
-from services.console.stack.settings import SERVICES
+from services.chassis.http.guard import OPEN
+from services.chassis.http.keys import SCOPES, change, mint
 from tests.conftest import free_port
 from tests.integration.tiny.stand import until
 

@@ -213,7 +213,7 @@ def test_an_empty_dataset_says_why(stage: Stage, project: str) -> None:
 
 def replayed(stage: Stage, name: str) -> dict[str, Any]:
     settings = {"NORIA_HOME": str(stage.home), "NORIA_KAFKA_BOOTSTRAP": stage.kafka}
-    command = [sys.executable, "-m", "services.chassis.replay", name]
+    command = [sys.executable, "-m", "services.chassis.replay.rebuild", name]
     done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stderr[-3000:]
     found = json.loads(done.stdout)

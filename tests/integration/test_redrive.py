@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from services.console.app import run
-from services.console.settle import AUDIT
+from services.cli.app import run
+from services.cli.resolve import AUDIT
 from tests.integration.tiny.stand import Stand, header, until
 
 PROGRAM = """
@@ -25,7 +25,7 @@ async def dies(self):
     os.kill(os.getpid(), signal.SIGKILL)
 
 AIOKafkaProducer.commit_transaction = dies
-from services.console.app import run
+from services.cli.app import run
 run(["dlq", "redrive", "--topic", sys.argv[2], "--yes"])
 """
 

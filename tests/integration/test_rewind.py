@@ -21,7 +21,7 @@ def stand(kafka: str, tmp_path: Path) -> Iterator[Stand]:
 
 
 def replay(stand: Stand, *arguments: str) -> tuple[int, dict[str, Any]]:
-    command = [sys.executable, "-m", "services.console.app", "replay", "--topic", stand.ping, "--group", stand.group]
+    command = [sys.executable, "-m", "services.cli.app", "replay", "--topic", stand.ping, "--group", stand.group]
     done = subprocess.run(
         [*command, *arguments, "--json"], env=stand.environment, capture_output=True, text=True, check=False
     )

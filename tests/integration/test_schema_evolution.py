@@ -16,9 +16,9 @@ from confluent_kafka import Producer
 
 from contracts.compat import breaking_changes
 from contracts.envelope import Event, decode, encode, new_meta
-from services.chassis.kafka import make_topics
-from services.chassis.outbox import emitted, unpack_headers
-from services.console import groups
+from services.chassis.messaging.kafka.topics import make_topics
+from services.chassis.messaging.outbox import emitted, unpack_headers
+from services.cli import groups
 from tests.integration.tiny.evolving import WeighedV1, WeighedV1Revised, WeighedV2
 from tests.integration.tiny.stand import Stand, until
 
@@ -77,7 +77,7 @@ def produce(kafka: str, facts: Sequence[tuple[int, Versions]]) -> None:
 
 def readers(event: type[Event]) -> dict[str, int]:
     """What `noria groups` says: members that subscribe to the topic now, by the groups that have to do with it."""
-    command = [sys.executable, "-m", "services.console.app", "groups", event.TOPIC, "--json"]
+    command = [sys.executable, "-m", "services.cli.app", "groups", event.TOPIC, "--json"]
     found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     return {row["group"]: row["reads"] for row in found["items"]}
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from services.console.stack import assets, local, orphans, supervisor
-from services.console.stack.settings import SERVICES, StackSettings
-from services.console.stack.supervisor import Program
+from compose.local import assets, orphans, stack, supervisor
+from compose.local.settings import SERVICES, StackSettings
+from compose.local.supervisor import Program
 from tests.conftest import free_port
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
@@ -32,8 +32,8 @@ def pid(settings: StackSettings, name: str) -> int:
 
 def hold(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     programs = [Program(name, (sys.executable, "-c", code), 5) for name in ("kafka", "prep")]
-    monkeypatch.setattr(local, "programs", lambda: programs)
-    monkeypatch.setattr(local, "PARTS", ("kafka", "prep"))
+    monkeypatch.setattr(stack, "programs", lambda: programs)
+    monkeypatch.setattr(stack, "PARTS", ("kafka", "prep"))
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StackS
     ports = {f"{name}_port": free_port() for name in PORTS}
     found = StackSettings.model_validate({"home": tmp_path / "home", **ports})
     yield found
-    local.stop(found)
+    stack.stop(found)
     assert orphans.of(found.home) == []
 
 
@@ -50,28 +50,28 @@ def test_second_start_changes_nothing_and_what_is_killed_comes_back(
     settings: StackSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hold(monkeypatch, SLEEPER)
-    assert local.start(settings, print) is True
+    assert stack.start(settings, print) is True
     until(lambda: pid(settings, "prep") > 0)
     first = pid(settings, "prep")
-    assert local.start(settings, print) is False
+    assert stack.start(settings, print) is False
     assert pid(settings, "prep") == first
     os.kill(first, signal.SIGKILL)
     until(lambda: pid(settings, "prep") not in (0, first))
-    assert local.stop(settings) is True
-    assert local.stop(settings) is False
+    assert stack.stop(settings) is True
+    assert stack.stop(settings) is False
 
 
 def test_stack_of_a_killed_manager_is_stopped_and_started_again(
     settings: StackSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hold(monkeypatch, SLEEPER)
-    local.start(settings, print)
+    stack.start(settings, print)
     until(lambda: pid(settings, "prep") > 0)
     orphan = pid(settings, "prep")
     os.kill(int(supervisor.server(settings.home).getPID()), signal.SIGKILL)
     until(lambda: not supervisor.alive(settings.home))
     said: list[str] = []
-    assert local.start(settings, said.append) is True
+    assert stack.start(settings, said.append) is True
     assert orphan not in orphans.of(settings.home)
     assert any("killed process manager" in line for line in said)
     until(lambda: pid(settings, "prep") not in (0, orphan))
@@ -81,8 +81,8 @@ def test_part_that_dies_again_and_again_is_told_with_its_log(
     settings: StackSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hold(monkeypatch, FAILING)
-    local.start(settings, print)
-    with pytest.raises(local.StackError, match="again and again") as caught:
-        for _ in local.wait_ready(settings, 60):
+    stack.start(settings, print)
+    with pytest.raises(stack.StackError, match="again and again") as caught:
+        for _ in stack.wait_ready(settings, 60):
             pass
     assert "no database" in str(caught.value)

@@ -15,7 +15,7 @@ from services.evaluator.compute.loss import losses
 from services.evaluator.compute.model import Loaded, adapted, load
 from services.evaluator.compute.rows import encode
 from services.evaluator.domain.metrics import ON_ANSWERS
-from services.evaluator.domain.sheet import Entry, Example, Sheet
+from services.evaluator.domain.predictions import BatchResult, Entry, Example
 from services.evaluator.domain.task import Subject
 
 Place = Callable[[Files], Path]
@@ -47,7 +47,9 @@ class Asking:
         return any(name in ON_ANSWERS for name in self.suite)
 
 
-def ask_all(wanted: Iterable[Wanted], asking: Asking, place: Place, keep: Callable[[Subject, Sheet], None]) -> int:
+def ask_all(
+    wanted: Iterable[Wanted], asking: Asking, place: Place, keep: Callable[[Subject, BatchResult], None]
+) -> int:
     """Ask every model; `keep` takes each one's new entries as soon as they are there. Returns the threads used.
 
     Raises:
@@ -68,7 +70,7 @@ def _order(wanted: Wanted) -> tuple[str, bool, bool]:
     return wanted.subject.base.digest, _full(wanted), wanted.subject.kind != "base"
 
 
-def _ask_group(group: list[Wanted], asking: Asking, place: Place, keep: Callable[[Subject, Sheet], None]) -> int:
+def _ask_group(group: list[Wanted], asking: Asking, place: Place, keep: Callable[[Subject, BatchResult], None]) -> int:
     """Models that share one base in memory: the bare base first, then each adapter on it; or one full model."""
     first = group[0].subject
     files = first.files if first.kind == "full" else first.base.files
@@ -81,7 +83,7 @@ def _ask_group(group: list[Wanted], asking: Asking, place: Place, keep: Callable
     return threads
 
 
-def _ask(loaded: Loaded, wanted: Wanted, asking: Asking) -> Sheet:
+def _ask(loaded: Loaded, wanted: Wanted, asking: Asking) -> BatchResult:
     rows = [encode(x, loaded.tokenizer, loaded.context, asking.max_tokens) for x in wanted.examples]
     found_losses: list[float | None] = [None] * len(rows)
     answers: list[str | None] = [None] * len(rows)

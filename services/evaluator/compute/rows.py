@@ -14,7 +14,7 @@ from contracts.chat import conversation
 from contracts.project import Prompt
 from contracts.records import PlainText, Preference, UnpairedPreference, parse_record
 from services.evaluator.domain.failures import ModelInvalid
-from services.evaluator.domain.sheet import Example
+from services.evaluator.domain.predictions import Example
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.evaluator.domain.sheet import Entry, Example, Figures, Sheet
+from services.evaluator.domain.predictions import BatchResult, Entry, Example, GatewayMetrics
 
 
-def write_sheet(path: Path, sheet: Sheet) -> None:
+def write_sheet(path: Path, sheet: BatchResult) -> None:
     """Columns key (text), answer (text or null), loss (float64 or null), sorted by key."""
     rows = sorted(sheet.items())
     _write(
@@ -20,7 +20,7 @@ def write_sheet(path: Path, sheet: Sheet) -> None:
     )
 
 
-def read_sheet(path: Path) -> Sheet:
+def read_sheet(path: Path) -> BatchResult:
     """The sheet that write_sheet wrote."""
     import pyarrow.parquet as pq
 
@@ -29,7 +29,7 @@ def read_sheet(path: Path) -> Sheet:
 
 
 def write_results(
-    path: Path, examples: Sequence[Example], sheets: Mapping[str, Sheet], figures: Mapping[str, Figures]
+    path: Path, examples: Sequence[Example], sheets: Mapping[str, BatchResult], figures: Mapping[str, GatewayMetrics]
 ) -> None:
     """One row an example: record_id, prompt, reference, an answer a role, and `<role>_<metric>` (float64 or null).
 

@@ -1,4 +1,4 @@
-"""Figures of one answer against its reference; every figure of a suite is the mean of these over the examples.
+"""GatewayMetrics of one answer against its reference; every figure of a suite is the mean of these over the examples.
 
 chrF and BLEU are sacrebleu's sentence-level scores (Popović 2015; Papineni et al. 2002 with effective order), not the
 corpus-level ones: an interval and a paired difference need a figure an example. ROUGE-L is rouge-score's F-measure
@@ -63,6 +63,6 @@ ON_ANSWERS: dict[str, Callable[[str, str], float]] = {
     "bleu": bleu,
     "rouge_l": rouge_l,
 }
-"""Figures that need an answer; `loss` needs the model instead."""
+"""GatewayMetrics that need an answer; `loss` needs the model instead."""
 
 HIGHER_IS_BETTER = {"loss": False, "exact_match": True, "chrf": True, "bleu": True, "rouge_l": True}

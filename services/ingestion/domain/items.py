@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from contracts.events.upstream import RecordSubmittedV1
 from contracts.records import RecordInvalid
-from services.ingestion.domain.judge import canonical, digest, judge, valid_record
+from services.ingestion.domain.validation import canonical, digest, judge, valid_record
 
 KEYS = frozenset({"project", "record_id", "subject", "tags", "record"})
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from contracts.project import Prep
-from services.prep.domain import duplicates, lengths, near, reading
+from services.prep.domain import duplicates, lengths, near_duplicates, reading
 from services.prep.domain.rows import SIDES, Accepted, Drop, Row, Side, canonical, digest
 
 STEPS = "1"
@@ -39,7 +39,7 @@ def freeze(records: Iterable[Accepted], prep: Prep) -> Dataset:
     rows = [reading.row(record, prep) for record in records]
     rows, unfit = lengths.split(rows, prep)
     rows, repeated = duplicates.split(rows) if prep.deduplicate == "exact" else (rows, [])
-    rows, near_ones = near.split(rows)
+    rows, near_ones = near_duplicates.split(rows)
     rows.sort(key=lambda row: (row.digest, row.record_id))
     drops = sorted((*unfit, *repeated, *near_ones), key=lambda drop: drop.record_id)
     return Dataset(tuple(rows), tuple(drops), version(rows, prep))

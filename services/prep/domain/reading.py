@@ -7,7 +7,7 @@ from contracts.project import Prep
 from contracts.records import FORMATS, Preference, Record, UnpairedPreference, turns
 from services.prep.domain import normalise
 from services.prep.domain.rows import Accepted, Row, canonical, digest
-from services.prep.domain.sides import prompt_key, side
+from services.prep.domain.splits import prompt_key, side
 
 _CLASSES: dict[str, type[Record]] = dict(FORMATS.values())
 

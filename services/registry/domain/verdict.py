@@ -8,7 +8,7 @@ from contracts.project import ProjectSpec
 from contracts.types import Metric
 from services.registry.domain.gate import failing, needs_champion
 
-Figures = Mapping[str, Metric]
+GatewayMetrics = Mapping[str, Metric]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,8 @@ class Score:
 
     dataset: str
     champion: int
-    metrics: Figures
-    champion_metrics: Figures
+    metrics: GatewayMetrics
+    champion_metrics: GatewayMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Standing:
 
     version: int = 0
     dataset: str | None = None
-    metrics: Figures | None = None
+    metrics: GatewayMetrics | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def decide(spec: ProjectSpec, score: Score, production: Standing) -> Verdict:
     return Verdict("promote", "gate: " + "; ".join(require))
 
 
-def _champion(spec: ProjectSpec, score: Score, production: Standing) -> Figures | None:
+def _champion(spec: ProjectSpec, score: Score, production: Standing) -> GatewayMetrics | None:
     if spec.evaluate.compare == "base" or score.champion == production.version:
         return score.champion_metrics
     return production.metrics if production.dataset == score.dataset else None

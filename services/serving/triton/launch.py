@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.serving.triton import hidden, watchdog
+from services.serving.triton import secret_argv, watchdog
 from services.serving.triton.layout import install_backends, wheel_root
 
 EXIT_SECONDS = 5  # that running requests get after SIGTERM
@@ -186,7 +186,7 @@ def main(arguments: list[str]) -> None:
     key = admin_key(settings.key_file)
     why_not = watchdog.begin(f"http://{settings.host}:{settings.http_port}", key)
     if why_not is None:
-        argv, env = hidden.hide(argv, env, key)
+        argv, env = secret_argv.hide(argv, env, key)
     else:
         print(f"Triton's admin key is on the process list: {why_not}", flush=True)
     os.execve(argv[0], argv, env)  # noqa: S606  no shell, and the process manager keeps the pid

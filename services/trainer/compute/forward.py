@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from services.trainer.compute.entropy import cross_entropy_sum
-from services.trainer.domain.packs import Row
+from services.trainer.compute.cross_entropy import cross_entropy_sum
+from services.trainer.domain.packing import Row
 
 FILL = 32
 

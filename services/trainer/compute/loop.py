@@ -15,10 +15,10 @@ from services.trainer.compute import checkpoint
 from services.trainer.compute.checkpoint import State
 from services.trainer.compute.device import Compute
 from services.trainer.compute.forward import collate, loss_sum
-from services.trainer.compute.lower import Lower
+from services.trainer.compute.frozen_layers import Lower
 from services.trainer.domain import schedule
 from services.trainer.domain.failures import LossNotFinite
-from services.trainer.domain.packs import Limits, Row, split, step_rows
+from services.trainer.domain.packing import Limits, Row, split, step_rows
 from services.trainer.domain.spec import Progress
 
 MAX_GRAD_NORM = 1.0

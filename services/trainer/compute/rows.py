@@ -13,7 +13,7 @@ from contracts.chat import conversation
 from contracts.project import Prompt
 from contracts.records import PlainText, Preference, Record, UnpairedPreference, parse_record
 from services.trainer.domain.failures import BaseInvalid, BaseNotFound
-from services.trainer.domain.packs import Row
+from services.trainer.domain.packing import Row
 
 
 def read(path: Path) -> list[Record]:

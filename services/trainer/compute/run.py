@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.trainer.compute import checkpoint, device, loop, lower, model, output, provenance, rows
+from services.trainer.compute import checkpoint, device, frozen_layers, loop, model, output, provenance, rows
 from services.trainer.compute.device import Compute
 from services.trainer.compute.files import sha256_file
 from services.trainer.domain import schedule
 from services.trainer.domain.failures import Cancelled, EmptyDataset
-from services.trainer.domain.packs import Limits, Row, common_prefix, step_rows
+from services.trainer.domain.packing import Limits, Row, common_prefix, step_rows
 from services.trainer.domain.spec import Progress, TrainResult, TrainSpec
 
 
@@ -82,7 +82,7 @@ def limits(net: Any, compute: Compute) -> Limits:
     return Limits(tokens=tokens, targets=max(1, 2**28 // net.config.vocab_size))
 
 
-def keep_lower(task: loop.Task, halt: Callable[[], None]) -> lower.Lower | None:
+def keep_lower(task: loop.Task, halt: Callable[[], None]) -> frozen_layers.Lower | None:
     """The kept states of the frozen lower layers, already in their place; None where there are none or too many."""
     first = model.first_trained_layer(task.net)
     steps = schedule.total_steps(task.recipe, task.train)
@@ -94,12 +94,16 @@ def keep_lower(task: loop.Task, halt: Callable[[], None]) -> lower.Lower | None:
         seen = set(range(task.train))
     used = sorted(seen | set(range(task.train, len(task.rows))))
     dtype = task.compute.torch_dtype
-    if first == 0 or lower.size(task.rows, used, task.prefix, task.net.config.hidden_size, dtype) > lower.LIMIT_BYTES:
+    if (
+        first == 0
+        or frozen_layers.size(task.rows, used, task.prefix, task.net.config.hidden_size, dtype)
+        > frozen_layers.LIMIT_BYTES
+    ):
         return None
     task.net.eval()
-    kept = lower.compute(task.net, first, task.rows, used, task.prefix, task.limits, dtype, halt)
+    kept = frozen_layers.compute(task.net, first, task.rows, used, task.prefix, task.limits, dtype, halt)
     task.net.train()
-    lower.install(task.net, first, kept)
+    frozen_layers.install(task.net, first, kept)
     return kept
 
 

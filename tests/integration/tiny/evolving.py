@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from contracts.envelope import Event, Meta
-from services.chassis.messages import Handler
+from services.chassis.app import run
+from services.chassis.messaging.messages import Handler
 from services.chassis.service import Service
 from tests.integration.tiny.service import SqlStore, TinySettings, make_router
 
@@ -63,4 +64,4 @@ def make_service(settings: Any, reads: str) -> Service:
 
 
 if __name__ == "__main__":
-    make_service(TinySettings(), os.environ["EVOLVE"]).run()
+    run(make_service(TinySettings(), os.environ["EVOLVE"]))

@@ -8,9 +8,9 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from contracts.types import ArtifactRef
-from services.chassis.artifacts import ArtifactStore
-from services.chassis.database import is_database_fault
-from services.chassis.spool import Spool
+from services.chassis.storage.artifacts import ArtifactStore
+from services.chassis.storage.database import is_database_fault
+from services.chassis.storage.spool import Spool
 from tests.integration.tiny.events import Pong
 from tests.integration.tiny.service import TinySettings
 

@@ -12,13 +12,14 @@ from sqlalchemy import MetaData
 from sqlmodel import Field, SQLModel, col, select
 
 from contracts.envelope import Event, Meta
-from services.chassis import child
+from services.chassis.app import run
 from services.chassis.context import Context
 from services.chassis.errors import Dead, JobFailed, JobStopped, Park
-from services.chassis.jobs import Failure, Job, JobKind
+from services.chassis.jobs import child
+from services.chassis.jobs.queue import Failure, Job, JobKind
 from services.chassis.service import Service
 from services.chassis.settings import Settings
-from services.chassis.store import ChassisStore
+from services.chassis.storage.store import ChassisStore
 from tests.integration.tiny.events import NAME, Ping, Pong
 
 
@@ -144,4 +145,4 @@ def make_service(settings: TinySettings) -> Service:
 
 
 if __name__ == "__main__":
-    make_service(TinySettings()).run()
+    run(make_service(TinySettings()))

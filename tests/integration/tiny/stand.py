@@ -17,8 +17,8 @@ import httpx
 from aiokafka.admin import NewTopic
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from services.chassis.kafka import make_topics
-from services.console.stack.local import DEFAULTS
+from compose.local.stack import DEFAULTS
+from services.chassis.messaging.kafka.topics import make_topics
 from tests.conftest import free_port
 
 T = TypeVar("T")

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
-from services.chassis.database import open_engine
-from services.chassis.intake import Intake
-from services.chassis.messages import routes
-from services.chassis.metrics import Metrics
-from services.chassis.migration import migrate
+from services.chassis.messaging.batch import BatchContext
+from services.chassis.messaging.messages import routes
+from services.chassis.observability.metrics import Metrics
 from services.chassis.settings import Settings
+from services.chassis.storage.database import open_engine
+from services.chassis.storage.migration import migrate
 from tests.integration.tiny.events import Ping
 from tests.integration.tiny.service import SqlStore, on_ping
 
@@ -25,5 +25,7 @@ def engine(database_url: str, tmp_path: pathlib.Path) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def intake(engine: Engine) -> Intake:
-    return Intake("tiny.main", "/noria/tiny", routes({Ping: on_ping}), engine, SqlStore, Metrics("tiny"), attempts=3)
+def context(engine: Engine) -> BatchContext:
+    return BatchContext(
+        "tiny.main", "/noria/tiny", routes({Ping: on_ping}), engine, SqlStore, Metrics("tiny"), attempts=3
+    )

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from sqlalchemy import Engine, event, text
 from structlog.testing import capture_logs
 
-from services.chassis.database import writing
+from services.chassis.storage.database import writing
 
 TABLES = ("note", "inbox", "outbox", "parked", "job", "lease")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from contracts.types import ArtifactRef
-from services.chassis.artifacts import ArtifactStore, safe_name
 from services.chassis.errors import ArtifactCorrupt, ArtifactMissing, ArtifactRefused
+from services.chassis.storage.artifacts import ArtifactStore, safe_name
 
 
 @pytest.fixture(params=["file", "memory"])

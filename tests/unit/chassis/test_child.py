@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from services.chassis import process
+from services.chassis.jobs import process
 from tests.integration.tiny.stand import until
 
 TARGET = "tests.integration.tiny.service:work"

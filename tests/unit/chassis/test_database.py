@@ -10,11 +10,11 @@ import structlog
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from services.chassis import database, migration
-from services.chassis.database import DatabaseAway, is_database_fault, open_engine, reading, tell, writing
-from services.chassis.migration import MigrationFailed, migrate, migrate_aside
 from services.chassis.settings import Settings
-from services.chassis.tables import METADATA
+from services.chassis.storage import database, migration
+from services.chassis.storage.database import DatabaseAway, is_database_fault, open_engine, reading, tell, writing
+from services.chassis.storage.migration import MigrationFailed, migrate, migrate_aside
+from services.chassis.storage.tables import METADATA
 from tests.conftest import loaded
 from tests.unit.chassis.conftest import MIGRATIONS
 
@@ -70,8 +70,8 @@ def test_service_migrates_without_loading_alembic(database_url: str, tmp_path: P
 
 
 def test_service_on_sqlite_loads_no_console_and_no_other_database() -> None:
-    code = "import services.prep.app; from services.chassis import bulk; from services.prep.store import RecordRow"
-    upsert = "bulk.upserting('sqlite', RecordRow)"
+    code = "import services.prep.app; from services.chassis.storage import bulk_insert; from services.prep.store import RecordRow"
+    upsert = "bulk_insert.upserting('sqlite', RecordRow)"
     assert loaded(f"{code}; {upsert}", "rich.console", "alembic", "sqlalchemy.dialects.postgresql") == set()
 
 

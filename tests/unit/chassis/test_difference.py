@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from services.chassis.database import open_sqlite, writing
-from services.chassis.difference import Difference, differences
-from services.chassis.restore import Restore
+from services.chassis.replay.difference import Difference, differences
+from services.chassis.replay.restore import Restore
+from services.chassis.storage.database import open_sqlite, writing
 
 ROOT = Path(__file__).parents[3]
 

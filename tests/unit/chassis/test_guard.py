@@ -7,10 +7,10 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.testclient import TestClient
 
-from services.chassis import keys
-from services.chassis.guard import By, Guard, install, needs
-from services.chassis.http import answer, install_errors
-from services.chassis.keys import Scope, change, mint
+from services.chassis.http import keys
+from services.chassis.http.application import answer, install_errors
+from services.chassis.http.guard import By, Guard, install, needs
+from services.chassis.http.keys import Scope, change, mint
 from services.chassis.settings import Settings
 from services.serving.exchange import openai_shape
 

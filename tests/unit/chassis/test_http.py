@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, create_engine, text
 
-from services.chassis.http import install_errors
+from services.chassis.http.application import install_errors
 
 
 def client(engine: Engine, statement: str, **values: Any) -> TestClient:

@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import Session
 
-from services.chassis import leases
-from services.chassis.database import writing
-from services.chassis.jobs import Failure, Job, JobBook
+from services.chassis.jobs import leases
+from services.chassis.jobs.queue import Failure, Job, JobQueue
+from services.chassis.storage.database import writing
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
@@ -23,7 +23,7 @@ class Book:
     def __getattr__(self, name: str):
         def call(*arguments: object, **named: object) -> object:
             with writing(self.engine) as connection, Session(connection) as session:
-                result = getattr(JobBook(session), name)(*arguments, **named)
+                result = getattr(JobQueue(session), name)(*arguments, **named)
                 session.flush()
                 return result
 

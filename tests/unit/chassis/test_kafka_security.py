@@ -8,7 +8,7 @@ import pytest
 import trustme
 
 from services.chassis.errors import SettingRefused
-from services.chassis.kafka_security import security
+from services.chassis.messaging.kafka.security import security
 from services.chassis.settings import Settings
 
 PASSWORD = "pass-word-of-the-test"

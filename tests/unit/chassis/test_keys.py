@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis import keys
-from services.chassis.keys import KeysUnreadable, Ring, change, is_loopback, mint, read, start_refusal
+from services.chassis.http import keys
+from services.chassis.http.keys import (
+    KeyRing,
+    KeysUnreadable,
+    change,
+    is_loopback,
+    mint,
+    read,
+    start_refusal,
+)
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -28,7 +36,7 @@ def revoke(file: Path) -> None:
 
 def test_a_key_is_found_by_itself_alone(file: Path) -> None:
     token, other = made(file, "shop"), made(file)
-    ring = Ring(file)
+    ring = KeyRing(file)
     assert (key := ring.find(token.encode()))
     assert (key.id, key.scopes, key.projects) == (token.split("_")[1], {"read", "submit"}, {"shop"})
     mixed = "_".join([*token.split("_")[:2], other.split("_", 2)[2]])
@@ -64,7 +72,7 @@ def test_what_is_written_is_read_again(file: Path) -> None:
 def test_writers_wait_for_each_other(file: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         tokens = list(pool.map(lambda _: made(file), range(40)))
-    ring = Ring(file)
+    ring = KeyRing(file)
     assert all(ring.find(token.encode()) for token in tokens)
 
 
@@ -81,7 +89,7 @@ def test_a_broken_file_is_told_without_its_content(file: Path, content: str) -> 
 
 def test_a_change_is_seen_and_a_fault_changes_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "LOOK_SECONDS", 0.0)
-    ring = Ring(file)
+    ring = KeyRing(file)
     assert (ring.any, ring.active) == (False, False)
     token = made(file)
     ring.refresh()
@@ -101,7 +109,7 @@ def test_a_change_is_seen_and_a_fault_changes_nothing(file: Path, monkeypatch: p
 
 
 def test_the_file_is_looked_at_once_in_a_while(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ring = Ring(file)
+    ring = KeyRing(file)
     token = made(file)
     ring.refresh()
     assert ring.find(token.encode()) is None

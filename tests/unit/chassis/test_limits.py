@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from services.chassis import limits
-from services.chassis.limits import Meter, Rates, TooLarge
+from services.chassis.http import limits
+from services.chassis.http.limits import BodyMeter, TokenBuckets, TooLarge
 
 
 class Clock:
@@ -18,7 +18,7 @@ class Clock:
 
 def test_a_burst_passes_then_the_rate() -> None:
     clock = Clock()
-    rates = Rates(2.0, 3, clock)
+    rates = TokenBuckets(2.0, 3, clock)
     assert [rates.wait("a") for _ in range(5)] == [0, 0, 0, 1, 1]
     assert rates.wait("b") == 0
     clock.now = 0.5
@@ -29,7 +29,7 @@ def test_a_burst_passes_then_the_rate() -> None:
 
 def test_the_wait_is_long_enough() -> None:
     clock = Clock()
-    rates = Rates(0.1, 1, clock)
+    rates = TokenBuckets(0.1, 1, clock)
     assert rates.wait("a") == 0
     wait = rates.wait("a")
     assert wait == 10
@@ -40,7 +40,7 @@ def test_the_wait_is_long_enough() -> None:
 @given(st.lists(st.floats(0, 2), min_size=1, max_size=200))
 def test_never_more_than_burst_and_rate(pauses: list[float]) -> None:
     clock = Clock()
-    rates = Rates(3.0, 5, clock)
+    rates = TokenBuckets(3.0, 5, clock)
     passed = 0
     for pause in pauses:
         clock.now += pause
@@ -49,13 +49,13 @@ def test_never_more_than_burst_and_rate(pauses: list[float]) -> None:
 
 
 def test_no_rate_lets_all_pass() -> None:
-    rates = Rates(0, 1)
+    rates = TokenBuckets(0, 1)
     assert {rates.wait("a") for _ in range(1000)} == {0}
 
 
 def test_callers_are_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "REMEMBERED", 2)
-    rates = Rates(1e-6, 1)
+    rates = TokenBuckets(1e-6, 1)
     assert [rates.wait(name) for name in "abc"] == [0, 0, 0]
     assert rates.wait("c") > 0
     assert rates.wait("a") == 0
@@ -72,7 +72,7 @@ def read(parts: list[bytes], declared: int, limit: int) -> int:
         return messages.pop(0)
 
     async def all() -> None:
-        meter = Meter(receive, declared, limit)
+        meter = BodyMeter(receive, declared, limit)
         while messages:
             await meter.receive()
 

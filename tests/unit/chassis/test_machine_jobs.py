@@ -15,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import Engine
 from sqlmodel import Session
 
-from services.chassis import leases
-from services.chassis.database import writing
-from services.chassis.jobs import Failure, Job, JobBook
+from services.chassis.jobs import leases
+from services.chassis.jobs.queue import Failure, Job, JobQueue
+from services.chassis.storage.database import writing
 from tests.unit.chassis.machines import Crash, dying_at_commit, empty, explore
 
 SECONDS = 20.0
@@ -53,11 +53,11 @@ class JobsMachine(RuleBasedStateMachine):
         self.jobs: dict[str, Expected] = {}
 
     @contextmanager
-    def book(self, *, crash: bool = False) -> Generator[JobBook]:
+    def book(self, *, crash: bool = False) -> Generator[JobQueue]:
         """A transaction as workers have it; where it crashes, what the block believes of it is void."""
         dying = dying_at_commit(self.engine) if crash else nullcontext()
         with dying, writing(self.engine) as connection, Session(connection) as session:
-            yield JobBook(session)
+            yield JobQueue(session)
             session.flush()
 
     @rule(number=st.integers(0, 3))

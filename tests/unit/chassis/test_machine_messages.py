@@ -1,4 +1,4 @@
-"""Inbox, intake, parking, retries and outbox against a model: a log of messages, two members, crashes at any point.
+"""Inbox, context, parking, retries and outbox against a model: a log of messages, two members, crashes at any point.
 
 Whatever happens, a message has one fate, its effect and its events once, in the order of its key. Not here: two
 transactions at the same moment (test_members_at_once) and the broker (tests/integration).
@@ -25,14 +25,14 @@ from hypothesis.stateful import (
 from sqlalchemy import Engine, text
 
 from contracts.envelope import Event, Meta
-from services.chassis import parking, retry
-from services.chassis.database import reading, writing
 from services.chassis.errors import Dead, Park
-from services.chassis.intake import Intake, take
-from services.chassis.messages import Raw, routes
-from services.chassis.metrics import Metrics
-from services.chassis.outbox import OUTBOX, event_id, unpack_headers
-from services.chassis.parking import PARKED
+from services.chassis.messaging import parking, retry
+from services.chassis.messaging.batch import BatchContext, take
+from services.chassis.messaging.messages import Raw, routes
+from services.chassis.messaging.outbox import OUTBOX, event_id, unpack_headers
+from services.chassis.messaging.parking import PARKED
+from services.chassis.observability.metrics import Metrics
+from services.chassis.storage.database import reading, writing
 from tests.integration.tiny.events import Ping, Pong
 from tests.integration.tiny.service import SqlStore
 from tests.unit.chassis.machines import Crash, dying_at_commit, empty, explore
@@ -83,7 +83,7 @@ class Messages(RuleBasedStateMachine):
         self.dies_at: int | None = None
         self.tried: list[int] = []
         self.waiting = False
-        self.intake = Intake(
+        self.context = BatchContext(
             GROUP,
             "/noria/tiny",
             routes({Ping: self.on_ping}),
@@ -179,7 +179,7 @@ class Messages(RuleBasedStateMachine):
         self.poll(name, 4)
         self.tried.clear()
         with self.dying(crash, at) as end:
-            take(self.intake, member.batch)
+            take(self.context, member.batch)
             end.append("committed")
         if end:
             self.note_tries(set(self.tried))  # a batch that is done again with savepoints is one try
@@ -217,7 +217,7 @@ class Messages(RuleBasedStateMachine):
             parking.hasten(connection, GROUP, number, parked[0].parked_at)
         self.tried.clear()
         with self.dying(crash, at) as end:
-            retry.try_due(self.intake)
+            retry.try_due(self.context)
             end.append("committed")
         if end:
             self.note_tries(self.tried)

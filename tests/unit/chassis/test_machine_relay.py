@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import Engine
 
-from services.chassis import leases, outbox, relay
-from services.chassis.database import reading, writing
-from services.chassis.outbox import OUTBOX
-from services.chassis.relay import Pending, Relay
+from services.chassis.jobs import leases
+from services.chassis.messaging import outbox, relay
+from services.chassis.messaging.outbox import OUTBOX
+from services.chassis.messaging.relay import Pending, Relay
+from services.chassis.storage.database import reading, writing
 from tests.unit.chassis.machines import empty, explore
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

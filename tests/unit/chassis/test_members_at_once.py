@@ -15,11 +15,11 @@ from typing import Any
 from sqlalchemy import text
 
 from contracts.envelope import Event, Meta
-from services.chassis import parking, retry
-from services.chassis.database import is_database_fault, reading, writing
 from services.chassis.errors import Park
-from services.chassis.intake import Intake, take
-from services.chassis.messages import routes
+from services.chassis.messaging import parking, retry
+from services.chassis.messaging.batch import BatchContext, take
+from services.chassis.messaging.messages import routes
+from services.chassis.storage.database import is_database_fault, reading, writing
 from tests.integration.tiny.events import Ping, Pong
 from tests.integration.tiny.service import SqlStore
 from tests.unit.chassis.records import ping
@@ -38,7 +38,7 @@ def insist(deed: Callable[[], Any]) -> Any:
                 raise
 
 
-def test_overlapping_members_and_retries_keep_effects_single_and_ordered(intake: Intake) -> None:
+def test_overlapping_members_and_retries_keep_effects_single_and_ordered(context: BatchContext) -> None:
     mended = threading.Event()
 
     def on_ping(event: Ping, meta: Meta, store: SqlStore) -> Iterable[Event]:
@@ -47,22 +47,22 @@ def test_overlapping_members_and_retries_keep_effects_single_and_ordered(intake:
             raise Park("not_yet", "not yet")
         return [Pong(project=event.project, number=event.number)]
 
-    intake = replace(intake, routes=routes({Ping: on_ping}))
+    context = replace(context, routes=routes({Ping: on_ping}))
     log = [ping(n, key=KEYS[n % 3]) for n in range(TOTAL)]
 
     def member(seed: int) -> None:
         chance, place = random.Random(seed), 0
         while place < TOTAL:
             count = chance.randint(1, 9)
-            insist(lambda place=place, count=count: take(intake, log[place : place + count]))
+            insist(lambda place=place, count=count: take(context, log[place : place + count]))
             place += count
             if seed == 1 and place > TOTAL / 2:
                 mended.set()
 
     def retries() -> None:
-        while not members_done.is_set() or waiting(intake):
-            insist(lambda: hasten(intake))
-            insist(lambda: retry.try_due(intake))
+        while not members_done.is_set() or waiting(context):
+            insist(lambda: hasten(context))
+            insist(lambda: retry.try_due(context))
 
     members_done = threading.Event()
     with ThreadPoolExecutor(4) as pool:
@@ -72,11 +72,11 @@ def test_overlapping_members_and_retries_keep_effects_single_and_ordered(intake:
         members_done.set()
         for done in trying:
             done.result(60)
-    check(intake)
+    check(context)
 
 
-def check(intake: Intake) -> None:
-    with reading(intake.engine) as connection:
+def check(context: BatchContext) -> None:
+    with reading(context.engine) as connection:
         numbers = [n for (n,) in connection.execute(text("SELECT number FROM note ORDER BY place"))]
         events = connection.execute(text("SELECT count(*) FROM outbox")).scalar_one()
     assert Counter(numbers) == Counter(range(TOTAL))
@@ -86,11 +86,11 @@ def check(intake: Intake) -> None:
         assert mine == sorted(mine)
 
 
-def waiting(intake: Intake) -> int:
-    with reading(intake.engine) as connection:
+def waiting(context: BatchContext) -> int:
+    with reading(context.engine) as connection:
         return parking.count(connection)
 
 
-def hasten(intake: Intake) -> None:
-    with writing(intake.engine) as connection:
-        parking.hasten(connection, intake.group, None, datetime.now(UTC) - timedelta(seconds=1))
+def hasten(context: BatchContext) -> None:
+    with writing(context.engine) as connection:
+        parking.hasten(connection, context.group, None, datetime.now(UTC) - timedelta(seconds=1))

@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import Engine
 
 from contracts.envelope import Event, Meta, encode
-from services.chassis import outbox, relay
-from services.chassis.database import writing
-from services.chassis.outbox import emitted, event_id, event_row, pack_headers, unpack_headers
+from services.chassis.messaging import outbox, relay
+from services.chassis.messaging.outbox import emitted, event_id, event_row, pack_headers, unpack_headers
+from services.chassis.storage.database import writing
 from tests.integration.tiny.events import Pong
 
 EVENTS: list[Event] = [Pong(project="p", number=1), Pong(project="p", number=2)]

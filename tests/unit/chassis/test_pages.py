@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.chassis.http import ApiError
-from services.chassis.pages import decode, encode, moment, page
+from services.chassis.http.application import ApiError
+from services.chassis.storage.pages import decode, encode, moment, page
 
 
 def test_page_and_its_cursor() -> None:

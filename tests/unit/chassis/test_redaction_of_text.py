@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from services.chassis.database import open_sqlite, reading
-from services.chassis.redaction import learn, learn_environment, redact
+from services.chassis.observability.redaction import learn, learn_environment, redact
+from services.chassis.storage.database import open_sqlite, reading
 
 
 def test_known_secrets_in_each_form() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from services.chassis.metrics import Metrics
-from services.serving.figures import figures
+from services.chassis.observability.metrics import Metrics
+from services.serving.metrics import figures
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "compose" / "prometheus"

@@ -12,7 +12,7 @@ from contracts.events.trainer import ModelTrainedV1
 from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef, Metric, ModelRef
 from services.chassis.errors import Park
-from services.chassis.jobs import Failure, Job
+from services.chassis.jobs.queue import Failure, Job
 from services.evaluator.domain.task import Outcome, SheetRef, Task
 from services.evaluator.handlers import on_evaluated, on_failed, on_model_promoted, on_model_trained
 from services.evaluator.http import view

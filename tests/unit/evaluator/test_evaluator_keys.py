@@ -7,8 +7,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from services.chassis.guard import Caller, Guard, install
-from services.chassis.http import answer, install_errors
+from services.chassis.http.application import answer, install_errors
+from services.chassis.http.guard import Caller, Guard, install
 from services.chassis.settings import Settings
 from services.evaluator import http
 

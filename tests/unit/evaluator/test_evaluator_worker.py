@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from contracts.project import Prompt
 from contracts.types import ArtifactRef, BaseRef
-from services.chassis.artifacts import ArtifactStore
 from services.chassis.errors import JobFailed
+from services.chassis.storage.artifacts import ArtifactStore
 from services.evaluator import worker
 from services.evaluator.domain.metrics import chrf
 from services.evaluator.domain.task import Subject, Task, untouched

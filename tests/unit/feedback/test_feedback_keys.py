@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from services.chassis.guard import Caller
-from services.chassis.http import ApiError
+from services.chassis.http.application import ApiError
+from services.chassis.http.guard import Caller
 from services.feedback.http import check
 
 STORE: Any = SimpleNamespace(request={"r1": SimpleNamespace(project="shop")}.get)

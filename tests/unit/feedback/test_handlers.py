@@ -13,11 +13,11 @@ from contracts.envelope import new_meta
 from contracts.events.feedback import SignalRecordedV1, SignalRefusedV1
 from contracts.events.serving import InferenceCompletedV1
 from contracts.types import ModelRef
-from services.chassis.artifacts import open_store
 from services.chassis.context import Context
-from services.chassis.database import open_engine, writing
-from services.chassis.metrics import Metrics
-from services.chassis.migration import migrate
+from services.chassis.observability.metrics import Metrics
+from services.chassis.storage.artifacts import open_store
+from services.chassis.storage.database import open_engine, writing
+from services.chassis.storage.migration import migrate
 from services.feedback import handlers
 from services.feedback.domain.records import Request
 from services.feedback.domain.signals import Feedback

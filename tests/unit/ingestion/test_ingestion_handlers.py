@@ -16,8 +16,8 @@ from contracts.events.upstream import RecordSubmittedV1
 from contracts.project import ProjectSpec
 from contracts.records import PlainText
 from contracts.types import ModelRef
-from services.chassis.database import open_engine, writing
-from services.chassis.migration import migrate
+from services.chassis.storage.database import open_engine, writing
+from services.chassis.storage.migration import migrate
 from services.ingestion import handlers
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.store import SqlStore

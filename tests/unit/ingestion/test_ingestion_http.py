@@ -14,16 +14,16 @@ from sqlmodel import Session, select
 from contracts.envelope import Meta
 from contracts.events.registry import ProjectDefinedV1
 from contracts.project import ProjectSpec
-from services.chassis import guard
-from services.chassis.artifacts import open_store
 from services.chassis.context import Context
-from services.chassis.database import open_engine, reading, writing
-from services.chassis.http import answer, install_errors
-from services.chassis.metrics import Metrics
-from services.chassis.migration import migrate
-from services.chassis.outbox import unpack_headers
-from services.chassis.tables import Outbox
-from services.ingestion import handlers, lines
+from services.chassis.http import guard
+from services.chassis.http.application import answer, install_errors
+from services.chassis.messaging.outbox import unpack_headers
+from services.chassis.observability.metrics import Metrics
+from services.chassis.storage.artifacts import open_store
+from services.chassis.storage.database import open_engine, reading, writing
+from services.chassis.storage.migration import migrate
+from services.chassis.storage.tables import Outbox
+from services.ingestion import handlers, record_reader
 from services.ingestion.http import make_router
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.store import SqlStore
@@ -166,10 +166,10 @@ def test_an_unknown_project_is_not_found(client: TestClient) -> None:
 def test_a_line_that_is_too_long_is_refused_and_the_next_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lines, "MAX_LINE", 50)
+    monkeypatch.setattr(record_reader, "MAX_LINE", 50)
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"text": "' + b"x" * 500 + b'"}\n{"text": "y"}\n')
-    [batch] = lines.of_jsonl(path, "p")
+    [batch] = record_reader.of_jsonl(path, "p")
     assert [(r.line, r.reason) for r in batch.refused] == [(1, "too_large")]
     assert [line for line, _ in batch.taken] == [2]
 
@@ -177,7 +177,7 @@ def test_a_line_that_is_too_long_is_refused_and_the_next_is_read(
 def test_a_long_file_comes_in_batches(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("".join(json.dumps({"text": str(i)}) + "\n" for i in range(1201)))
-    assert [len(batch.taken) for batch in lines.of_jsonl(path, "p")] == [500, 500, 201]
+    assert [len(batch.taken) for batch in record_reader.of_jsonl(path, "p")] == [500, 500, 201]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from contracts.records import Conversation, Message, RecordInvalid
 from contracts.types import ModelRef
 from services.ingestion.domain import signals
 from services.ingestion.domain.items import submitted
-from services.ingestion.domain.judge import judge
+from services.ingestion.domain.validation import judge
 
 CHAT: dict[str, Any] = {
     "messages": [{"role": "user", "content": "tar: list"}, {"role": "assistant", "content": "tar -t"}]

@@ -7,8 +7,8 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from contracts.envelope import Event, Meta
-from services.chassis.database import open_engine, writing
-from services.chassis.migration import migrate
+from services.chassis.storage.database import open_engine, writing
+from services.chassis.storage.migration import migrate
 from services.prep import handlers
 from services.prep.settings import PrepSettings
 from services.prep.store import SqlStore

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from contracts.events.prep import DatasetFrozenV1
-from services.chassis.jobs import Failure, Job
+from services.chassis.jobs.queue import Failure, Job
 from services.prep import handlers
 from services.prep.tables import DatasetRow
 from tests.unit.prep.builders import NOW, Events, Opened

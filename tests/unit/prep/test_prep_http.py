@@ -7,12 +7,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from services.chassis import guard
-from services.chassis.artifacts import open_store
 from services.chassis.context import Context
-from services.chassis.http import answer, install_errors
-from services.chassis.jobs import Failure
-from services.chassis.metrics import Metrics
+from services.chassis.http import guard
+from services.chassis.http.application import answer, install_errors
+from services.chassis.jobs.queue import Failure
+from services.chassis.observability.metrics import Metrics
+from services.chassis.storage.artifacts import open_store
 from services.prep import handlers
 from services.prep.http import make_router
 from services.prep.settings import PrepSettings

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.project import Prep
-from services.prep.domain import near, normalise, pipeline, sides
+from services.prep.domain import near_duplicates, normalise, pipeline, splits
 from services.prep.domain.reading import row
 from services.prep.domain.rows import Accepted
 
@@ -60,12 +60,12 @@ def test_no_near_pair_stands_on_two_sides_and_every_drop_is_needed(found: list[A
             assert repeated.content == by_id[drop.record_id].content
         else:
             assert drop.reason == f"near_{repeated.side}"
-            assert near.are_near(frozenset(repeated.words), frozenset(by_id[drop.record_id].words))
+            assert near_duplicates.are_near(frozenset(repeated.words), frozenset(by_id[drop.record_id].words))
 
 
 def test_near_means_four_fifths_of_the_words() -> None:
-    assert near.are_near(frozenset("abcd"), frozenset("abcde"))
-    assert not near.are_near(frozenset("abcd"), frozenset("abce"))
+    assert near_duplicates.are_near(frozenset("abcd"), frozenset("abcde"))
+    assert not near_duplicates.are_near(frozenset("abcd"), frozenset("abce"))
 
 
 def test_every_drop_has_its_reason() -> None:
@@ -116,15 +116,15 @@ def test_answers_to_one_prompt_stand_together() -> None:
 
 
 def test_sides_have_the_wanted_sizes() -> None:
-    found = [sides.side(sides.prompt_key((str(i),)), Prep(held_out=0.15, validation=0.05)) for i in range(4000)]
+    found = [splits.side(splits.prompt_key((str(i),)), Prep(held_out=0.15, validation=0.05)) for i in range(4000)]
     assert 0.13 < found.count("held_out") / 4000 < 0.17
     assert 0.04 < found.count("validation") / 4000 < 0.06
 
 
 def test_a_larger_held_out_part_takes_from_train_alone() -> None:
-    keys = [sides.prompt_key((str(i),)) for i in range(1000)]
+    keys = [splits.prompt_key((str(i),)) for i in range(1000)]
     small, large = Prep(held_out=0.1, validation=0.1), Prep(held_out=0.3, validation=0.1)
-    moved = {(sides.side(key, small), sides.side(key, large)) for key in keys}
+    moved = {(splits.side(key, small), splits.side(key, large)) for key in keys}
     assert moved == {("train", "train"), ("train", "held_out"), ("held_out", "held_out"), ("validation", "validation")}
 
 

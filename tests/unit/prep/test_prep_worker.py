@@ -8,8 +8,8 @@ from sqlalchemy import make_url
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from contracts.types import ArtifactRef
-from services.chassis.artifacts import open_store
 from services.chassis.errors import JobFailed
+from services.chassis.storage.artifacts import open_store
 from services.prep import worker
 from services.prep.settings import PrepSettings
 from services.prep.tables import RecordRow

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from sqlmodel import Session
 
-from services.chassis.database import open_engine, writing
-from services.chassis.migration import migrate
+from services.chassis.storage.database import open_engine, writing
+from services.chassis.storage.migration import migrate
 from services.registry.settings import RegistrySettings
 from services.registry.store import SqlStore
 

@@ -25,7 +25,7 @@ NOWHERE: Any = object()
 ANSWER = (Chunk("a", None, 5, 1), Chunk("b", "stop", 5, 2))
 
 
-class Desk:
+class DeployerState:
     """A runtime whose records and bytes are written down in their order."""
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *answer: Chunk | Exception) -> None:
@@ -82,20 +82,20 @@ class Desk:
 
 
 def test_a_whole_answer_leaves_after_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk(tmp_path, monkeypatch)
+    desk = DeployerState(tmp_path, monkeypatch)
     assert json.loads(desk.ask())["choices"][0]["message"]["content"] == "ab"
     assert desk.order == ["record", "start", "body"]
     assert (desk.records[0].status, desk.records[0].output, desk.runtime.in_flight) == ("ok", "ab", 0)
 
 
 def test_a_streams_end_leaves_after_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk(tmp_path, monkeypatch)
+    desk = DeployerState(tmp_path, monkeypatch)
     assert desk.ask(',"stream":true').endswith("data: [DONE]\n\n")
     assert desk.order == ["start", "body", "body", "record", "body"]
 
 
 def test_an_answer_that_cannot_be_recorded_is_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk(tmp_path, monkeypatch)
+    desk = DeployerState(tmp_path, monkeypatch)
     desk.fault = OSError(28, "No space left on device")
     body = json.loads(desk.ask())
     assert (desk.status, body["error"]["code"]) == (503, "record_unavailable")
@@ -105,7 +105,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_given(tmp_path: Path, monkeypa
 
 
 def test_a_stream_that_cannot_be_recorded_ends_as_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk(tmp_path, monkeypatch)
+    desk = DeployerState(tmp_path, monkeypatch)
     desk.fault = OSError(28, "No space left on device")
     body = desk.ask(',"stream":true')
     assert "[DONE]" not in body
@@ -125,7 +125,7 @@ def test_a_stream_that_cannot_be_recorded_ends_as_an_error(tmp_path: Path, monke
 def test_tritons_faults_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, status: int, code: str, suspected: bool
 ) -> None:
-    desk = Desk(tmp_path, monkeypatch, fault)
+    desk = DeployerState(tmp_path, monkeypatch, fault)
     body = json.loads(desk.ask())
     assert (desk.status, body["error"]["code"]) == (status, code)
     assert (desk.records[0].status, bool(desk.runtime.suspects)) == ("error", suspected)
@@ -133,7 +133,7 @@ def test_tritons_faults_are_told(
 
 
 def test_a_fault_in_the_middle_of_a_stream_is_its_last_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk(tmp_path, monkeypatch, ANSWER[0], client.Failed("boom"))
+    desk = DeployerState(tmp_path, monkeypatch, ANSWER[0], client.Failed("boom"))
     body = desk.ask(',"stream":true')
     assert desk.status == 200
     assert json.loads(body.split("data: ")[-1])["error"]["code"] == "model_failed"
@@ -141,12 +141,12 @@ def test_a_fault_in_the_middle_of_a_stream_is_its_last_event(tmp_path: Path, mon
 
 
 def test_an_answer_without_an_end_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk(tmp_path, monkeypatch, ANSWER[0])
+    desk = DeployerState(tmp_path, monkeypatch, ANSWER[0])
     assert json.loads(desk.ask())["error"]["code"] == "answer_broken_off"
 
 
 def test_a_client_that_leaves_is_recorded_as_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk(tmp_path, monkeypatch, ANSWER[0])
+    desk = DeployerState(tmp_path, monkeypatch, ANSWER[0])
     desk.hold = asyncio.Event()
     desk.ask(',"stream":true', leaves=True)
     assert [(r.status, r.output) for r in desk.records] == [("cancelled", "a")]
@@ -167,7 +167,7 @@ def test_a_client_that_leaves_is_recorded_as_cancelled(tmp_path: Path, monkeypat
 def test_what_cannot_be_answered_now_is_not_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], code: str
 ) -> None:
-    desk = Desk(tmp_path, monkeypatch)
+    desk = DeployerState(tmp_path, monkeypatch)
     for name, value in change.items():
         setattr(desk.runtime, name, value)
     with pytest.raises(Unavailable) as raised:

@@ -7,9 +7,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from services.chassis.guard import Guard, install
-from services.chassis.http import install_errors
-from services.chassis.keys import change, mint
+from services.chassis.http.application import install_errors
+from services.chassis.http.guard import Guard, install
+from services.chassis.http.keys import change, mint
 from services.serving.domain.routing import build
 from services.serving.exchange import openai_shape
 from services.serving.http import make_router

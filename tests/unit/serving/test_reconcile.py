@@ -16,7 +16,7 @@ from services.serving.domain.reconcile import (
     plan,
     production,
 )
-from services.serving.domain.standing import Standing, kept_of_all, with_bases
+from services.serving.domain.served_version import Standing, kept_of_all, with_bases
 
 BASE = "0123456789ab" + "0" * 52
 ON_BASE = "base-0123456789ab"

@@ -7,10 +7,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from contracts.project import Adapter
-from services.trainer.compute import lower, model
+from services.trainer.compute import frozen_layers, model
 from services.trainer.compute.device import Compute
 from services.trainer.compute.forward import collate, loss_sum
-from services.trainer.domain.packs import Limits, Row
+from services.trainer.domain.packing import Limits, Row
 
 COMPUTE = Compute("cpu", "float32", 1)
 PREFIX = 4
@@ -69,8 +69,8 @@ def test_kept_lower_layers_equal_plain_forward(base: Path) -> None:
     want = gradients(made, plain_loss(made, ROWS))
     first = model.first_trained_layer(made)
     assert first == 2
-    kept = lower.compute(made, first, ROWS, range(5), PREFIX, Limits(20, 1000), torch.float32, lambda: None)
-    lower.install(made, first, kept)
+    kept = frozen_layers.compute(made, first, ROWS, range(5), PREFIX, Limits(20, 1000), torch.float32, lambda: None)
+    frozen_layers.install(made, first, kept)
     pack = collate([3, 0, 4, 1, 2], ROWS, PREFIX, "cpu", torch.float32)
     kept.set_pack(pack)
     have = gradients(made, loss_sum(made, pack, torch.float32))

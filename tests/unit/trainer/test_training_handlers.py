@@ -16,12 +16,12 @@ from contracts.events.registry import ProjectDefinedV1
 from contracts.events.trainer import ModelTrainedV1, RunFailedV1, RunProgressedV1
 from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef, DatasetRef
-from services.chassis.database import open_engine, writing
 from services.chassis.errors import Park
-from services.chassis.guard import Caller
-from services.chassis.http import ApiError
-from services.chassis.jobs import Failure, Job
-from services.chassis.migration import migrate
+from services.chassis.http.application import ApiError
+from services.chassis.http.guard import Caller
+from services.chassis.jobs.queue import Failure, Job
+from services.chassis.storage.database import open_engine, writing
+from services.chassis.storage.migration import migrate
 from services.trainer import handlers, http
 from services.trainer.settings import TrainerSettings
 from services.trainer.store import SqlStore

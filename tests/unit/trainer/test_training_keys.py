@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from services.chassis.guard import Caller
-from services.chassis.http import ApiError
+from services.chassis.http.application import ApiError
+from services.chassis.http.guard import Caller
 from services.trainer import http
 
 RUN: Any = SimpleNamespace(run=lambda _: SimpleNamespace(project="bank"), jobs=SimpleNamespace(cancel=None, get=None))

@@ -10,7 +10,7 @@ from contracts.project import Train
 from services.trainer import bases
 from services.trainer.domain import schedule
 from services.trainer.domain.failures import BaseInvalid, BaseNotFound, DiskFull, OutOfMemory, classify
-from services.trainer.domain.packs import Limits, Row, common_prefix, split, step_rows
+from services.trainer.domain.packing import Limits, Row, common_prefix, split, step_rows
 
 
 def test_each_epoch_sees_each_row_once_in_another_order() -> None:

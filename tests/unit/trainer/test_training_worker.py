@@ -10,10 +10,10 @@ import pytest
 from contracts.events.trainer import ModelTrainedV1
 from contracts.project import Adapter, Prompt, Train
 from contracts.types import ArtifactRef, DatasetRef
-from services.chassis.artifacts import ArtifactStore, open_store
 from services.chassis.errors import JobFailed, JobStopped
+from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.trainer import worker
-from services.trainer.domain.life import Order
+from services.trainer.domain.run_state import Order
 from services.trainer.settings import TrainerSettings
 
 

@@ -103,7 +103,7 @@ def _read_pair(name: str, module: str, tensors: dict[str, torch.Tensor], config:
 
 
 @dataclass(slots=True)
-class Shelf:
+class AdapterCache:
     """The adapters of one model: listed in a file, loaded when first asked for, the longest unused dropped first."""
 
     listing: Path

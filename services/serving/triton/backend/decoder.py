@@ -13,8 +13,8 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from services.serving.triton.backend.adapters import Adapter
-from services.serving.triton.backend.linear import Active, can_pack, install
-from services.serving.triton.backend.slots import ATTENTION, Slots
+from services.serving.triton.backend.kv_cache import ATTENTION, KVCache
+from services.serving.triton.backend.lora_linear import Active, can_pack, install
 
 DTYPES = {
     "bfloat16": torch.bfloat16,
@@ -35,7 +35,7 @@ class Decoder:
     """A loaded model with `max_num_seqs` slots of `max_model_len` tokens; call it in torch.inference_mode()."""
 
     model: PreTrainedModel
-    slots: Slots
+    slots: KVCache
     active: Active
     modules: dict[str, tuple[int, int]]
     max_model_len: int
@@ -89,7 +89,7 @@ def load(path: Path, args: dict[str, Any]) -> Decoder:
     rows = int(args.get("max_num_seqs", 8))
     active = Active(rows)
     modules = install(model, active, packed=can_pack(dtype, device))
-    return Decoder(model, Slots(rows, limit), active, modules, limit, torch.empty(0, dtype=dtype, device=device))
+    return Decoder(model, KVCache(rows, limit), active, modules, limit, torch.empty(0, dtype=dtype, device=device))
 
 
 def threads() -> int:

@@ -13,10 +13,10 @@ from typing import Protocol
 import torch
 
 from services.serving.triton.backend.adapters import Adapter
-from services.serving.triton.backend.choose import Chooser, choose, generator
 from services.serving.triton.backend.decoder import Decoder
+from services.serving.triton.backend.detokenizer import Detokenizer, scan
+from services.serving.triton.backend.sampler import Sampler, choose, generator
 from services.serving.triton.backend.sampling_parameters import Sampling
-from services.serving.triton.backend.text import Detokenizer, scan
 
 PREFILL_TOKENS = 512
 
@@ -56,7 +56,7 @@ class Row:
     """A request that runs: its newest token is not yet in its slot, which holds `length` tokens."""
 
     request: Request
-    chooser: Chooser
+    chooser: Sampler
     text: Detokenizer
     ends: frozenset[int]
     max_tokens: int
@@ -185,7 +185,7 @@ def _new_row(request: Request, decoder: Decoder, tokens: Tokens) -> Row:
     room = decoder.max_model_len - len(request.prompt)
     return Row(
         request=request,
-        chooser=Chooser(
+        chooser=Sampler(
             sampling, request.prompt, [], tuple({*tokens.ends, *ends}), generator(sampling, decoder.device)
         ),
         text=Detokenizer(lambda ids: tokens.decode(ids, sampling.skip_special_tokens), list(request.prompt)),

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from services.serving.triton.backend import decoder
-from services.serving.triton.backend.adapters import Adapter, Shelf
+from services.serving.triton.backend.adapters import Adapter, AdapterCache
 from services.serving.triton.backend.engine import Engine, Listener, Request, Tokens
 from services.serving.triton.backend.sampling_parameters import BadSampling, parse
 
@@ -26,7 +26,7 @@ class Served:
 
     engine: Engine
     encode: Callable[[str], list[int]]
-    shelf: Shelf | None
+    shelf: AdapterCache | None
     summary: str
 
     def request(self, prompt: str, sampling: str, listener: Listener) -> Request:
@@ -62,7 +62,7 @@ def open_model(directory: Path, log: Callable[[str], None]) -> Served:
     if str(args.get("enable_lora", False)).lower() == "true":
         # On a CPU in fp32 whatever the model's: a small product costs oneDNN's bf16 15 us and MKL's fp32 3.
         like = model.like.float() if model.like.device.type == "cpu" else model.like
-        shelf = Shelf(directory / "multi_lora.json", model.modules, int(args.get("max_lora_rank", 16)), like,
+        shelf = AdapterCache(directory / "multi_lora.json", model.modules, int(args.get("max_lora_rank", 16)), like,
                       int(args.get("max_cpu_loras") or LOADED_ADAPTERS))  # fmt: skip
         shelf.refresh()
     engine = Engine(model, Tokens(decode_with(tokenizer), ends(model, tokenizer)), log)

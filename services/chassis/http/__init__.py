@@ -1,0 +1,1 @@
+"""The HTTP application of a service: its errors, keys, limits and health."""

@@ -1,0 +1,1 @@
+"""Long work: a queue in the database, leases with fencing tokens, workers and their child processes."""

@@ -1,0 +1,1 @@
+"""What Kafka's clients need of us: topics, security, and bounds on what is read."""

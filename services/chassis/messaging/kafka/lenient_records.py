@@ -1,0 +1,109 @@
+"""Reads record batches that aiokafka cannot: names of headers that are not UTF-8, bombs, corrupt data. Knows no topic.
+
+aiokafka raises on such a name while it unpacks a fetched batch: the records before it are skipped, the partition is
+read again and again, and whoever may write to a topic could stop its consumers so. Here such a batch is unpacked once
+more by aiokafka's own slow parser, with the bytes that are no UTF-8 as backslash escapes in the name.
+
+What cannot be read at all, or would unpack to too much, becomes one record in the place of the rest of its batch: its
+value is an `Unread` with the batch's bytes and the reason, its offset the batch's last, so that the group goes on.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record import default_records, memory_records
+from aiokafka.record.util import decode_varint_py
+
+from services.chassis.messaging.kafka import decompression
+
+_SlowBatch: Any = default_records._DefaultRecordBatchPy  # pyright: ignore[reportPrivateUsage]
+_SlowRecord: Any = default_records._DefaultRecordPy  # pyright: ignore[reportPrivateUsage]
+_SlowRecords: Any = memory_records._MemoryRecordsPy  # pyright: ignore[reportPrivateUsage]
+_MAGIC_OFFSET = 16
+KEPT_BYTES = 1_500_000
+"""Of a refused batch, so that Kafka takes its dead letter with the notes."""
+
+
+class _Lenient(bytearray):
+    """Bytes whose slices decode to text whatever they hold."""
+
+    def __getitem__(self, place: Any) -> Any:
+        part: Any = super().__getitem__(place)
+        return _Lenient(part) if isinstance(place, slice) else part
+
+    def decode(self, encoding: str = "utf-8", errors: str = "backslashreplace") -> str:
+        return super().decode(encoding, "backslashreplace")
+
+
+class _LenientBatch(_SlowBatch):
+    """aiokafka's slow parser, whose numbers are read in C all the same, and there beyond the end of corrupt data."""
+
+    def _read_msg(self) -> Any:
+        return super()._read_msg(decode_varint_py)
+
+    def _maybe_uncompress(self) -> None:
+        super()._maybe_uncompress()
+        self._buffer = _Lenient(self._buffer)
+
+
+class _Batch:
+    """A batch by the quick parser, and by the patient one from the record on at which the quick one gives up."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self._quick: Any = default_records.DefaultRecordBatch(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._quick, name)
+
+    def __next__(self) -> Any:
+        return next(self._quick)  # the mark of an aborted transaction is asked for so
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            data = decompression.plain(self._data)
+        except decompression.BatchRefused as error:
+            yield self._refusal(error.reason, str(error))
+            return
+        done = 0
+        try:
+            for record in self._quick if data is self._data else default_records.DefaultRecordBatch(data):
+                yield record
+                done += 1
+        except (UnicodeDecodeError, CorruptRecordException, OverflowError, MemoryError):  # a length of 64 bits
+            yield from self._leniently(data, done)
+
+    def _leniently(self, data: bytes | bytearray, done: int) -> Iterator[Any]:
+        try:
+            for record in islice(_LenientBatch(data), done, None):
+                yield record
+                done += 1
+        except CorruptRecordException as error:
+            yield self._refusal("batch_corrupt", f"after {done} of its records: {error}")
+
+    def _refusal(self, reason: str, detail: str) -> Any:
+        value = decompression.Unread(self._data[:KEPT_BYTES])
+        value.reason = reason
+        value.detail = f"a record batch of {len(self._data)} bytes from offset {self._quick.base_offset} on: {detail}"
+        offset, kind = self._quick.next_offset - 1, self._quick.timestamp_type
+        return _SlowRecord(offset, self._quick.first_timestamp, kind, None, value, [])
+
+
+class LenientRecords(_SlowRecords):
+    """The batches of a fetched partition."""
+
+    def next_batch(self) -> Any:
+        """The next batch, None at the end."""
+        data = self._next_slice
+        if data is None or len(data) <= _MAGIC_OFFSET or data[_MAGIC_OFFSET] < 2:
+            return super().next_batch()
+        self._cache_next()
+        return _Batch(bytes(data))
+
+
+def install() -> None:
+    """Makes aiokafka's consumers of this process read patiently."""
+    setattr(fetcher, "MemoryRecords", LenientRecords)  # noqa: B010 - a module's attribute of another type

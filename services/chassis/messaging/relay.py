@@ -1,0 +1,254 @@
+"""Publishes the rows of an outbox table to Kafka in their order. Knows no handler and no FastStream.
+
+Rows are deleted once Kafka has confirmed them; a kill in between sends them again under the same ce_id. One instance
+relays a database at a time, by a lease.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import accumulate
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    RecordTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+from sqlalchemy import Connection, Engine, delete, func, select, update
+
+from services.chassis.jobs.leases import hold
+from services.chassis.messaging.kafka import topics
+from services.chassis.messaging.kafka.security import Security
+from services.chassis.messaging.outbox import OUTBOX, unpack_headers
+from services.chassis.observability.metrics import Metrics
+from services.chassis.storage.database import reading, tell, writing
+
+LOG: Any = structlog.get_logger("relay")
+FOR_GOOD = (
+    MessageSizeTooLargeError,
+    RecordTooLargeError,
+    InvalidTopicError,
+    AssertionError,  # aiokafka asserts what it cannot encode
+    TypeError,
+    ValueError,
+)
+CLOSED = (UnknownTopicOrPartitionError, TopicAuthorizationFailedError)
+"""Whoever runs Kafka can mend these, so the messages of such a topic wait."""
+LIMIT = 1000
+MOST_BYTES = 16 << 20
+"""So much of the rows' values is in memory at a time, or one row that is larger."""
+IDLE_SECONDS = 5.0
+ASK_SECONDS = 2.0
+LEASE_SECONDS = 30.0
+ABSENT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A row to publish."""
+
+    id: int
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What an outbox holds: rows to publish, age of the oldest in seconds, rows refused for good."""
+
+    waiting: int
+    age: float
+    failed: int
+
+
+class Relay:
+    """The relay of one outbox table. `filled` is set by whoever commits rows."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        bootstrap: str,
+        owner: str,
+        metrics: Metrics | None = None,
+        security: Security = topics.OPEN,
+    ) -> None:
+        self.filled = asyncio.Event()
+        self._producer: AIOKafkaProducer | None = None
+        self._engine = engine
+        self._bootstrap = bootstrap
+        self._owner = owner
+        self._security = security
+        self._metrics = metrics
+        self._absent: dict[str, float] = {}
+
+    async def ask(self) -> str | None:
+        """What keeps Kafka from answering; None where it answers.
+
+        It is asked here since a consumer's connection answers nothing while a fetch waits on it, for up to a second.
+        """
+        if self._producer is None:
+            return "the producer has no connection"
+        try:
+            await asyncio.wait_for(self._producer.client.fetch_all_metadata(), ASK_SECONDS)
+        except (KafkaError, TimeoutError, OSError) as error:
+            return f"Kafka does not answer: {error!r}"[:300]
+        return None
+
+    async def run(self) -> None:
+        """Publishes until cancelled; survives any absence of Kafka or the database."""
+        while True:
+            producer, pause = topics.producer(self._bootstrap, self._owner, self._security), 2.0
+            try:
+                await producer.start()
+                self._producer = producer
+                await self._publish(producer)
+                pause = 0.0
+            except (KafkaError, OSError) as error:
+                LOG.warning("outbox waits for Kafka", bootstrap=self._bootstrap, detail=f"{error!r}"[:300])
+            except Exception as error:
+                tell(LOG, "outbox could not be published; in 2 s once more", error)
+            finally:
+                self._producer = None
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(producer.stop(), 2)
+            await asyncio.sleep(pause)
+
+    async def _publish(self, producer: AIOKafkaProducer) -> None:
+        """Publishes until something fails; returns where only the numbers of `producer` are spent, after a refusal."""
+        sent: list[int] = []
+        refused: list[tuple[int, str]] = []
+        while True:
+            self.filled.clear()
+            rows = await asyncio.to_thread(self._step, sent, refused)
+            sent, refused = [], []
+            if rows:
+                sent, refused, fault = await self._send(producer, rows)
+                if fault is not None:
+                    await asyncio.to_thread(self._settle, sent, refused)
+                    if refused and isinstance(fault, OutOfOrderSequenceNumber):
+                        return
+                    raise fault
+            if not (sent or refused):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.filled.wait(), IDLE_SECONDS)
+
+    def _step(self, sent: Sequence[int], refused: Sequence[tuple[int, str]]) -> list[Pending]:
+        """Writes down what became of the last rows and gives the next, none while another instance relays."""
+        if not (sent or refused or self._anything()):
+            return []
+        with writing(self._engine) as connection:
+            settle(connection, sent, refused)
+            if not hold(connection, "relay", self._owner, LEASE_SECONDS):
+                return []
+            now = time.monotonic()
+            self._absent = {topic: until for topic, until in self._absent.items() if until > now}
+            return pending(connection, LIMIT, tuple(self._absent))
+
+    def _settle(self, sent: Sequence[int], refused: Sequence[tuple[int, str]]) -> None:
+        with writing(self._engine) as connection:
+            settle(connection, sent, refused)
+
+    def _anything(self) -> bool:
+        with reading(self._engine) as connection:
+            query = select(OUTBOX.c.id).where(OUTBOX.c.status == "pending").limit(1)
+            return connection.execute(query).first() is not None
+
+    async def _send(
+        self, producer: AIOKafkaProducer, rows: Sequence[Pending]
+    ) -> tuple[list[int], list[tuple[int, str]], BaseException | None]:
+        """Sends all, then waits for all: (ids that Kafka has, ids refused for good with the reason, the first fault).
+
+        What Kafka has said of a message is written down even where another failed: after a refusal by the broker
+        itself all later ones of the partition fail, and to begin anew would end there for ever.
+        """
+        futures: list[Any] = [await self._hand_over(producer, row) for row in rows]
+        results: list[Any] = await asyncio.gather(*futures, return_exceptions=True)
+        sent: list[int] = []
+        refused: list[tuple[int, str]] = []
+        fault: BaseException | None = None
+        for row, result in zip(rows, results, strict=True):
+            if isinstance(result, FOR_GOOD):
+                refused.append((row.id, f"{type(result).__name__}: {result}"[:500]))
+                LOG.error("Kafka refuses a message for good", topic=row.topic, outbox_id=row.id, detail=refused[-1][1])
+            elif isinstance(result, CLOSED):
+                self._hold_back(row.topic, result)
+            elif isinstance(result, BaseException):
+                fault = fault or result
+            else:
+                sent.append(row.id)
+                if self._metrics:
+                    self._metrics.published.labels(row.topic).inc()
+        return sent, refused, fault
+
+    async def _hand_over(self, producer: AIOKafkaProducer, row: Pending) -> Any:
+        if row.topic in self._absent:
+            return _failed(UnknownTopicOrPartitionError())
+        try:
+            return await producer.send(row.topic, row.value, row.key, headers=unpack_headers(row.headers))
+        except FOR_GOOD as error:
+            return _failed(error)
+        except CLOSED as error:
+            self._hold_back(row.topic, error)
+            return _failed(error)
+
+    def _hold_back(self, topic: str, error: KafkaError) -> None:
+        if topic not in self._absent:
+            LOG.error(
+                "a topic does not exist or may not be written; its messages wait", topic=topic, detail=f"{error!r}"
+            )
+        self._absent[topic] = time.monotonic() + ABSENT_SECONDS
+
+
+def _failed(error: Exception) -> asyncio.Future[Any]:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.set_exception(error)
+    return future
+
+
+def pending(connection: Connection, limit: int, without: Sequence[str]) -> list[Pending]:
+    """The oldest rows to publish, those of some topics left out; no more than are together small enough."""
+    wanted = [OUTBOX.c.status == "pending"]
+    if without:
+        wanted.append(OUTBOX.c.topic.not_in(without))
+    sizes = select(OUTBOX.c.id, func.coalesce(func.length(OUTBOX.c.value), 0)).where(*wanted)
+    found = connection.execute(sizes.order_by(OUTBOX.c.id).limit(limit)).all()
+    if not found:
+        return []
+    upto = accumulate(size for _, size in found)
+    few = sum(total <= MOST_BYTES for total in upto)
+    last = found[max(few, 1) - 1][0]
+    columns = (OUTBOX.c.id, OUTBOX.c.topic, OUTBOX.c.key, OUTBOX.c.value, OUTBOX.c.headers)
+    query = select(*columns).where(*wanted, OUTBOX.c.id <= last).order_by(OUTBOX.c.id)
+    return [Pending(*row) for row in connection.execute(query)]
+
+
+def settle(connection: Connection, sent: Sequence[int], refused: Sequence[tuple[int, str]]) -> None:
+    """Deletes rows that Kafka has and marks those it refuses for good."""
+    for begin in range(0, len(sent), 500):
+        connection.execute(delete(OUTBOX).where(OUTBOX.c.id.in_(sent[begin : begin + 500])))
+    for id, reason in refused:
+        connection.execute(update(OUTBOX).where(OUTBOX.c.id == id).values(status="failed", reason=reason))
+
+
+def backlog(engine: Engine) -> Backlog:
+    """What the outbox holds now."""
+    query = select(OUTBOX.c.status, func.count(), func.min(OUTBOX.c.created_at, type_=OUTBOX.c.created_at.type))
+    with reading(engine) as connection:
+        found = {
+            status: (count, oldest) for status, count, oldest in connection.execute(query.group_by(OUTBOX.c.status))
+        }
+    waiting, oldest = found.get("pending", (0, None))
+    age = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
+    return Backlog(waiting, max(0.0, age), found.get("failed", (0, None))[0])

@@ -1,0 +1,1 @@
+"""Databases, migrations, artifacts and the spool."""

@@ -1,0 +1,228 @@
+"""Immutable files under their SHA-256 digest, on local disk or an object store. Knows nothing of what is in them.
+
+Layout below the root: sha256/<first two digits>/<the other 62>. A file is written aside, synced, hashed and then
+renamed, so that a name never stands for half a content.
+"""
+
+import hashlib
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from contracts.types import ArtifactRef, Files
+from services.chassis.errors import ArtifactCorrupt, ArtifactMissing, ArtifactRefused
+from services.chassis.settings import Settings
+from services.chassis.storage.object_store import Objects, open_objects
+
+CHUNK = 1 << 20
+
+
+def open_store(settings: Settings) -> "ArtifactStore":
+    """The store that the settings name, readable at its own root and at `artifact_roots`."""
+    return ArtifactStore(settings.artifact_root, settings.home / "cache" / "artifacts", tuple(settings.artifact_roots))
+
+
+class ArtifactStore:
+    """Puts and gets files by digest. All methods block; call them from a worker thread or a job."""
+
+    def __init__(self, root: str, cache: Path, roots: tuple[str, ...] = ()) -> None:
+        self.root = root.rstrip("/")
+        self._roots = (self.root, *(r.rstrip("/") for r in roots))
+        self._local = local_path(self.root)
+        self._cache = cache
+        self._objects: dict[str, Objects] = {}
+        self._verified: set[tuple[str, int, int, int]] = set()
+        self._lock = threading.Lock()
+
+    def put_bytes(self, data: bytes) -> ArtifactRef:
+        """Stores `data`."""
+        with self._aside() as (aside, file):
+            file.write(data)
+            return self._publish(aside, file, hashlib.sha256(data).hexdigest(), len(data))
+
+    def put_file(self, path: Path) -> ArtifactRef:
+        """Stores a copy of the file."""
+        with self._aside() as (aside, file), path.open("rb") as source:
+            digest, size = copy_hashing(source, file)
+            return self._publish(aside, file, digest, size)
+
+    def put_directory(self, path: Path) -> Files:
+        """Stores every file below `path`; names are relative, with '/' between the parts."""
+        found = sorted(p for p in path.rglob("*") if p.is_file())
+        return {p.relative_to(path).as_posix(): self.put_file(p) for p in found}
+
+    def get(self, ref: ArtifactRef) -> Path:
+        """A local file with exactly the referred content; do not write to it.
+
+        Raises:
+            ArtifactRefused: its URI is below none of the allowed roots.
+            ArtifactMissing: nothing lies there.
+            ArtifactCorrupt: what lies there has another size or digest.
+        """
+        root = self._allowed(ref.uri)
+        base = local_path(root)
+        path = self._cached(root, ref) if base is None else inside(base, ref.uri)
+        if not path.is_file():
+            raise ArtifactMissing(f"no artifact lies at {ref.uri}; was its store moved or cleaned?")
+        self._verify(path, ref)
+        return path
+
+    def read_bytes(self, ref: ArtifactRef, limit: int = 64 << 20) -> bytes:
+        """The content, refused above `limit` bytes."""
+        if ref.bytes > limit:
+            raise ArtifactRefused(f"{ref.uri} has {ref.bytes} bytes; at most {limit} are read here")
+        return self.get(ref).read_bytes()
+
+    def materialise(self, files: Files, target: Path) -> Path:
+        """The folder `target` with `files` as hard links or copies; it appears whole or not at all.
+
+        Raises:
+            ArtifactRefused: a name is absolute, empty or leaves the folder.
+        """
+        if target.is_dir() and all((target / safe_name(name)).is_file() for name in files):
+            return target
+        aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            for name, ref in files.items():
+                place = aside / safe_name(name)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(self.get(ref), place)
+            aside.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            aside.rename(target)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return target
+
+    def _allowed(self, uri: str) -> str:
+        for root in self._roots:
+            if uri.startswith(root + "/") and ".." not in unquote(uri).split("/"):
+                return root
+        raise ArtifactRefused(f"{uri} lies outside the allowed roots {', '.join(self._roots)} (NORIA_ARTIFACT_ROOTS)")
+
+    def _store(self, root: str) -> Objects:
+        with self._lock:
+            if root not in self._objects:
+                self._objects[root] = open_objects(root)
+            return self._objects[root]
+
+    def _cached(self, root: str, ref: ArtifactRef) -> Path:
+        path = self._cache / relative(ref.sha256)
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            try:
+                self._store(root).download(ref.uri[len(root) + 1 :], aside)
+                self._verify(aside, ref)
+                aside.rename(path)
+            finally:
+                aside.unlink(missing_ok=True)
+        return path
+
+    def _verify(self, path: Path, ref: ArtifactRef) -> None:
+        stat = path.stat()
+        mark = (ref.sha256, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if mark in self._verified:
+            return
+        if stat.st_size != ref.bytes:
+            raise ArtifactCorrupt(f"{ref.uri} has {stat.st_size} bytes, not {ref.bytes}; restore it from a copy")
+        digest = sha256_file(path)
+        if digest != ref.sha256:
+            raise ArtifactCorrupt(f"{ref.uri} has the digest {digest}, not {ref.sha256}; restore it from a copy")
+        self._verified.add(mark)
+
+    @contextmanager
+    def _aside(self) -> Generator[tuple[Path, BinaryIO]]:
+        folder = (self._local or self._cache) / "aside"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / uuid.uuid4().hex
+        try:
+            with path.open("wb") as file:
+                yield path, file
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _publish(self, aside: Path, file: BinaryIO, digest: str, size: int) -> ArtifactRef:
+        file.flush()
+        os.fsync(file.fileno())
+        ref = ArtifactRef(uri=f"{self.root}/{relative(digest)}", sha256=digest, bytes=size)
+        if self._local is None:
+            self._store(self.root).upload(aside, relative(digest))
+            return ref
+        path = self._local / relative(digest)
+        if not (path.is_file() and path.stat().st_size == size):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside.chmod(0o444)
+            aside.rename(path)
+            sync_folder(path.parent)
+        return ref
+
+
+def relative(digest: str) -> str:
+    """Where a digest lies below a root."""
+    return f"sha256/{digest[:2]}/{digest[2:]}"
+
+
+def local_path(root: str) -> Path | None:
+    """The folder of a file:// root; None for another scheme."""
+    parts = urlsplit(root)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def inside(base: Path, uri: str) -> Path:
+    """The file of a file:// URI, refused where links lead it out of `base`."""
+    path = Path(unquote(urlsplit(uri).path)).resolve()
+    if not path.is_relative_to(base.resolve()):
+        raise ArtifactRefused(f"{uri} leads out of {base}")
+    return path
+
+
+def safe_name(name: str) -> PurePosixPath:
+    """A relative name that stays in its folder.
+
+    Raises:
+        ArtifactRefused: it does not.
+    """
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\x00" in name or name in (".", "./"):
+        raise ArtifactRefused(f"the file name {name!r} is not a relative path inside its folder")
+    return path
+
+
+def copy_hashing(source: BinaryIO, target: BinaryIO) -> tuple[str, int]:
+    """Copies and gives (SHA-256 in hex, bytes)."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := source.read(CHUNK):
+        digest.update(chunk)
+        target.write(chunk)
+        size += len(chunk)
+    return digest.hexdigest(), size
+
+
+def sha256_file(path: Path) -> str:
+    """The file's SHA-256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link, or a copy where the file systems differ."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

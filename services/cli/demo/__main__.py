@@ -1,0 +1,146 @@
+"""`scripts/demo`: the whole loop from raw events to a better model, served, with a correction that comes back.
+
+Exit status 0 only if the loop closed: a tuned model promoted, deployed and answering, and the correction a record again.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from compose.local import assets, ports, stack
+from services.cli.addresses import settings
+from services.cli.demo import ask, correct, records, report, turn
+from services.cli.demo.board import Board, DemoFailed
+from services.cli.demo.screen import drawn
+from services.cli.demo.wait import Watch
+from services.cli.errors import ConsoleError
+from services.cli.health import dead_letters
+from services.cli.project_file import ProjectFileInvalid
+
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "shell-copilot"
+STAGES = ("stack", "project", "records", "dataset", "training", "evaluation", "gate", "deployment")
+LAST = ("questions", "feedback")
+
+Json = dict[str, Any]
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--stop", action="store_true", help="stop the stack at the end")
+    parser.add_argument(
+        "--continue", dest="go_on", action="store_true", help="a second turn with the correction in its dataset"
+    )
+    parser.add_argument("--timeout", type=float, default=3600, help="seconds until the demo gives up (3600)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Runs the demo; its exit status."""
+    options = arguments()
+    board = Board()
+    try:
+        where = settings()
+        say("\nNoria: from raw events to a better model, served. State lies under " + str(where.home) + "\n")
+        run(board, Watch(where, time.monotonic() + options.timeout), options.go_on)
+        if not options.stop:
+            say("The stack stays up; `.venv/bin/noria down` stops it.")
+        return 0
+    except (DemoFailed, ConsoleError, ProjectFileInvalid) as error:
+        at = next((s.title for s in board.stages if s.state == "failed"), "start")
+        print(f"\nscripts/demo failed at {at}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was started goes on: `.venv/bin/noria down` stops it", file=sys.stderr)
+        return 130
+    finally:
+        if options.stop:
+            stop()
+
+
+def run(board: Board, watch: Watch, go_on: bool) -> None:
+    """All stages, then what they came to."""
+    board.plan(*STAGES, *LAST, *(STAGES[3:] if go_on else ()))
+    with drawn(board):
+        start(board, watch)
+        spec = records.apply(board, watch, EXAMPLE / "project.yaml")
+        project = spec["project"]
+        records.submit(board, watch, project, EXAMPLE / "records.py")
+        dataset = records.freeze(board, watch, spec)
+        model = wheel(board, watch, project, dataset)
+        questions = ask.held_out(project, model["dataset"]["number"])
+        asked = ask.ask_all(board, project, model["version"], questions)
+        record = correct.feedback(board, watch, project, asked)
+        if go_on:
+            model = wheel(board, watch, project, records.freeze(board, watch, spec))
+    finish(board, watch, model, asked, record)
+
+
+def start(board: Board, watch: Watch) -> None:
+    """Starts the stack, or finds it running.
+
+    Raises:
+        DemoFailed: a part does not start, with the end of its log.
+    """
+    with board.stage("stack") as stage:
+        ready: list[str] = []
+        try:
+            stack.start(watch.settings, stage.say)
+            for name, took in stack.wait_ready(watch.settings):
+                ready.append(f"{name} {took:.1f} s")
+                stage.say("ready: " + ", ".join(ready), len(ready) / len(stack.PARTS))
+            stage.say(f"{len(stack.PARTS)} parts ready: Kafka, Triton and {len(stack.PARTS) - 2} services")
+        except (stack.StackError, ports.PortTaken, assets.AssetError) as error:
+            raise DemoFailed(str(error)) from error
+        watch.letters_before = dead_letters()
+
+
+def wheel(board: Board, watch: Watch, project: str, dataset: Json) -> Json:
+    """A dataset's way to an answering model; the model version in production at its end.
+
+    Raises:
+        DemoFailed: the first candidate of all was rejected: nothing better than the base is there to be served.
+    """
+    run = turn.train(board, watch, project, dataset["number"])
+    turn.evaluate(board, watch, project, run["run_id"])
+    decided = turn.decide(board, watch, project, run["run_id"])
+    model = turn.newest("registry", "/v1/models", project, stage="production")
+    if model is None:
+        raise DemoFailed(f"the gate rejected {decided['name']}@{decided['version']}: {'; '.join(decided['failed'])}")
+    turn.deploy(board, watch, project, model["version"])
+    return model
+
+
+def finish(board: Board, watch: Watch, model: Json, asked: list[ask.Asked], record: Json) -> None:
+    """Prints answers side by side and the last page."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print("\nHeld-out questions, which no training saw:")
+    console.print(ask.table(asked))
+    console.print(report.durations(board))
+    console.print(report.comparison(model))
+    page = f"{watch.settings.url('prep')}/v1/datasets/{model['project']}/{model['dataset']['number']}/report"
+    console.print(report.listens(watch.settings, page))
+    console.print(report.next_steps(model["project"], model["version"], record["request_id"]), highlight=False)
+    console.print("\n[green]The loop closed.[/]")
+
+
+def stop() -> None:
+    """Stops the stack; what goes wrong is said, and leaves the exit status as it is."""
+    try:
+        stack.stop(settings())
+        say("The stack is stopped; `.venv/bin/noria up --detach` starts it again.")
+    except (stack.StackError, ConsoleError) as error:
+        print(f"the stack did not stop: {error}", file=sys.stderr)
+
+
+def say(text: str) -> None:
+    """Print at once."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Settles dead letters: sends a message again, or gives it up, and says so in the audit topic, both or neither.
+
+The message and the audit record go in one Kafka transaction whose id is the letter's. To begin with that id ends what
+another process began with it, and what is in the audit topic is read after: so a letter is settled once, whoever is
+killed or does it twice. Source: KIP-98, "Exactly Once Delivery and Transactional Messaging".
+"""
+
+import getpass
+import json
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from contracts.envelope import Malformed, decode, encode, new_meta
+from contracts.events.console import LetterSettledV1
+from contracts.topics import dead_letter_topic
+from services.cli import kafka
+from services.cli.errors import ConsoleError
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaProducer, ConsumerRecord
+
+Action = Literal["redriven", "discarded"]
+AUDIT = LetterSettledV1.TOPIC
+SOURCE = "/noria/console"
+NOTE = "noria-"
+"""Prefix of the headers that the chassis adds to a dead letter."""
+REDRIVE = "noria-redrive"
+"""Header of a redriven message: the letter's id. The chassis looks for it in the last place."""
+OPEN_MS = 10_000
+"""A killed transaction ends after so long by itself; until then it holds back whoever reads the audit topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Who settles letters, how, and why."""
+
+    action: Action
+    by: str
+    reason: str = ""
+
+
+def me() -> str:
+    """Who runs this process, as the system knows."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+async def fates() -> dict[str, dict[str, Any]]:
+    """What became of letters, by their id: {action, by, at, reason}.
+
+    Raises:
+        Unreachable: Kafka does not answer, or a transaction stays open.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    async with kafka.consumer() as reader:
+        async for message in kafka.read_all(reader, [AUDIT]):
+            try:
+                said = decode(LetterSettledV1, message.headers, message.value)
+            except Malformed:
+                continue  # somebody else's words are no audit record
+            fate = {"action": said.data.action, "by": said.data.by, "at": said.meta.time.isoformat()}
+            found.setdefault(said.data.letter, {**fate, "reason": said.data.reason})
+    return found
+
+
+async def settle(message: "ConsumerRecord[Any, Any]", letter: Mapping[str, Any], deed: Resolution) -> str:
+    """'redriven' or 'discarded', or 'already redriven' and so on, where somebody had done it before.
+
+    Raises:
+        ConsoleError: `cannot_redrive`: what the letter holds cannot be sent again; `fenced`: another process took over.
+        Unreachable: Kafka does not answer.
+    """
+    value = None if deed.action == "discarded" else sendable(message, letter)
+    async with _transactional(letter["id"]) as producer:
+        done = (await fates()).get(letter["id"])
+        if done is not None:
+            return f"already {done['action']}"
+        audit = _audit(message, letter, deed)
+        async with producer.transaction():
+            if value is not None:
+                headers = [
+                    *((k, v) for k, v in message.headers if not k.startswith(NOTE)),
+                    (REDRIVE, letter["id"].encode()),
+                ]
+                place = await _place(producer, letter)
+                await producer.send_and_wait(letter["topic"], value.body, message.key, place, headers=headers)
+            key, body, headers = encode(
+                audit, new_meta(audit, SOURCE, str(uuid.uuid5(uuid.NAMESPACE_URL, letter["id"])))
+            )
+            await producer.send_and_wait(AUDIT, body, key, headers=headers)
+    return deed.action
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What is sent again; `body` may be null."""
+
+    body: bytes | None
+
+
+def sendable(message: "ConsumerRecord[Any, Any]", letter: Mapping[str, Any]) -> Value:
+    """The original value.
+
+    Raises:
+        ConsoleError: `cannot_redrive`.
+    """
+    if message.topic != dead_letter_topic(letter["topic"], letter["group"] or ""):
+        why = f"the letter {letter['id']} does not say truly which topic it came from; discard it"
+        raise ConsoleError("cannot_redrive", why)
+    if any(name == "noria-value" for name, _ in message.headers):
+        raise ConsoleError("cannot_redrive", f"the message of {letter['id']} had neither key nor value; discard it")
+    return Value(message.value)
+
+
+async def _place(producer: "AIOKafkaProducer", letter: Mapping[str, Any]) -> int | None:
+    """The partition that the message was in, so that it stays with its key whoever chose that partition."""
+    known = await producer.partitions_for(letter["topic"])
+    return letter["partition"] if letter["partition"] in known else None
+
+
+@asynccontextmanager
+async def _transactional(letter: str) -> "AsyncGenerator[AIOKafkaProducer]":
+    from aiokafka import AIOKafkaProducer
+    from aiokafka.errors import KafkaError, ProducerFenced
+
+    producer = AIOKafkaProducer(
+        **kafka.kafka_client(),
+        transactional_id=f"noria-letter-{letter}",
+        transaction_timeout_ms=OPEN_MS,
+        acks="all",
+        max_request_size=2_000_000,
+    )
+    try:
+        await producer.start()
+        yield producer
+    except ProducerFenced as error:
+        why = f"another `noria dlq` settles {letter} at this moment; look with `noria dlq list --all`"
+        raise ConsoleError("fenced", why) from error
+    except KafkaError as error:
+        raise await kafka.away(error) from error
+    finally:
+        await producer.stop()
+
+
+def _audit(message: "ConsumerRecord[Any, Any]", letter: Mapping[str, Any], deed: Resolution) -> LetterSettledV1:
+    return LetterSettledV1(
+        project=_project(message.value),
+        letter=letter["id"],
+        action=deed.action,
+        by=deed.by,
+        reason=deed.reason,
+        dead_letter_topic=message.topic,
+        topic=letter["topic"],
+        group=letter["group"] or "",
+    )
+
+
+def _project(value: bytes | None) -> str:
+    try:
+        project = json.loads(value or b"null").get("project")
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    return project[:63] if isinstance(project, str) else ""
+
+
+async def make_audit_topic() -> None:
+    """Makes the audit topic where it does not exist; it is kept for ever. Raises as `kafka.consumer`."""
+    from aiokafka.admin import NewTopic
+
+    configs = {"retention.ms": "-1", "cleanup.policy": "delete"}
+    async with kafka.admin() as client:
+        if AUDIT not in await client.list_topics():
+            await client.create_topics([NewTopic(AUDIT, 1, -1, replica_assignments={}, topic_configs=configs)])

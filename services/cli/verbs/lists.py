@@ -1,0 +1,67 @@
+"""`noria datasets`, `runs` and `models`: what prep, the trainer and the registry list."""
+
+from typing import Any
+
+from services.cli import api
+from services.cli.addresses import settings
+from services.cli.output import AsJson, Limit, Project, brief, clock, metric, note, show, table
+
+
+def datasets(project: Project = None, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List frozen datasets, newest first."""
+    found = api.items("prep", "/v1/datasets", limit, project=project)
+    columns = {
+        "dataset": lambda r: f"{r['project']} #{r['number']}",
+        "version": lambda r: str(r["version"])[:12],
+        "rows": lambda r: r.get("counts"),
+        "dropped": lambda r: r.get("drops"),
+        "cause": lambda r: r.get("cause"),
+        "frozen": lambda r: clock(r.get("frozen_at")),
+    }
+    show(found, as_json, lambda: table(found["items"], columns, "no dataset is frozen yet"))
+    if found["items"] and not as_json:
+        newest = found["items"][0]
+        note(
+            f"{settings().url('prep')}/v1/datasets/{newest['project']}/{newest['number']}/report shows the newest's profile"
+        )
+
+
+def runs(project: Project = None, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List training runs, newest first."""
+    found = api.items("trainer", "/v1/runs", limit, project=project)
+    columns = {
+        "run": lambda r: r["run_id"],
+        "project": lambda r: r["project"],
+        "dataset": lambda r: _dataset(r.get("dataset")),
+        "status": lambda r: r["status"],
+        "progress": _progress,
+        "cause": lambda r: brief(": ".join(str(r[k]) for k in ("cause", "detail") if r.get(k))),
+        "began": lambda r: clock(r.get("started_at") or r.get("created_at")),
+    }
+    show(found, as_json, lambda: table(found["items"], columns, "no training run yet"))
+
+
+def models(project: Project = None, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List model versions, newest first."""
+    found = api.items("registry", "/v1/models", limit, project=project)
+    columns = {
+        "model": lambda r: f"{r['name']}@{r['version']}",
+        "stage": lambda r: r["stage"],
+        "metrics": lambda r: ", ".join(f"{k} {metric(v)}" for k, v in (r.get("metrics") or {}).items()) or None,
+        "dataset": lambda r: _dataset(r.get("dataset")),
+        "run": lambda r: r.get("run_id"),
+        "registered": lambda r: clock(r.get("created_at")),
+    }
+    show(found, as_json, lambda: table(found["items"], columns, "no model is registered yet"))
+
+
+def _dataset(raw: Any) -> str | None:
+    return f"#{raw['number']}" if isinstance(raw, dict) and "number" in raw else None
+
+
+def _progress(row: Any) -> str | None:
+    done = row.get("progress") or {}
+    if not done.get("total_steps"):
+        return None
+    loss = f", loss {done['loss']:.3f}" if done.get("loss") is not None else ""
+    return f"{done.get('step', 0)}/{done['total_steps']}{loss}"

@@ -1,0 +1,41 @@
+"""The gateway's own metrics, since Triton's time only a part of a stream and count its errors as successes."""
+
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from services.chassis.observability.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayMetrics:
+    """No project, model or request is a label: their number has no bound."""
+
+    requests: Counter
+    refused: Counter
+    tokens: Counter
+    first_token: Histogram
+    next_token: Histogram
+    seconds: Histogram
+    in_flight: Gauge
+    deployments: Counter
+    triton_up: Gauge
+    spool_waiting: Gauge
+    spool_age: Gauge
+
+
+def figures(metrics: Metrics) -> GatewayMetrics:
+    """The gateway's metrics in the service's registry, under noria_serving_."""
+    return GatewayMetrics(
+        requests=metrics.counter("requests_total", "Requests answered, failed or cancelled", "endpoint", "status"),
+        refused=metrics.counter("refused_total", "Requests refused before a model was asked", "status"),
+        tokens=metrics.counter("tokens_total", "Tokens read and written", "kind"),
+        first_token=metrics.histogram("time_to_first_token_seconds", "From the request to its first text"),
+        next_token=metrics.histogram("inter_token_seconds", "Between two pieces of a stream, a piece being a token"),
+        seconds=metrics.histogram("request_seconds", "From the request to the end of its answer"),
+        in_flight=metrics.gauge("in_flight", "Requests at work"),
+        deployments=metrics.counter("deployments_total", "Changes of what is served", "status"),
+        triton_up=metrics.gauge("triton_up", "1 while Triton answers"),
+        spool_waiting=metrics.gauge("spool_waiting", "Records of requests to publish"),
+        spool_age=metrics.gauge("spool_age_seconds", "Age of the oldest record of a request to publish"),
+    )

@@ -1,0 +1,90 @@
+"""Chooses the next token of each row from its logits; it knows neither the model nor the text.
+
+Nucleus sampling follows Holtzman et al. 2020 (arXiv:1904.09751); the penalties are those of OpenAI's API (presence,
+frequency) and of CTRL (repetition, arXiv:1909.05858), counted as vLLM counts them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from services.serving.triton.backend.sampling_parameters import Sampling
+
+HEAD = 256  # candidates looked at before all of them are sorted: the nucleus nearly always lies within
+
+
+@dataclass(slots=True)
+class Sampler:
+    """What choosing for one row needs: its wishes, its own generator and the tokens so far."""
+
+    sampling: Sampling
+    prompt: list[int]
+    output: list[int]
+    ends: tuple[int, ...]  # tokens that end the text, forbidden before min_tokens
+    generator: torch.Generator | None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the likeliest token is the choice."""
+        return self.sampling.greedy and not self.sampling.penalised and len(self.output) >= self.sampling.min_tokens
+
+
+def generator(sampling: Sampling, device: torch.device) -> torch.Generator | None:
+    """Returns the row's own source of chance, so that its draws depend on its seed alone and not on its neighbours."""
+    if sampling.greedy:
+        return None
+    made = torch.Generator(device)
+    if sampling.seed is None:
+        made.seed()
+    else:
+        made.manual_seed(sampling.seed)
+    return made
+
+
+def choose(logits: torch.Tensor, rows: Sequence[Sampler]) -> list[int]:
+    """Returns one token for each row of logits (rows, vocabulary)."""
+    best: list[int] = logits.argmax(-1).tolist()
+    return [token if row.plain else _choose_one(line, row) for token, line, row in zip(best, logits, rows, strict=True)]
+
+
+def _choose_one(logits: torch.Tensor, row: Sampler) -> int:
+    sampling = row.sampling
+    logits = penalise(logits.float(), row)
+    if len(row.output) < sampling.min_tokens:
+        logits[list(row.ends)] = -torch.inf
+    if sampling.greedy:
+        return int(logits.argmax())
+    values, tokens = nucleus(logits / sampling.temperature, sampling)
+    drawn = torch.multinomial(values, 1, generator=row.generator)
+    return int(tokens[drawn]) if tokens is not None else int(drawn)
+
+
+def penalise(logits: torch.Tensor, row: Sampler) -> torch.Tensor:
+    """Returns a copy of logits (vocabulary) lowered for tokens that were used before."""
+    logits = logits.clone()
+    sampling = row.sampling
+    if sampling.repetition_penalty != 1.0:
+        seen = torch.tensor(sorted({*row.prompt, *row.output}), device=logits.device)
+        old = logits[seen]
+        logits[seen] = torch.where(old > 0, old / sampling.repetition_penalty, old * sampling.repetition_penalty)
+    if row.output and (sampling.presence_penalty or sampling.frequency_penalty):
+        used, counts = torch.tensor(row.output, device=logits.device).unique(return_counts=True)
+        logits[used] -= sampling.presence_penalty + sampling.frequency_penalty * counts
+    return logits
+
+
+def nucleus(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Returns weights and their tokens (None: weight i is token i) after min_p, top_k and top_p."""
+    weights = logits.softmax(-1)
+    if sampling.min_p:
+        weights = weights.masked_fill(weights < weights.max() * sampling.min_p, 0)
+    if sampling.top_k <= 0 and sampling.top_p >= 1:
+        return weights, None
+    limit = min(sampling.top_k if sampling.top_k > 0 else HEAD, len(weights))
+    values, tokens = weights.topk(limit)
+    whole = values.sum() if sampling.top_k > 0 else weights.sum()
+    if sampling.top_k <= 0 and values.sum() < sampling.top_p * whole:
+        values, tokens = weights.sort(descending=True)
+    before = values.cumsum(-1) - values
+    return values.masked_fill(before >= sampling.top_p * whole, 0), tokens

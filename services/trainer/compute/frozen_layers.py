@@ -1,0 +1,103 @@
+"""Frozen lower layers are run once a row: what comes out of them is kept and put in their place for all later epochs.
+
+Knows the stack of layers and nothing of what is trained above. Correct because a frozen layer's output for a row never changes.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from services.trainer.compute.forward import Pack, collate, logits
+from services.trainer.compute.model import decoder_layers
+from services.trainer.domain.packing import Limits, Row, split
+
+LIMIT_BYTES = 2 * 2**30
+"""Above this the lower layers are computed at every step instead."""
+
+
+class _Reached(Exception):
+    """The forward pass has come to the first trained layer: nothing above is needed."""
+
+
+class _Pass(nn.Module):
+    """In the place of a lower layer: hands on what it gets."""
+
+    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        return hidden_states
+
+
+class Lower(nn.Module):
+    """In the place of the last lower layer: answers with the kept states of the pack set before."""
+
+    def __init__(self, prefix: Tensor, states: dict[int, Tensor]) -> None:
+        super().__init__()
+        self.prefix, self.states, self.current = prefix, states, prefix
+
+    def set_pack(self, pack: Pack) -> None:
+        """Choose the states of `pack`, in its order: (1, T, hidden)."""
+        parts = [self.prefix, *(self.states[i] for i in pack.rows)]
+        blank = pack.ids.shape[1] - sum(len(part) for part in parts)
+        self.current = torch.cat([*parts, self.prefix.new_zeros(blank, parts[-1].shape[1])])[None]
+
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        """What the layer would have answered for the pack, whatever it is given."""
+        return self.current
+
+
+def size(rows: Sequence[Row], used: Iterable[int], prefix: int, hidden: int, dtype: torch.dtype) -> int:
+    """Bytes that the states of the rows `used` take."""
+    return (prefix + sum(len(rows[i].ids) - prefix for i in used)) * hidden * dtype.itemsize
+
+
+def compute(
+    model: Any,
+    first: int,
+    rows: Sequence[Row],
+    used: Sequence[int],
+    prefix: int,
+    limits: Limits,
+    dtype: torch.dtype,
+    check: Callable[[], None],
+) -> Lower:
+    """States that enter layer `first` for the rows `used`; `check` is called before each pack and may raise.
+
+    Packs are made of `used` in one fixed order, so that the states do not depend on where a resumed run begins.
+    """
+    reached: list[Tensor] = []
+
+    def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        reached.append(args[0] if args else kwargs["hidden_states"])
+        raise _Reached
+
+    layers = decoder_layers(model)
+    device = next(model.parameters()).device.type
+    states: dict[int, Tensor] = {}
+    head: Tensor | None = None
+    hook = layers[first].register_forward_pre_hook(catch, with_kwargs=True)
+    try:
+        for chosen in split(sorted(used), rows, prefix, limits):
+            check()
+            pack = collate(chosen, rows, prefix, device, dtype)
+            with torch.no_grad(), suppress(_Reached):
+                logits(model, pack, dtype)
+            hidden = reached.pop()[0]
+            head = hidden[:prefix].clone() if head is None else head
+            lengths = [len(rows[i].ids) - prefix for i in chosen]
+            parts = hidden[prefix : prefix + sum(lengths)].split(lengths)
+            states |= {i: part.clone() for i, part in zip(chosen, parts, strict=True)}
+    finally:
+        hook.remove()
+    if head is None:
+        raise ValueError("no row to compute the lower layers for")
+    return Lower(head, states)
+
+
+def install(model: Any, first: int, lower: Lower) -> None:
+    """Put `lower` in the place of the layers below `first` and free their weights."""
+    layers = decoder_layers(model)
+    for index in range(first - 1):
+        layers[index] = _Pass()
+    layers[first - 1] = lower
