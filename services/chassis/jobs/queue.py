@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import func, or_, update
+from sqlalchemy import and_, func, or_, update
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -16,13 +16,18 @@ from contracts.envelope import Event
 from services.chassis.storage.database import storable
 from services.chassis.storage.tables import JobRow
 
+LONGEST_PAUSE = timedelta(hours=1)
+"""No job waits longer for its next try, also where the clock was set back since."""
 CHANGED = "noria_jobs_changed"
 """Key in Session.info: the transaction left something for the workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as handlers see it. `status`: queued, running, done, failed or cancelled."""
+    """A job as handlers see it. `status`: queued, running, done, failed or cancelled.
+
+    `attempts` counts its leases; `code` and `detail` are its last failure, also while it waits for `retry_at`.
+    """
 
     id: str
     kind: str
@@ -32,7 +37,11 @@ class Job:
     attempts: int
     created_at: datetime
     cancel: bool = False
+    failures: int = 0
     crashes: int = 0
+    worker_losses: int = 0
+    retry_at: datetime | None = None
+    checkpoint: dict[str, Any] | None = None
     token: int = 0
     progress: dict[str, Any] | None = None
     code: str | None = None
@@ -106,6 +115,7 @@ class JobQueue:
         if row is None or row.status not in ("queued", "running"):
             return False
         row.cancel = self._session.info[CHANGED] = True
+        row.retry_at = None
         self._session.add(row)
         return True
 
@@ -117,27 +127,31 @@ class JobQueue:
     def lease(self, kind: str, owner: str, now: datetime, seconds: float) -> Job | None:
         """The oldest free job of a kind, held by `owner` from now on under a new token; None where there is none."""
         until = now + timedelta(seconds=seconds)
-        self._session.connection().execute(update(JobRow).where(*_stray(kind, until)).values(lease_until=until))
+        connection, latest = self._session.connection(), now + LONGEST_PAUSE
+        connection.execute(update(JobRow).where(*_lease_too_far(kind, until)).values(lease_until=until))
+        connection.execute(update(JobRow).where(*_retry_too_far(kind, latest)).values(retry_at=latest))
         row = self._session.exec(_free(kind, now).with_for_update(skip_locked=True)).first()
         if row is None:
             return None
+        row.worker_losses += row.status == "running"
         row.status, row.owner, row.token, row.attempts = "running", owner, row.token + 1, row.attempts + 1
-        row.lease_until = until
+        row.lease_until, row.retry_at = until, None
         self._session.add(row)
         self._session.flush()
         return view(row)
 
     def any_free(self, kind: str, now: datetime, seconds: float) -> bool:
-        """Whether `lease` has something to do: a job of the kind is free, or its lease must be cut."""
-        stray = select(JobRow).where(*_stray(kind, now + timedelta(seconds=seconds))).limit(1)
-        return any(self._session.exec(query).first() is not None for query in (_free(kind, now), stray))
+        """Whether `lease` has something to do: a job of the kind is free, or its lease or pause must be cut."""
+        too_far = (_lease_too_far(kind, now + timedelta(seconds=seconds)), _retry_too_far(kind, now + LONGEST_PAUSE))
+        queries = (_free(kind, now), *(select(JobRow).where(*which).limit(1) for which in too_far))
+        return any(self._session.exec(query).first() is not None for query in queries)
 
     def reclaim(self, gone: Callable[[str], bool]) -> list[str]:
         """Frees the running jobs whose owner is gone; their ids."""
         rows = self._session.exec(select(JobRow).where(JobRow.status == "running").with_for_update()).all()
         freed = [row for row in rows if row.owner and gone(row.owner)]
         for row in freed:
-            row.status, row.owner, row.lease_until = "queued", None, None
+            row.status, row.owner, row.lease_until, row.worker_losses = "queued", None, None, row.worker_losses + 1
             self._session.add(row)
         self._session.flush()
         return [row.id for row in freed]
@@ -172,14 +186,20 @@ class JobQueue:
 
 
 def _free(kind: str, now: datetime) -> SelectOfScalar[JobRow]:
-    free = or_(col(JobRow.status) == "queued", col(JobRow.lease_until) < now)
+    waits = and_(col(JobRow.status) == "queued", or_(col(JobRow.retry_at).is_(None), col(JobRow.retry_at) <= now))
+    free = or_(waits, and_(col(JobRow.status) == "running", col(JobRow.lease_until) < now))
     due = select(JobRow).where(JobRow.kind == kind, col(JobRow.status).in_(("queued", "running")), free)
     return due.order_by(col(JobRow.created_at), col(JobRow.id)).limit(1)
 
 
-def _stray(kind: str, until: datetime) -> tuple[Any, ...]:
+def _lease_too_far(kind: str, until: datetime) -> tuple[Any, ...]:
     """Leases further ahead than any given now: the clock was set back since. A live holder renews a cut one in time."""
     return JobRow.kind == kind, col(JobRow.status) == "running", col(JobRow.lease_until) > until
+
+
+def _retry_too_far(kind: str, latest: datetime) -> tuple[Any, ...]:
+    """Pauses that end later than any given now: the clock was set back since."""
+    return JobRow.kind == kind, col(JobRow.status) == "queued", col(JobRow.retry_at) > latest
 
 
 def view(row: JobRow) -> Job:

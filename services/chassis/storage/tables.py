@@ -89,7 +89,11 @@ class Parked(Base, table=True):
 
 
 class JobRow(Base, table=True):
-    """A long job and who holds it. `token` grows with each lease: a completion with an old one is refused."""
+    """A long job and who holds it. `token` grows with each lease: a completion with an old one is refused.
+
+    While it is not over, `code` and `detail` are its last failure, and it is not leased before `retry_at`. `failures`,
+    `crashes` among them, and `worker_losses` count from its last checkpoint on; `checkpoint` is that one's reference.
+    """
 
     __tablename__ = "job"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (Index("job_due", "kind", "status", "created_at"),)
@@ -100,7 +104,11 @@ class JobRow(Base, table=True):
     spec: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     status: str = "queued"
     attempts: int = 0
+    failures: int = 0
     crashes: int = 0
+    worker_losses: int = 0
+    retry_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    checkpoint: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     cancel: bool = False
     token: int = 0
     owner: str | None = None
