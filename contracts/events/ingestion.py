@@ -10,7 +10,7 @@ from contracts.types import ProjectName, Sha256
 
 
 class RecordAcceptedV1(Event):
-    """A valid record of a known project, normalised."""
+    """A valid record of a known project, every text as it was sent."""
 
     TOPIC: ClassVar[str] = "ingestion.record.accepted.v1"
 

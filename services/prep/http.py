@@ -117,6 +117,6 @@ def _waiting(record: RecordRow, spec: ProjectSpec) -> dict[str, Any]:
         "record_id": record.record_id,
         "revision": record.revision,
         "tags": json.loads(record.tags),
-        "split": row(accepted, spec.prep).side,
+        "split": row(accepted, spec.prep).split,
         "accepted_at": record.accepted_at.isoformat(),
     }

@@ -20,7 +20,7 @@ from services.prep import parquet, tokens
 from services.prep.domain import pipeline
 from services.prep.domain.profile import profile
 from services.prep.domain.report import page
-from services.prep.domain.rows import SIDES, Accepted
+from services.prep.domain.rows import SPLITS, Accepted
 from services.prep.settings import PrepSettings
 from services.prep.store import SqlStore
 
@@ -62,14 +62,14 @@ def nothing_left(dataset: pipeline.Dataset) -> str:
     """Why there is nothing to train on and what to do."""
     total = len(dataset.rows) + len(dataset.drops)
     drops = ", ".join(f"{n} {reason}" for reason, n in dataset.drops_by_reason().items()) or "none dropped"
-    sides = ", ".join(f"{n} {side}" for side, n in dataset.counts().items())
-    return f"nothing is left to train on of {total} records ({sides}; {drops}); send more records or change `prep`"
+    splits = ", ".join(f"{n} {split}" for split, n in dataset.counts().items())
+    return f"nothing is left to train on of {total} records ({splits}; {drops}); send more records or change `prep`"
 
 
 def write(dataset: pipeline.Dataset, project: ProjectSpec, settings: PrepSettings, workdir: Path) -> dict[str, Any]:
     """Stores the parts, the profile and its page; gives their references and the time."""
     artifacts = open_store(settings)
-    files = {side: _part(dataset, side, workdir, artifacts) for side in SIDES}
+    files = {split: _part(dataset, split, workdir, artifacts) for split in SPLITS}
     count, unit = tokens.counter(project.base, settings.bases)
     found = profile(dataset, count, unit, settings.profile_rows)
     text = json.dumps(found, ensure_ascii=False, indent=1)
@@ -81,9 +81,9 @@ def write(dataset: pipeline.Dataset, project: ProjectSpec, settings: PrepSetting
     }
 
 
-def _part(dataset: pipeline.Dataset, side: Any, workdir: Path, artifacts: ArtifactStore) -> dict[str, Any]:
-    path = workdir / f"{side}.parquet"
-    parquet.write(dataset.side(side), path)
+def _part(dataset: pipeline.Dataset, split: Any, workdir: Path, artifacts: ArtifactStore) -> dict[str, Any]:
+    path = workdir / f"{split}.parquet"
+    parquet.write(dataset.split(split), path)
     return _plain(artifacts.put_file(path))
 
 

@@ -3,7 +3,7 @@
 from services.prep.domain.rows import Drop, Row
 
 
-def split(rows: list[Row]) -> tuple[list[Row], list[Drop]]:
+def partition(rows: list[Row]) -> tuple[list[Row], list[Drop]]:
     """The first row of each content by record_id, and the others with the reason `duplicate`."""
     first: dict[str, str] = {}
     for row in rows:

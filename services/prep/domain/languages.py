@@ -1,4 +1,4 @@
-"""A cheap guess at a text's language: by script, and for Latin script by frequent words. No model, no certainty."""
+"""The language of a text by its script, and for Latin script by frequent words: an estimate without a model."""
 
 import re
 
@@ -26,7 +26,7 @@ _LATIN = re.compile(r"[^\W\d_]+")
 UNKNOWN = "unknown"
 
 
-def guess(text: str) -> str:
+def detect_language(text: str) -> str:
     """An ISO 639-1 code, or a family of languages, or `unknown`. Reads the first 2,000 characters."""
     start = text[:2000]
     for name, script in _SCRIPTS:

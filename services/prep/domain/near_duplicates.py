@@ -1,4 +1,4 @@
-"""Drops rows whose prompt nearly repeats a prompt of a higher side, so that no side is judged on what another learnt.
+"""Drops rows whose prompt nearly repeats a prompt of a higher split, so that no split is judged on what another learnt.
 
 Near means that the sets of words have a Jaccard similarity of at least 0.8. Pairs are found exactly, by the prefix filter of
 Bayardo, Ma and Srikant, "Scaling up all pairs similarity search" (WWW 2007): two such sets share one of their rarest words.
@@ -7,12 +7,12 @@ Bayardo, Ma and Srikant, "Scaling up all pairs similarity search" (WWW 2007): tw
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from services.prep.domain.rows import SIDES, Drop, Row, Side
+from services.prep.domain.rows import SPLITS, Drop, Row, Split
 
 NUMERATOR, DENOMINATOR = 4, 5
 """The threshold as a fraction: floating point would decide pairs that lie exactly on it by its rounding."""
 
-HIGHER: dict[Side, tuple[Side, ...]] = {
+HIGHER: dict[Split, tuple[Split, ...]] = {
     "held_out": (),
     "validation": ("held_out",),
     "train": ("held_out", "validation"),
@@ -61,29 +61,29 @@ def _sizes_allow(a: int, b: int) -> bool:
     return DENOMINATOR * min(a, b) >= NUMERATOR * max(a, b)
 
 
-def split(rows: list[Row]) -> tuple[list[Row], list[Drop]]:
-    """The rows without near versions on a higher side, and the others with `near_held_out` or `near_validation`."""
+def partition(rows: list[Row]) -> tuple[list[Row], list[Drop]]:
+    """The rows without near versions on a higher split, and the others with `near_held_out` or `near_validation`."""
     frequency = Counter(word for row in rows for word in set(row.words))
-    indexes: dict[Side, Index] = {side: Index(frequency) for side in SIDES}
+    indexes: dict[Split, Index] = {split: Index(frequency) for split in SPLITS}
     drops: dict[str, Drop] = {}
-    for side in reversed(SIDES):
-        for row in _of(rows, side):
+    for split in reversed(SPLITS):
+        for row in _of(rows, split):
             words = frozenset(row.words)
             drop = _dropped(row, words, indexes)
             if drop is not None:
                 drops[row.record_id] = drop
-            elif side != "train":
-                indexes[side].add(words, row.record_id)
+            elif split != "train":
+                indexes[split].add(words, row.record_id)
     return [row for row in rows if row.record_id not in drops], list(drops.values())
 
 
-def _of(rows: Iterable[Row], side: Side) -> Iterable[Row]:
-    """A side's rows in an order of their own, so that the one a drop names does not hang on the order of arrival."""
-    return sorted((row for row in rows if row.side == side), key=lambda row: row.record_id)
+def _of(rows: Iterable[Row], split: Split) -> Iterable[Row]:
+    """A split's rows in an order of their own, so that the one a drop names does not hang on the order of arrival."""
+    return sorted((row for row in rows if row.split == split), key=lambda row: row.record_id)
 
 
-def _dropped(row: Row, words: frozenset[str], indexes: Mapping[Side, Index]) -> Drop | None:
-    for higher in HIGHER[row.side]:
+def _dropped(row: Row, words: frozenset[str], indexes: Mapping[Split, Index]) -> Drop | None:
+    for higher in HIGHER[row.split]:
         found = indexes[higher].near(words)
         if found is not None:
             return Drop(row.record_id, f"near_{higher}", found)

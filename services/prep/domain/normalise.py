@@ -1,4 +1,4 @@
-"""Texts as they are learnt: one Unicode form, one line end, no space around. Knows no format."""
+"""Normalised copies of texts, for comparing alone: what is learnt and evaluated is each text as it was sent."""
 
 import re
 import unicodedata

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from contracts.project import Prep
 from services.prep.domain import duplicates, lengths, near_duplicates, reading
-from services.prep.domain.rows import SIDES, Accepted, Drop, Row, Side, canonical, digest
+from services.prep.domain.rows import SPLITS, Accepted, Drop, Row, Split, canonical, digest
 
 STEPS = "1"
 """Grows when the steps give other rows for the same records, so that versions differ too."""
@@ -20,14 +20,14 @@ class Dataset:
     drops: tuple[Drop, ...]
     version: str
 
-    def side(self, side: Side) -> list[Row]:
-        """A side's rows by digest."""
-        return [row for row in self.rows if row.side == side]
+    def split(self, split: Split) -> list[Row]:
+        """A split's rows by digest."""
+        return [row for row in self.rows if row.split == split]
 
     def counts(self) -> dict[str, int]:
-        """Rows a side."""
-        found = Counter(row.side for row in self.rows)
-        return {side: found[side] for side in SIDES}
+        """Rows a split."""
+        found = Counter(row.split for row in self.rows)
+        return {split: found[split] for split in SPLITS}
 
     def drops_by_reason(self) -> dict[str, int]:
         """Drops a reason."""
@@ -37,16 +37,16 @@ class Dataset:
 def freeze(records: Iterable[Accepted], prep: Prep) -> Dataset:
     """The dataset of `records`, the same whatever their order."""
     rows = [reading.row(record, prep) for record in records]
-    rows, unfit = lengths.split(rows, prep)
-    rows, repeated = duplicates.split(rows) if prep.deduplicate == "exact" else (rows, [])
-    rows, near_ones = near_duplicates.split(rows)
+    rows, unfit = lengths.partition(rows, prep)
+    rows, repeated = duplicates.partition(rows) if prep.deduplicate == "exact" else (rows, [])
+    rows, near_ones = near_duplicates.partition(rows)
     rows.sort(key=lambda row: (row.digest, row.record_id))
     drops = sorted((*unfit, *repeated, *near_ones), key=lambda drop: drop.record_id)
     return Dataset(tuple(rows), tuple(drops), version(rows, prep))
 
 
 def version(rows: Iterable[Row], prep: Prep) -> str:
-    """SHA-256 over the rules and the sorted rows' identities, contents and sides."""
+    """SHA-256 over the rules and the sorted rows' identities, contents and splits."""
     rules = prep.model_dump(mode="json", exclude={"freeze"})
-    lines = [canonical([row.digest, row.record_id, row.format, row.side, row.tags, row.subject]) for row in rows]
+    lines = [canonical([row.digest, row.record_id, row.format, row.split, row.tags, row.subject]) for row in rows]
     return digest("\n".join([canonical([STEPS, rules]), *lines]))

@@ -11,7 +11,7 @@ from typing import Any
 from services.prep.domain import languages
 from services.prep.domain.pipeline import Dataset
 from services.prep.domain.plots import REST
-from services.prep.domain.rows import SIDES, Drop, Row
+from services.prep.domain.rows import SPLITS, Drop, Row
 
 Profile = dict[str, Any]
 CountTokens = Callable[[list[str]], list[int]]
@@ -51,12 +51,12 @@ def profile(dataset: Dataset, count_tokens: CountTokens, unit: str, sample: int)
             "completion": spread(count_tokens([row.completion for row in some])),
         },
         "languages": {
-            "guessed_by": "script and frequent words",
+            "detected_by": "script and frequent words",
             "sampled": len(some),
-            "found": top(Counter(languages.guess(f"{row.prompt}\n{row.completion}") for row in some)),
+            "found": top(Counter(languages.detect_language(f"{row.prompt}\n{row.completion}") for row in some)),
         },
         "drops": drops(dataset.drops),
-        "examples": {side: [example(row) for row in dataset.side(side)[:EXAMPLES]] for side in SIDES},
+        "examples": {split: [example(row) for row in dataset.split(split)[:EXAMPLES]] for split in SPLITS},
     }
 
 

@@ -1,4 +1,4 @@
-"""An accepted record as a row: normalised, with its prompt, completion, keys and side. Drops nothing."""
+"""An accepted record as a row: as it was sent, with its prompt, completion, keys of comparison and split. Drops nothing."""
 
 import json
 
@@ -7,7 +7,7 @@ from contracts.project import Prep
 from contracts.records import FORMATS, Preference, Record, UnpairedPreference, turns
 from services.prep.domain import normalise
 from services.prep.domain.rows import Accepted, Row, canonical, digest
-from services.prep.domain.splits import prompt_key, side
+from services.prep.domain.splits import prompt_key, split_of
 
 _CLASSES: dict[str, type[Record]] = dict(FORMATS.values())
 
@@ -18,10 +18,10 @@ def row(accepted: Accepted, prep: Prep) -> Row:
     Raises:
         KeyError, pydantic.ValidationError: its format is none of contracts/records.py, which ingestion let none pass.
     """
-    content = normalise.texts(json.loads(accepted.record))
+    content = json.loads(accepted.record)
     record = _CLASSES[accepted.format].model_validate(content)
     prompt, completion = prompt_text(record), completion_text(record)
-    words = normalise.words(prompt or completion)
+    words = normalise.words(normalise.text(prompt) or completion)
     key = prompt_key(words)
     text = canonical(content)
     return Row(
@@ -32,7 +32,7 @@ def row(accepted: Accepted, prep: Prep) -> Row:
         digest=digest(text),
         content=content_key(record, completion),
         prompt_key=key,
-        side=side(key, prep),
+        split=split_of(key, prep),
         words=words,
         prompt=prompt,
         completion=completion,
@@ -49,11 +49,11 @@ def prompt_text(record: Record) -> str:
 
 
 def content_key(record: Record, completion: str) -> str:
-    """Digest of what is learnt: the turns, the completion, and what a preference adds."""
+    """Digest of what is learnt, by normalised copies: the turns, the completion, and what a preference adds."""
     extra: list[object] = []
     if isinstance(record, UnpairedPreference):
         extra = [record.label]
     elif isinstance(record, Preference):
         extra = [[turn.content for turn in turns(record.rejected, "assistant")]]
     before = [[turn.role, turn.content] for turn in prompt_turns(record)]
-    return digest(canonical([before, completion, *extra]))
+    return digest(canonical(normalise.texts([before, completion, *extra])))

@@ -25,10 +25,10 @@ pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:13px/1.45 ui-monos
 """
 
 MEANING = {
-    "empty": "nothing to learn after normalisation",
-    "too_short": "completion below min_chars",
-    "too_long": "record above max_chars",
-    "duplicate": "same content as another record",
+    "empty": "a completion of white space alone",
+    "too_short": "completion below min_chars, white space around it not counted",
+    "too_long": "prompt and completion above max_chars together",
+    "duplicate": "same content as another record but for Unicode form, line ends and white space around",
     "near_held_out": "prompt nearly repeats a held-out one",
     "near_validation": "prompt nearly repeats a validation one",
 }
@@ -38,7 +38,7 @@ def page(project: str, profile: Profile) -> str:
     """The page of a project's dataset."""
     title = f"{escape(project)}: dataset {profile['version'][:12]}"
     body = "".join((_head(title, profile), _figures(profile), _make(profile), _lengths(profile), _drops(profile)))
-    examples = "".join(_examples(side, rows) for side, rows in profile["examples"].items())
+    examples = "".join(_examples(split, rows) for split, rows in profile["examples"].items())
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -56,7 +56,7 @@ def _figures(profile: Profile) -> str:
     tokens = profile["tokens"]
     figures = {
         "records": profile["records"],
-        **{side.replace("_", "-"): n for side, n in profile["counts"].items()},
+        **{split.replace("_", "-"): n for split, n in profile["counts"].items()},
         "dropped": dropped,
         "distinct prompts": profile["prompts"]["distinct"],
         f"{tokens['unit']}" + _sampled(tokens, profile): tokens["prompt"]["sum"] + tokens["completion"]["sum"],
@@ -72,9 +72,11 @@ def _sampled(part: Mapping[str, Any], profile: Profile) -> str:
 def _make(profile: Profile) -> str:
     languages = profile["languages"]
     cards = [
-        _card("Parts", plots.bars(profile["counts"])),
+        _card("Splits", plots.bars(profile["counts"])),
         _card("Formats", plots.bars(profile["formats"])),
-        _card("Languages" + _sampled(languages, profile), plots.bars(languages["found"]) + "<small>a guess</small>"),
+        _card(
+            "Languages" + _sampled(languages, profile), plots.bars(languages["found"]) + "<small>an estimate</small>"
+        ),
         *(_card(f"Tag {name}", plots.bars(values)) for name, values in list(profile["tags"].items())[:6]),
     ]
     return f'<h2>What is in it</h2><div class="grid">{"".join(cards)}</div>'
@@ -118,7 +120,7 @@ def _repeated(drop: Mapping[str, Any]) -> str:
     return f"<code>{escape(drop['record_id'])}</code>" + (f" (see <code>{escape(other)}</code>)" if other else "")
 
 
-def _examples(side: str, rows: Sequence[Mapping[str, str]]) -> str:
+def _examples(split: str, rows: Sequence[Mapping[str, str]]) -> str:
     cells = "".join(
         f"<tr><td><code>{escape(row['record_id'])}</code></td><td><pre>{escape(row['prompt'])}</pre></td>"
         f"<td><pre>{escape(row['completion'])}</pre></td></tr>"
@@ -126,7 +128,7 @@ def _examples(side: str, rows: Sequence[Mapping[str, str]]) -> str:
     )
     heads = "<tr><th>record</th><th>prompt</th><th>completion</th></tr>"
     content = f'<div class="wide"><table>{heads}{cells}</table></div>' if rows else '<p class="none">none</p>'
-    return f"<h3>{escape(side.replace('_', '-'))}</h3>{content}<br>"
+    return f"<h3>{escape(split.replace('_', '-'))}</h3>{content}<br>"
 
 
 def _card(title: str, content: str) -> str:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
 
-Side = Literal["train", "validation", "held_out"]
-SIDES: tuple[Side, ...] = ("train", "validation", "held_out")
+Split = Literal["train", "validation", "held_out"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "held_out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,11 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A normalised record with what the steps decide by.
+    """A record as it was submitted with what the steps decide by.
 
-    `digest` is of the canonical JSON, `content` of what is learnt (the same for one content in two formats), `words` are
-    the normalised prompt's, `prompt_key` their digest and `side` a function of that alone.
+    `record` is canonical JSON with every text as it was sent, `digest` its digest; `prompt` and `completion` are texts as
+    sent too. What records are compared by comes from normalised copies: `content` is the digest of what is learnt (the same for
+    one content in two formats), `words` are the prompt's, `prompt_key` their digest and `split` a function of that alone.
     """
 
     record_id: str
@@ -36,7 +37,7 @@ class Row:
     digest: str
     content: str
     prompt_key: str
-    side: Side
+    split: Split
     words: tuple[str, ...]
     prompt: str
     completion: str

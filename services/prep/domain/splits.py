@@ -1,10 +1,10 @@
-"""The side a record stands on: a function of its normalised prompt alone, so that it never changes sides.
+"""The split a record belongs to: a function of its normalised prompt alone, so that it never changes.
 
 Held-out is the lower end of the unit interval and validation the upper one: a larger part of one takes from train only.
 """
 
 from contracts.project import Prep
-from services.prep.domain.rows import Side, digest
+from services.prep.domain.rows import Split, digest
 
 
 def prompt_key(words: tuple[str, ...]) -> str:
@@ -12,8 +12,8 @@ def prompt_key(words: tuple[str, ...]) -> str:
     return digest(" ".join(words))
 
 
-def side(key: str, prep: Prep) -> Side:
-    """The side of a prompt key: the key's first 64 bits as a number from 0 to 1 against the parts' shares."""
+def split_of(key: str, prep: Prep) -> Split:
+    """The split of a prompt key: the key's first 64 bits as a number from 0 to 1 against the splits' shares."""
     place = int(key[:16], 16) / 2**64
     if place < prep.held_out:
         return "held_out"

@@ -37,19 +37,19 @@ def test_a_dataset_is_the_same_whatever_the_order_of_arrival(found: list[Accepte
 
 @settings(max_examples=60, deadline=None)
 @given(records, records)
-def test_no_record_changes_sides_when_others_come(found: list[Accepted], more: list[Accepted]) -> None:
+def test_no_record_changes_its_split_when_others_come(found: list[Accepted], more: list[Accepted]) -> None:
     known = {record.record_id for record in found}
     grown = [*found, *(record for record in more if record.record_id not in known)]
-    before = {row.record_id: row.side for row in pipeline.freeze(found, PREP).rows}
-    after = {row.record_id: row.side for row in pipeline.freeze(grown, PREP).rows}
-    assert all(before[record_id] == side for record_id, side in after.items() if record_id in before)
+    before = {row.record_id: row.split for row in pipeline.freeze(found, PREP).rows}
+    after = {row.record_id: row.split for row in pipeline.freeze(grown, PREP).rows}
+    assert all(before[record_id] == split for record_id, split in after.items() if record_id in before)
 
 
 @settings(max_examples=60, deadline=None)
 @given(records)
-def test_no_near_pair_stands_on_two_sides_and_every_drop_is_needed(found: list[Accepted]) -> None:
+def test_no_near_pair_stands_in_two_splits_and_every_drop_is_needed(found: list[Accepted]) -> None:
     dataset = pipeline.freeze(found, PREP)
-    sets = [(row.side, frozenset(row.words)) for row in dataset.rows]
+    sets = [(row.split, frozenset(row.words)) for row in dataset.rows]
     jaccard = [(len(a & b) / len(a | b), x, y) for x, a in sets for y, b in sets if x != y]
     assert not [pair for pair in jaccard if pair[0] >= 0.8]
     assert len(dataset.rows) + len(dataset.drops) == len(found)
@@ -59,7 +59,7 @@ def test_no_near_pair_stands_on_two_sides_and_every_drop_is_needed(found: list[A
         if drop.reason == "duplicate":
             assert repeated.content == by_id[drop.record_id].content
         else:
-            assert drop.reason == f"near_{repeated.side}"
+            assert drop.reason == f"near_{repeated.split}"
             assert near_duplicates.are_near(frozenset(repeated.words), frozenset(by_id[drop.record_id].words))
 
 
@@ -112,11 +112,11 @@ def test_answers_to_one_prompt_stand_together() -> None:
     ]
     dataset = pipeline.freeze(found, PREP)
     assert len(dataset.rows) == 3
-    assert len({(row.side, row.prompt_key) for row in dataset.rows}) == 1
+    assert len({(row.split, row.prompt_key) for row in dataset.rows}) == 1
 
 
-def test_sides_have_the_wanted_sizes() -> None:
-    found = [splits.side(splits.prompt_key((str(i),)), Prep(held_out=0.15, validation=0.05)) for i in range(4000)]
+def test_splits_have_the_wanted_sizes() -> None:
+    found = [splits.split_of(splits.prompt_key((str(i),)), Prep(held_out=0.15, validation=0.05)) for i in range(4000)]
     assert 0.13 < found.count("held_out") / 4000 < 0.17
     assert 0.04 < found.count("validation") / 4000 < 0.06
 
@@ -124,7 +124,7 @@ def test_sides_have_the_wanted_sizes() -> None:
 def test_a_larger_held_out_part_takes_from_train_alone() -> None:
     keys = [splits.prompt_key((str(i),)) for i in range(1000)]
     small, large = Prep(held_out=0.1, validation=0.1), Prep(held_out=0.3, validation=0.1)
-    moved = {(splits.side(key, small), splits.side(key, large)) for key in keys}
+    moved = {(splits.split_of(key, small), splits.split_of(key, large)) for key in keys}
     assert moved == {("train", "train"), ("train", "held_out"), ("held_out", "held_out"), ("validation", "validation")}
 
 

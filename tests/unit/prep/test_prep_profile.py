@@ -91,8 +91,8 @@ def test_the_page_of_an_empty_dataset_is_a_page() -> None:
     assert "No record was left out" in page("p", profile(empty, words, "white-space words", 10))
 
 
-def test_languages_are_guessed() -> None:
-    assert languages.guess("How do you list the files of a folder?") == "en"
-    assert languages.guess("Wie zeige ich die Dateien mit dem Namen und der Größe?") == "de"
-    assert languages.guess("列出文件夹中的所有文件") == "zh"
-    assert languages.guess("ls -la") == languages.UNKNOWN
+def test_languages_are_detected() -> None:
+    assert languages.detect_language("How do you list the files of a folder?") == "en"
+    assert languages.detect_language("Wie zeige ich die Dateien mit dem Namen und der Größe?") == "de"
+    assert languages.detect_language("列出文件夹中的所有文件") == "zh"
+    assert languages.detect_language("ls -la") == languages.UNKNOWN
