@@ -125,6 +125,9 @@ class ProjectSpec(Section):
 
     project: ProjectName
     base: str = Field(min_length=1, max_length=500)
+    priority: Literal["low", "normal", "high"] = Field(
+        default="normal", description="Share of freezes, trainings and evaluations while others wait too: 1, 4 or 16"
+    )
     prompt: Prompt = Prompt()
     prep: Prep = Prep()
     train: Train = Train()

@@ -49,6 +49,10 @@ class Settings(BaseSettings):
     handler_attempts: int = Field(default=10, ge=1, description="Tries before an unexpected fault makes a message dead")
     park_seconds: float = Field(default=60.0, gt=0, description="Longest pause between tries of a parked message")
     job_attempts: int = Field(default=3, ge=1, description="Tries of a job whose process crashed")
+    job_slots: int = Field(default=1, ge=1, le=256, description="Jobs of a kind that this process runs at once")
+    job_turn_seconds: float = Field(
+        default=1800.0, gt=0, description="So long a resumable job runs before it gives way to another project's"
+    )
     lease_seconds: float = Field(default=20.0, gt=0, description="A lease not renewed for so long is free")
     stop_seconds: float = Field(default=8.0, gt=0, description="Time a job's process has to save its state")
 

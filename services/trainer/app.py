@@ -19,7 +19,14 @@ service = Service(
     restore=RESTORE,
     router=make_router,
     jobs=(
-        JobKind(KIND, "services.trainer.worker:run", on_done=on_trained, on_failed=on_failed, on_progress=on_progress),
+        JobKind(
+            KIND,
+            "services.trainer.worker:run",
+            on_done=on_trained,
+            on_failed=on_failed,
+            on_progress=on_progress,
+            resumes=True,
+        ),
     ),
 )
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import and_, func, or_, update
+from sqlalchemy import func, update
 from sqlmodel import Session, col, select
-from sqlmodel.sql.expression import SelectOfScalar
 
 from contracts.envelope import Event
+from services.chassis.jobs import fair_share
 from services.chassis.storage.database import storable
+from services.chassis.storage.projects import ProjectRevisions
 from services.chassis.storage.tables import JobRow
 
 LONGEST_PAUSE = timedelta(hours=1)
@@ -68,14 +69,17 @@ OnProgress = Callable[[Any, Job, dict[str, Any]], Iterable[Event]]
 
 @dataclass(frozen=True, slots=True)
 class JobKind:
-    """A kind of job: `target` is 'module:function', run in a child process, at most `slots` at once."""
+    """A kind of job: `target` is 'module:function', run in a child process.
+
+    `resumes`: a child that is told to stop saves its state, so that it may give way to another project's job.
+    """
 
     kind: str
     target: str
     on_done: OnDone
     on_failed: OnFailed
     on_progress: OnProgress | None = None
-    slots: int = 1
+    resumes: bool = False
 
 
 class Jobs(Protocol):
@@ -105,9 +109,16 @@ class JobQueue:
         if self._session.get(JobRow, id) is not None:
             return False
         self._session.info[CHANGED] = True
-        self._session.add(JobRow(id=id, kind=kind, project=project, spec=spec, created_at=datetime.now(UTC)))
+        self._take_part(kind, project or "")
+        self._session.add(JobRow(id=id, kind=kind, project=project or "", spec=spec, created_at=datetime.now(UTC)))
         self._session.flush()
         return True
+
+    def _take_part(self, kind: str, project: str) -> None:
+        connection = self._session.connection()
+        if not fair_share.known(connection, kind, project):
+            current = ProjectRevisions(self._session).current(project)
+            fair_share.join(connection, kind, project, current[1].priority if current else "normal")
 
     def cancel(self, id: str) -> bool:
         """Asks for the end of a queued or running job; False where it is over or unknown."""
@@ -125,17 +136,19 @@ class JobQueue:
         return None if row is None else view(row)
 
     def lease(self, kind: str, owner: str, now: datetime, seconds: float) -> Job | None:
-        """The oldest free job of a kind, held by `owner` from now on under a new token; None where there is none."""
+        """The oldest free job of the project whose turn it is, held by `owner` from now on under a new token, or None."""
         until = now + timedelta(seconds=seconds)
         connection, latest = self._session.connection(), now + LONGEST_PAUSE
         connection.execute(update(JobRow).where(*_lease_too_far(kind, until)).values(lease_until=until))
         connection.execute(update(JobRow).where(*_retry_too_far(kind, latest)).values(retry_at=latest))
-        row = self._session.exec(_free(kind, now).with_for_update(skip_locked=True)).first()
+        free = fair_share.next_free(kind, now).with_for_update(skip_locked=True, of=JobRow)
+        row = self._session.exec(free).first()
         if row is None:
             return None
         row.worker_losses += row.status == "running"
         row.status, row.owner, row.token, row.attempts = "running", owner, row.token + 1, row.attempts + 1
-        row.lease_until, row.retry_at = until, None
+        row.lease_until, row.retry_at, row.charged_at = until, None, now
+        fair_share.begin_turn(connection, kind, row.project)
         self._session.add(row)
         self._session.flush()
         return view(row)
@@ -143,11 +156,12 @@ class JobQueue:
     def any_free(self, kind: str, now: datetime, seconds: float) -> bool:
         """Whether `lease` has something to do: a job of the kind is free, or its lease or pause must be cut."""
         too_far = (_lease_too_far(kind, now + timedelta(seconds=seconds)), _retry_too_far(kind, now + LONGEST_PAUSE))
-        queries = (_free(kind, now), *(select(JobRow).where(*which).limit(1) for which in too_far))
+        queries = (fair_share.next_free(kind, now), *(select(JobRow).where(*which).limit(1) for which in too_far))
         return any(self._session.exec(query).first() is not None for query in queries)
 
     def reclaim(self, gone: Callable[[str], bool]) -> list[str]:
         """Frees the running jobs whose owner is gone; their ids."""
+        fair_share.join_all(self._session.connection())
         rows = self._session.exec(select(JobRow).where(JobRow.status == "running").with_for_update()).all()
         freed = [row for row in rows if row.owner and gone(row.owner)]
         for row in freed:
@@ -163,10 +177,18 @@ class JobQueue:
 
     def heartbeat(self, job: Job, now: datetime, seconds: float, progress: dict[str, Any] | None = None) -> Job | None:
         """The job with its lease renewed, or None where it is no longer ours."""
-        changes: dict[str, Any] = {"lease_until": now + timedelta(seconds=seconds)}
+        changes: dict[str, Any] = {"lease_until": now + timedelta(seconds=seconds), "charged_at": now}
         if progress is not None:
             changes["progress"] = progress
-        return self.get(job.id) if self._set(job, **changes) else None
+        worked = self._worked(job, now)
+        if not self._set(job, **changes):
+            return None
+        fair_share.charge(self._session.connection(), job.kind, job.project or "", worked)
+        return self.get(job.id)
+
+    def gives_way(self, job: Job, now: datetime) -> bool:
+        """Whether another project's job waits whose turn is before this one's next."""
+        return fair_share.others_turn(self._session.connection(), job.kind, job.project or "", now)
 
     def give_back(self, job: Job, *, crashed: bool) -> bool:
         """Frees the job for another lease; False where it is no longer ours."""
@@ -176,20 +198,24 @@ class JobQueue:
     def finish(self, job: Job, now: datetime, status: str, failure: Failure | None = None) -> bool:
         """Ends the job by compare-and-set on the token; False where it is no longer ours."""
         code, detail = (failure.code, failure.detail) if failure else (None, None)
-        return self._set(job, status=status, finished_at=now, lease_until=None, owner=None, code=code, detail=detail)
+        worked = self._worked(job, now)
+        ended = {"status": status, "finished_at": now, "lease_until": None, "owner": None}
+        if not self._set(job, **ended, code=code, detail=detail):
+            return False
+        fair_share.charge(self._session.connection(), job.kind, job.project or "", worked)
+        return True
+
+    def _worked(self, job: Job, now: datetime) -> timedelta:
+        """Time since the work was last charged, whatever the clock did never longer than the lease."""
+        held = select(JobRow.charged_at, JobRow.lease_until).where(JobRow.id == job.id)
+        charged, until = self._session.exec(held).first() or (None, None)
+        return min(now, until) - charged if charged and until else timedelta(0)
 
     def _set(self, job: Job, **values: Any) -> bool:
         mine = (col(JobRow.id) == job.id, col(JobRow.token) == job.token, col(JobRow.status) == "running")
         result = self._session.connection().execute(update(JobRow).where(*mine).values(**values))
         self._session.expire_all()
         return result.rowcount == 1
-
-
-def _free(kind: str, now: datetime) -> SelectOfScalar[JobRow]:
-    waits = and_(col(JobRow.status) == "queued", or_(col(JobRow.retry_at).is_(None), col(JobRow.retry_at) <= now))
-    free = or_(waits, and_(col(JobRow.status) == "running", col(JobRow.lease_until) < now))
-    due = select(JobRow).where(JobRow.kind == kind, col(JobRow.status).in_(("queued", "running")), free)
-    return due.order_by(col(JobRow.created_at), col(JobRow.id)).limit(1)
 
 
 def _lease_too_far(kind: str, until: datetime) -> tuple[Any, ...]:
@@ -204,4 +230,6 @@ def _retry_too_far(kind: str, latest: datetime) -> tuple[Any, ...]:
 
 def view(row: JobRow) -> Job:
     """The row as handlers see it."""
-    return Job(**{name: getattr(row, name) for name in Job.__dataclass_fields__})
+    values: dict[str, Any] = {name: getattr(row, name) for name in Job.__dataclass_fields__}
+    values["project"] = row.project or None
+    return Job(**values)

@@ -10,7 +10,6 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,6 +39,8 @@ class Run:
     outcome: dict[str, Any] = field(default_factory=dict[str, Any])
     cancelled: bool = False
     lost: bool = False
+    gives_way: bool = False
+    began: float = field(default_factory=time.monotonic)
     moved: float = field(default_factory=time.monotonic)
 
 
@@ -65,7 +66,7 @@ class Workers:
     def start(self) -> None:
         """Starts a worker for each slot of each kind."""
         for kind in self._kinds:
-            for slot in range(kind.slots):
+            for slot in range(self._context.settings.job_slots):
                 wake = asyncio.Event()
                 self._wakes.append(wake)
                 self._tasks.append(asyncio.create_task(self._work(kind, wake), name=f"job-{kind.kind}-{slot}"))
@@ -158,17 +159,23 @@ class Workers:
             if run.lost:
                 run.child.kill()
                 return
+            if run.gives_way:
+                LOG.info("job gives way to another project's", job=run.job.id)
+                await run.child.stop(settings.stop_seconds)
+                return
             if run.cancelled:
                 (self.workdir(run.job) / "cancel").touch()
                 await run.child.stop(10.0)
                 return
 
     async def _beat(self, kind: JobKind, run: Run, progress: dict[str, Any] | None) -> None:
+        settings = self._context.settings
+        had_its_turn = kind.resumes and time.monotonic() - run.began > settings.job_turn_seconds
+
         def deed(store: Any) -> tuple[Job | None, Iterable[Event]]:
-            book = JobQueue(store.session)
-            job = book.heartbeat(
-                run.job, clock(store.session.connection()), self._context.settings.lease_seconds, progress
-            )
+            book, now = JobQueue(store.session), clock(store.session.connection())
+            job = book.heartbeat(run.job, now, settings.lease_seconds, progress)
+            run.gives_way = job is not None and had_its_turn and book.gives_way(job, now)
             report = kind.on_progress if job and progress else None
             return job, list(report(store, job, progress)) if report and job and progress else ()
 
@@ -186,7 +193,7 @@ class Workers:
             await self._end(kind, job, "cancelled", Failure("cancelled", "cancelled while it ran"))
         elif "failure" in outcome:
             await self._end(kind, job, "failed", Failure(**outcome["failure"]))
-        elif self._stopping.is_set() or "stopped" in outcome:
+        elif self._stopping.is_set() or run.gives_way or "stopped" in outcome:
             await asyncio.to_thread(self._book, lambda book: book.give_back(job, crashed=False))
             LOG.info("job given back", job=job.id)
         elif status == -signal.SIGKILL:
@@ -204,7 +211,7 @@ class Workers:
         failure = result if isinstance(result, Failure) else None
 
         def deed(store: Any) -> tuple[bool, Iterable[Event]]:
-            if not JobQueue(store.session).finish(job, datetime.now(UTC), status, failure):
+            if not JobQueue(store.session).finish(job, clock(store.session.connection()), status, failure):
                 return False, ()
             ended = store.jobs.get(job.id) or job
             if isinstance(result, Failure):

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol
 
+from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from contracts.envelope import Event, Meta
 from contracts.events.registry import ProjectDefinedV1
 from contracts.project import ProjectSpec
-from services.chassis.storage.tables import ProjectRevision
+from services.chassis.storage.tables import FairShare, ProjectRevision
 
 
 class Projects(Protocol):
@@ -58,6 +59,8 @@ class ProjectRevisions:
             defined_at=defined_at,
         )
         self._session.merge(row)
+        of_project = update(FairShare).where(col(FairShare.project) == event.project)
+        self._session.connection().execute(of_project.values(priority=event.spec.priority))
 
 
 class HasProjects(Protocol):

@@ -1,4 +1,4 @@
-"""The chassis' tables as SQLModel classes: inbox, outbox, parked, job, lease, project revisions. Holds no logic."""
+"""The chassis' tables as SQLModel classes: inbox, outbox, parked, job, fair share, lease, project revisions. Holds no logic."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -96,11 +96,14 @@ class JobRow(Base, table=True):
     """
 
     __tablename__ = "job"  # pyright: ignore[reportAssignmentType]
-    __table_args__ = (Index("job_due", "kind", "status", "created_at"),)
+    __table_args__ = (
+        Index("job_due", "kind", "status", "created_at"),
+        Index("job_turn", "kind", "project", "status", "created_at", "id"),
+    )
 
     id: str = Field(primary_key=True)
     kind: str
-    project: str | None = None
+    project: str = ""
     spec: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     status: str = "queued"
     attempts: int = 0
@@ -113,11 +116,28 @@ class JobRow(Base, table=True):
     token: int = 0
     owner: str | None = None
     lease_until: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    charged_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     progress: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
     code: str | None = None
     detail: str | None = Field(default=None, sa_column=Column(Text))
     created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     finished_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+
+
+class FairShare(Base, table=True):
+    """How much work of a kind a project had: seconds / weight of its priority, on the virtual clock of the kind.
+
+    `virtual_start` is where its latest turn began, `virtual_time` how far it has come. See jobs/fair_share.py.
+    """
+
+    __tablename__ = "fair_share"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (Index("fair_share_latest", "kind", "virtual_start"),)
+
+    kind: str = Field(primary_key=True)
+    project: str = Field(primary_key=True)
+    priority: str = "normal"
+    virtual_time: float = 0.0
+    virtual_start: float = 0.0
 
 
 class Lease(Base, table=True):

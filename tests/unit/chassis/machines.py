@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from services.chassis.storage.database import writing
 
-TABLES = ("note", "inbox", "outbox", "parked", "job", "lease")
+TABLES = ("note", "inbox", "outbox", "parked", "job", "fair_share", "lease")
 
 
 class Crash(BaseException):
