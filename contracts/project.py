@@ -82,11 +82,18 @@ class Adapter(Section):
     layers_to_transform: tuple[int, ...] | None = None
 
 
+Learn = Literal["all", "last"]
+"""Whose turns of a conversation are learnt: all of the assistant's, or its last one alone."""
+
+
 class Train(Section):
     """The training recipe; names as in transformers' TrainingArguments where they exist."""
 
     method: Literal["sft"] = "sft"
     adapter: Adapter = Adapter()
+    learn: Learn = Field(
+        default="all", description="Assistant turns of a conversation that are learnt: all, or the last"
+    )
     epochs: float = Field(default=3, gt=0, le=1000)
     max_steps: int | None = Field(default=None, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0, le=10)

@@ -11,7 +11,6 @@ from contracts.types import Files
 from services.chassis.errors import ArtifactError, JobFailed, JobStopped
 from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.evaluator.compute.ask import Asking, Wanted, ask_all
-from services.evaluator.compute.device import choose
 from services.evaluator.compute.rows import read
 from services.evaluator.compute.tables import read_sheet, write_results, write_sheet
 from services.evaluator.domain.failures import EmptyHeldOut, LossNotFinite, ModelMissing, classify
@@ -27,6 +26,7 @@ from services.evaluator.domain.predictions import (
 )
 from services.evaluator.domain.task import Outcome, SheetRef, Subject, Task
 from services.evaluator.settings import EvaluatorSettings
+from services.lm.device import choose
 
 Report = Callable[[dict[str, Any]], None]
 

@@ -1,1 +1,4 @@
-"""What every service that touches a language model stands on: templates, tokens, base files, devices, adapters."""
+"""What training, evaluation and serving must do alike with a language model: template, tokens, files, device, adapters.
+
+Nothing here imports torch but `device`, `measured` and `adapters`: the gateway renders without it.
+"""

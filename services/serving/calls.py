@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contracts.events.serving import InferenceCompletedV1
+from services.lm.template import Rendered
 from services.serving.domain.answers import Head, Usage
 from services.serving.domain.errors import ApiFault, Invalid, Unavailable
 from services.serving.domain.record import Outcome, Progress, inference
@@ -28,7 +29,7 @@ class Call:
 
     head: Head
     asked: Asked
-    text: str
+    text: Rendered
     sampling: dict[str, Any]
     started: float
     """time.perf_counter() when the request came."""

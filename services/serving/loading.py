@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from services.serving.base_files import read_rank
+from services.lm.base_files import read_rank
 from services.serving.domain.reconcile import Action, List, Load, Loaded
 from services.serving.placing import Placed
 from services.serving.runtime import Runtime

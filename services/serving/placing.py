@@ -3,19 +3,20 @@
 Under <home>/models: bases/<digest>, templates/<digest>, {adapters,full}/<project>/<version>/<fingerprint>.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.project import Prompt, Serve
 from contracts.types import BaseRef
 from services.chassis.storage.artifacts import ArtifactStore
-from services.serving.base_files import fingerprint, read_length, read_template
+from services.lm.base_files import fingerprint, read_length
+from services.lm.errors import TemplateRefused
+from services.lm.template import TEMPLATE_FILES, ChatTemplate, read_template
 from services.serving.domain.reconcile import Place, place
 from services.serving.domain.routing import Target
 from services.serving.domain.served_version import Standing
 from services.serving.settings import ServingSettings
-
-_TEMPLATE = ("chat_template.jinja", "tokenizer_config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def bring(artifacts: ArtifactStore, settings: ServingSettings, standing: Standin
         triton_model=where.model,
         lora=where.adapter,
         fingerprint=mark if version else fingerprint(standing.base.files),
-        template=read_template(*filter(None, (files, _template_files(artifacts, models, standing.base)))),
+        template=_template(*filter(None, (files, _template_files(artifacts, models, standing.base)))),
         model_length=read_length(weights, settings.max_model_length),
         prompt=standing.prompt or Prompt(),
         serve=standing.serve or Serve(),
@@ -58,8 +59,17 @@ def bring(artifacts: ArtifactStore, settings: ServingSettings, standing: Standin
     return Placed(where, weights, None if whole else files, target)
 
 
+def _template(*directories: Path) -> ChatTemplate | None:
+    """The chat template of the first directory that has one: a version's own, then its base's."""
+    for directory in directories:
+        with suppress(TemplateRefused):
+            if (found := read_template(directory)) is not None:
+                return found
+    return None
+
+
 def _template_files(artifacts: ArtifactStore, models: Path, base: BaseRef) -> Path:
     """The base's template alone: a version that brings none speaks as its base does, and may not need its weights."""
     return artifacts.materialise(
-        {n: r for n, r in base.files.items() if n in _TEMPLATE}, models / "templates" / base.digest[:16]
+        {n: r for n, r in base.files.items() if n in TEMPLATE_FILES}, models / "templates" / base.digest[:16]
     )

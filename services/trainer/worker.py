@@ -9,7 +9,8 @@ from contracts.types import BaseRef, Files
 from services.chassis.errors import ArtifactError, JobFailed, JobStopped
 from services.chassis.jobs.child import cancelled, stop_requested
 from services.chassis.storage.artifacts import ArtifactStore, open_store
-from services.trainer import bases
+from services.lm import bases
+from services.lm.files import sha256_tree
 from services.trainer.domain.failures import Cancelled, classify
 from services.trainer.domain.run_state import Order
 from services.trainer.domain.spec import Progress, TrainSpec
@@ -76,8 +77,6 @@ def train(order: Order, workdir: Path, report: Report) -> dict[str, Any]:
 
 def base_ref(name: str, directory: Path, artifacts: ArtifactStore) -> BaseRef:
     """The base's files in the artifact store and the digest over them."""
-    from services.trainer.compute.files import sha256_tree
-
     files: Files = {file: artifacts.put_file(path) for file, path in bases.model_files(directory).items()}
     return BaseRef(name=name, digest=sha256_tree({file: ref.sha256 for file, ref in files.items()}), files=files)
 

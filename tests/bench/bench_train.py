@@ -79,29 +79,31 @@ def rows_of(most: int) -> tuple[list[Any], Any]:
     """The example's records as rows, and the tokenizer."""
     from contracts.project import Prompt
     from contracts.records import parse_record
-    from services.trainer.compute import rows
+    from services.lm.learning import encode_records
+    from services.lm.tokens import open_tokenizer
 
     if not BASE.is_dir():
         sys.exit(f"no base model under {BASE}; run: scripts/setup")
     script = Path(__file__).parents[2] / "docs" / "examples" / "shell-copilot" / "records.py"
     printed = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
     records = [parse_record(json.loads(line)["record"])[1] for line in printed.splitlines()]
-    tokenizer = rows.load_tokenizer(BASE)
-    return rows.encode(records[:: max(1, len(records) // most)], tokenizer, Prompt(system=SYSTEM), 128)[0], tokenizer
+    tokenizer, chosen = open_tokenizer(BASE), records[:: max(1, len(records) // most)]
+    return encode_records(chosen, tokenizer, Prompt(system=SYSTEM), "all", 128).rows, tokenizer.backend
 
 
 def noria(recipe: str, most: int, steps: int) -> dict[str, Any]:
     """Our loop, with the dtype and threads that it chose here."""
     from contracts.project import Adapter, Train
-    from services.trainer.compute import device, loop, model, run
+    from services.lm import measured
+    from services.trainer.compute import loop, model, run
     from services.trainer.compute.checkpoint import State
     from services.trainer.compute.memory import keep_pages
     from services.trainer.domain.packing import common_prefix
 
     keep_pages()
-    compute = device.choose(CACHE)
+    compute = measured.choose(CACHE)
     rows, _tokenizer = rows_of(most)
-    device.apply(compute, 7)
+    measured.apply(compute, 7)
     train = Train(adapter=Adapter(**RECIPES[recipe]), batch_size=8, epochs=3)
     net = model.prepare(BASE, "base", train.adapter, compute)
     weights = model.trainable(net)
@@ -141,11 +143,11 @@ def trainer(recipe: str, most: int, steps: int, dtype: str, threads: int) -> dic
         TrainingArguments,
     )
 
-    from services.trainer.compute import device
+    from services.lm.device import cores
     from services.trainer.compute.model import linear_names
 
     rows, tokenizer = rows_of(most)
-    torch.set_num_threads(threads or device.cores())
+    torch.set_num_threads(threads or cores())
     net: Any = AutoModelForCausalLM.from_pretrained(BASE, dtype=getattr(torch, dtype), attn_implementation="sdpa")
     layers = RECIPES[recipe].get("layers_to_transform")
     lora = LoraConfig(

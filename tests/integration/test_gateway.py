@@ -16,7 +16,7 @@ import httpx
 import openai
 import pytest
 
-from services.serving.base_files import read_template
+from services.lm.template import read_template
 from tests.conftest import free_port
 from tests.integration.serving_parts import Stack, Upstream, make_upstream, read_topic, running, until
 from tests.integration.tiny_model import CONTEXT, make_base

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from contracts.types import Files
-from services.evaluator.compute.device import set_threads
 from services.evaluator.compute.generate import generate, step_of
 from services.evaluator.compute.loss import losses
 from services.evaluator.compute.model import Loaded, adapted, load
@@ -17,6 +16,7 @@ from services.evaluator.compute.rows import encode
 from services.evaluator.domain.metrics import ON_ANSWERS
 from services.evaluator.domain.predictions import BatchResult, Entry, Example
 from services.evaluator.domain.task import Subject
+from services.lm.device import set_quickest_threads
 
 Place = Callable[[Files], Path]
 """Puts the files of a model into a directory."""
@@ -75,7 +75,7 @@ def _ask_group(group: list[Wanted], asking: Asking, place: Place, keep: Callable
     first = group[0].subject
     files = first.files if first.kind == "full" else first.base.files
     base = load(place(files), asking.device, asking.dtype)
-    threads = set_threads(step_of(base, min(32, len(group[0].examples))))
+    threads = set_quickest_threads(step_of(base, min(32, len(group[0].examples))))
     for one in group:
         on = adapted(base, place(one.subject.files)) if one.subject.kind == "lora" else nullcontext(base)
         with on as loaded:
@@ -84,7 +84,7 @@ def _ask_group(group: list[Wanted], asking: Asking, place: Place, keep: Callable
 
 
 def _ask(loaded: Loaded, wanted: Wanted, asking: Asking) -> BatchResult:
-    rows = [encode(x, loaded.tokenizer, loaded.context, asking.max_tokens) for x in wanted.examples]
+    rows = [encode(x, loaded.text, loaded.context, asking.max_tokens) for x in wanted.examples]
     found_losses: list[float | None] = [None] * len(rows)
     answers: list[str | None] = [None] * len(rows)
 
@@ -97,6 +97,6 @@ def _ask(loaded: Loaded, wanted: Wanted, asking: Asking) -> BatchResult:
         asked = [i for i, row in enumerate(rows) if row.prompt]
         tokens = generate(loaded, [rows[i].prompt for i in asked], asking.max_tokens, done)
         for index, ids in zip(asked, tokens, strict=True):
-            answers[index] = loaded.tokenizer.decode(ids, skip_special_tokens=True)
+            answers[index] = loaded.text.decode(ids)
     pairs = zip(wanted.examples, answers, found_losses, strict=True)
     return {example.key: Entry(answer, loss) for example, answer, loss in pairs}

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from services.evaluator.compute.batches import by_length, left_padded, positions
-from services.evaluator.compute.device import memory_for_cache
 from services.evaluator.compute.model import Loaded
+from services.lm.device import memory_for_cache
 
 SHRINK = 0.75
 """A batch is copied without its ended rows once fewer than this part of them are left."""

@@ -1,4 +1,4 @@
-"""A causal language model to be measured: loaded from safetensors, with or without an adapter on it. Knows no data."""
+"""A causal language model to be measured: loaded from safetensors, with or without an adapter on it."""
 
 import inspect
 from collections.abc import Generator
@@ -10,6 +10,9 @@ from typing import Any
 import torch
 
 from services.evaluator.domain.failures import ModelInvalid
+from services.lm.adapters import WEIGHTS
+from services.lm.errors import LanguageModelError
+from services.lm.tokens import TextTokenizer, open_tokenizer
 
 CONTEXT = 1_000_000
 """Tokens a model is taken to read where its configuration does not say."""
@@ -20,22 +23,18 @@ class Loaded:
     """A model ready to answer, in evaluation mode, with its tokenizer."""
 
     model: Any
-    tokenizer: Any
+    text: TextTokenizer
     device: str
 
     @property
     def ends(self) -> frozenset[int]:
         """Token ids that end an answer."""
-        config: Any = getattr(self.model, "generation_config", None)
-        named: Any = getattr(config, "eos_token_id", None)
-        listed: list[int] = list(named) if isinstance(named, list | tuple) else [named] if named is not None else []
-        return frozenset([*listed, self.tokenizer.eos_token_id])
+        return self.text.ends
 
     @property
     def pad(self) -> int:
         """Id that fills rows; it is masked, so any will do."""
-        own: int | None = self.tokenizer.pad_token_id
-        return own if own is not None else int(self.tokenizer.eos_token_id)
+        return self.text.pad
 
     @property
     def context(self) -> int:
@@ -71,20 +70,20 @@ def load(directory: Path, device: str, dtype: torch.dtype) -> Loaded:
         ModelInvalid: the directory holds no such model.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        text = open_tokenizer(directory)
         model: Any = AutoModelForCausalLM.from_pretrained(
             directory, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
         )
+    except LanguageModelError as error:
+        raise ModelInvalid(str(error)) from error
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelInvalid(f"transformers cannot load the model: {error}"[:800]) from error
-    if tokenizer.eos_token_id is None:
-        raise ModelInvalid("the model's tokenizer names no eos_token; add it to tokenizer_config.json")
-    return Loaded(model.to(device).eval(), tokenizer, device)
+    return Loaded(model.to(device).eval(), text, device)
 
 
 @contextmanager
@@ -97,7 +96,7 @@ def adapted(base: Loaded, directory: Path) -> Generator[Loaded]:
     from peft import PeftModel
     from safetensors import SafetensorError
 
-    if not (directory / "adapter_model.safetensors").is_file():  # peft would look for a pickle instead
+    if not (directory / WEIGHTS).is_file():  # peft would look for a pickle instead
         raise ModelInvalid(
             "the adapter has no adapter_model.safetensors; pickled weights are not read: convert it first"
         )
@@ -108,6 +107,6 @@ def adapted(base: Loaded, directory: Path) -> Generator[Loaded]:
             raise
         raise ModelInvalid(f"peft cannot put the adapter on its base: {error}"[:800]) from error
     try:
-        yield Loaded(model, base.tokenizer, base.device)
+        yield Loaded(model, base.text, base.device)
     finally:
         model.unload()

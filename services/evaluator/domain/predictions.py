@@ -11,7 +11,7 @@ from contracts.types import Metric
 from services.evaluator.domain.bootstrap import difference, metric
 from services.evaluator.domain.metrics import HIGHER_IS_BETTER, ON_ANSWERS
 
-FORM = "1"
+FORM = "2"
 """Raised when rendering, generation or loss changes its result, so that old sheets are not taken for new ones."""
 
 

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from contracts.project import Prompt, Serve
 from contracts.types import ModelRef
+from services.lm.template import ChatTemplate
 from services.serving.domain.errors import ModelNotFound
-from services.serving.domain.template import ChatTemplate
 
 BASE = "base"
 """`project@base` and version 0 are the base model, untouched, with the project's prompt."""

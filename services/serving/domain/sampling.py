@@ -5,25 +5,26 @@ from typing import Any
 from contracts.chat import with_system
 from contracts.project import Prompt
 from contracts.records import Message
+from services.lm.errors import TextRefused
+from services.lm.template import Rendered
 from services.serving.domain.errors import Invalid
 from services.serving.domain.requests import Asked
 from services.serving.domain.routing import Target
-from services.serving.domain.template import TemplateRefused
 
 
-def prompt_text(asked: Asked, target: Target) -> str:
+def prompt_text(asked: Asked, target: Target) -> Rendered:
     """The text that the model continues: the rendered chat, or a completion's prompt as it is.
 
     Raises:
         Invalid: the model has no chat template, or its template refuses these messages.
     """
     if asked.messages is None:
-        return asked.prompt or ""
+        return Rendered(asked.prompt or "", plain=True)
     if target.template is None:
         raise Invalid(f"{target.name} has no chat template; use /v1/completions", "no_chat_template", "model")
     try:
         return target.template.render(with_project_prompt(target.prompt, asked.messages))
-    except TemplateRefused as error:
+    except TextRefused as error:
         raise Invalid(str(error)[:500], "invalid_value", "messages") from error
 
 

@@ -23,6 +23,7 @@ from tritonclient.grpc import InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from services.lm.template import Rendered
 from services.serving.triton.tensors import Chunk, read, request
 
 ADMIN_HEADER = "triton-grpc-protocol-admin-key"
@@ -80,15 +81,17 @@ async def connect(address: str, key_file: Path | None = None) -> AsyncGenerator[
         yield Triton(client, key_file)
 
 
-async def generate(triton: Triton, model: str, prompt: str, sampling: Mapping[str, Any], *, stream: bool = True,
+async def generate(triton: Triton, model: str, prompt: str | Rendered, sampling: Mapping[str, Any], *, stream: bool = True,
                    idle_seconds: float = 120.0) -> AsyncGenerator[Chunk]:  # fmt: skip
     """Yields the answer as it comes, or whole if not `stream`. Closing the iterator cancels the request.
 
+    A prompt that is a str is a plain text.
     `sampling` is vLLM's SamplingParams as JSON has it, with lora_name. Raises TritonFault; Unavailable also when
     nothing comes for `idle_seconds`, since a model's process that is killed leaves its streams silent.
     """
     # Never with the header triton_grpc_error: a cancelled stream with it crashes tritonserver 2.51.
-    responses: Any = triton.grpc.stream_infer(once(request(model, prompt, sampling, stream=stream)))
+    text = Rendered(prompt, plain=True) if isinstance(prompt, str) else prompt
+    responses: Any = triton.grpc.stream_infer(once(request(model, text, sampling, stream=stream)))
     tokens, over = 0, False
     try:
         while (result := await following(responses, model, idle_seconds)) is not None:

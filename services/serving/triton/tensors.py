@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 from tritonclient.grpc import InferInput, InferResult
 
+from services.lm.template import Rendered
+
 WANTED = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
+
+MARKED = "control_tokens_marked"
+SPECIAL = "add_special_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +29,22 @@ class Chunk:
     completion_tokens: int
 
 
-def request(model: str, prompt: str, sampling: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
-    """Returns what tritonclient sends: the vLLM backend's inputs."""
+def request(model: str, prompt: Rendered, sampling: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
+    """Returns what tritonclient sends: the vLLM backend's inputs, and two words on how the prompt becomes tokens.
+
+    The request parameter add_special_tokens (transformers' name) says that a template has written the BOS; a backend that does
+    not know it does as for a plain text. The input control_tokens_marked says that the prompt holds marked control tokens
+    (services/lm/control_tokens.py): a tensor, because a server whose backend does not know it must refuse the request.
+    """
     flags = {"stream": stream, "exclude_input_in_output": True, **dict.fromkeys(WANTED, True)}
     inputs = [
-        tensor("text_input", "BYTES", prompt.encode()),
+        tensor("text_input", "BYTES", prompt.text.encode()),
         tensor("sampling_parameters", "BYTES", json.dumps(dict(sampling)).encode()),
     ]
-    return {"model_name": model, "inputs": [*inputs, *(tensor(name, "BOOL", value) for name, value in flags.items())]}
+    if prompt.marked:
+        flags[MARKED] = True
+    inputs += [tensor(name, "BOOL", value) for name, value in flags.items()]
+    return {"model_name": model, "inputs": inputs, "parameters": None if prompt.plain else {SPECIAL: False}}
 
 
 def tensor(name: str, kind: str, value: bytes | bool) -> InferInput:

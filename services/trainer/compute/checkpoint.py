@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from services.trainer.compute.files import publish
+from services.lm.files import publish
 
 
 @dataclass(slots=True)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from services.lm.learning import Row
 from services.trainer.compute.cross_entropy import cross_entropy_sum
-from services.trainer.domain.packing import Row
 
 FILL = 32
 
@@ -43,8 +43,9 @@ def collate(chosen: Sequence[int], rows: Sequence[Row], prefix: int, device: str
         ids += row.ids[prefix:]
         positions += range(prefix, len(row.ids))
         segment += [index] * (len(row.ids) - prefix)
-        keep += range(offset + row.start - 1, offset + len(row.ids) - 1)
-        targets += row.ids[row.start :]
+        for start, end in row.learnt:
+            keep += range(offset + start - 1, offset + end - 1)
+            targets += row.ids[start:end]
     blank, spare = -len(ids) % FILL, -len(keep) % FILL
     segment += [-2] * blank
     return Pack(

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from services.lm.learning import Row
 from services.trainer.compute.forward import Pack, collate, logits
 from services.trainer.compute.model import decoder_layers
-from services.trainer.domain.packing import Limits, Row, split
+from services.trainer.domain.packing import Limits, split
 
 LIMIT_BYTES = 2 * 2**30
 """Above this the lower layers are computed at every step instead."""

@@ -11,14 +11,15 @@ import torch
 from torch import nn
 
 from contracts.project import Train
+from services.lm.learning import Row
+from services.lm.measured import Compute
 from services.trainer.compute import checkpoint
 from services.trainer.compute.checkpoint import State
-from services.trainer.compute.device import Compute
 from services.trainer.compute.forward import collate, loss_sum
 from services.trainer.compute.frozen_layers import Lower
 from services.trainer.domain import schedule
 from services.trainer.domain.failures import LossNotFinite
-from services.trainer.domain.packing import Limits, Row, split, step_rows
+from services.trainer.domain.packing import Limits, split, step_rows
 from services.trainer.domain.spec import Progress
 
 MAX_GRAD_NORM = 1.0

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from contracts.project import Adapter
+from services.lm.measured import Compute
 from services.trainer.compute import lora_autograd as adapter_passes
-from services.trainer.compute.device import Compute
 from services.trainer.domain.failures import BadRecipe, BaseInvalid
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from services.lm.files import publish, sha256_file, sha256_tree
 from services.trainer.compute.checkpoint import State
-from services.trainer.compute.files import publish, sha256_file, sha256_tree
 from services.trainer.compute.loop import Task
 from services.trainer.domain.spec import TrainResult, TrainSpec
 

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import torch
 
-from services.trainer.bases import model_files
-from services.trainer.compute.files import sha256_file, sha256_tree
+from services.lm.bases import model_files
+from services.lm.files import sha256_file, sha256_tree
 
 _ROOT = Path(__file__).resolve().parents[3]
 
 
 @cache
 def code_digest() -> str:
-    """Digest of the sources of services/trainer and contracts."""
-    files = [file for folder in ("services/trainer", "contracts") for file in (_ROOT / folder).rglob("*.py")]
+    """Digest of the sources of services/trainer, services/lm and contracts."""
+    files = [
+        file for folder in ("services/trainer", "services/lm", "contracts") for file in (_ROOT / folder).rglob("*.py")
+    ]
     return sha256_tree({file.relative_to(_ROOT).as_posix(): sha256_file(file) for file in files})
 
 

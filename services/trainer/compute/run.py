@@ -2,17 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.trainer.compute import checkpoint, device, frozen_layers, loop, model, output, provenance, rows
-from services.trainer.compute.device import Compute
-from services.trainer.compute.files import sha256_file
+from services.lm import measured
+from services.lm.files import sha256_file
+from services.lm.learning import Encoded, Row, encode_records
+from services.lm.measured import Compute
+from services.lm.tokens import TextTokenizer, open_tokenizer
+from services.trainer.compute import checkpoint, frozen_layers, loop, model, output, provenance, rows
 from services.trainer.domain import schedule
 from services.trainer.domain.failures import Cancelled, EmptyDataset
-from services.trainer.domain.packing import Limits, Row, common_prefix, step_rows
+from services.trainer.domain.packing import Limits, common_prefix, step_rows
 from services.trainer.domain.spec import Progress, TrainResult, TrainSpec
 
 
@@ -23,7 +26,8 @@ class Data:
     rows: list[Row]
     train: int
     prefix: int
-    notes: dict[str, int]
+    notes: dict[str, Any]
+    left_out: dict[str, int]
 
 
 def train(spec: TrainSpec, workdir: Path, report: Callable[[Progress], None], stop: Callable[[], bool]) -> TrainResult:
@@ -33,9 +37,9 @@ def train(spec: TrainSpec, workdir: Path, report: Callable[[Progress], None], st
         TrainingFailed: one of the tree in domain/failures.py.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    compute = device.choose(spec.cache)
-    device.apply(compute, spec.recipe.seed)
-    tokenizer = rows.load_tokenizer(spec.base)
+    compute = measured.choose(spec.cache)
+    measured.apply(compute, spec.recipe.seed)
+    tokenizer = open_tokenizer(spec.base)
     data = load_data(spec, tokenizer)
     net = model.prepare(spec.base, spec.base_name, spec.recipe.adapter, compute)
     weights = model.trainable(net)
@@ -53,27 +57,45 @@ def train(spec: TrainSpec, workdir: Path, report: Callable[[Progress], None], st
 
     task.lower = keep_lower(task, halt)
     loop.train(task, state, workdir, report, halt, spec.checkpoint_seconds)
-    return output.write(spec, workdir, task, state, identity | {"rows": data.notes}, tokenizer)
+    return output.write(spec, workdir, task, state, identity | {"rows": data.notes}, tokenizer.backend)
 
 
-def load_data(spec: TrainSpec, tokenizer: Any) -> Data:
+def load_data(spec: TrainSpec, tokenizer: TextTokenizer) -> Data:
     """Both splits as rows, with the prefix that all of them share.
 
     Raises:
         EmptyDataset: no training row has a token to learn.
     """
-    encode = rows.encode
-    training, notes = encode(rows.read(spec.train), tokenizer, spec.prompt, spec.recipe.max_length)
-    if not training:
-        raise EmptyDataset(
-            f"no training row has a completion to learn from; left out: {dict(notes) or 'none, the split is empty'}"
-        )
-    held = rows.read(spec.validation) if spec.validation else []
-    validation, _ = encode(held, tokenizer, spec.prompt, spec.recipe.max_length)
-    everything = training + validation
+    recipe = spec.recipe
+
+    def encoded(split: Path) -> Encoded:
+        return encode_records(rows.read(split), tokenizer, spec.prompt, recipe.learn, recipe.max_length)
+
+    training, held = encoded(spec.train), encoded(spec.validation) if spec.validation else Encoded()
+    if not training.rows:
+        raise EmptyDataset(nothing_left(training.left_out))
+    everything = training.rows + held.rows
     # With dropout the rows of a pack would share the prefix's mask, which plain training does not do.
     prefix = common_prefix(everything) if spec.recipe.adapter.dropout == 0 else 0
-    return Data(everything, len(training), prefix, {"train": len(training), "validation": len(validation), **notes})
+    return Data(everything, len(training.rows), prefix, counts(training, held), dict(sorted(training.left_out.items())))
+
+
+def counts(training: Encoded, held: Encoded) -> dict[str, Any]:
+    """Rows of both splits, and what was cut or left out of the training split, for the manifest."""
+    return {
+        "train": len(training.rows),
+        "validation": len(held.rows),
+        "truncated": training.cut,
+        "left_out": dict(sorted(training.left_out.items())),
+    }
+
+
+def nothing_left(left_out: Mapping[str, int]) -> str:
+    """What a run without rows fails with."""
+    if not left_out:
+        return "no training row has a completion to learn from: the split is empty"
+    counted = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+    return f"no training row has a completion to learn from; left out: {counted}"
 
 
 def limits(net: Any, compute: Compute) -> Limits:

@@ -13,6 +13,8 @@ TrainingFailed (code `internal`)
 
 import errno
 
+from services.lm import errors as lm
+
 
 class TrainingFailed(Exception):
     """Base of the tree: `code` is a stable word, the message says what was wrong, where, and what to do."""
@@ -76,6 +78,8 @@ def classify(error: BaseException) -> TrainingFailed:
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, TrainingFailed):
         return error
+    if isinstance(error, lm.LanguageModelError):
+        return BaseNotFound(str(error)) if isinstance(error, lm.BaseNotFound) else BaseInvalid(str(error))
     if isinstance(error, MemoryError) or "OutOfMemory" in text or "not enough memory" in text:
         return OutOfMemory(f"{text[:500]}; lower train.batch_size or train.max_length, or choose a smaller base")
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -10,18 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Token ids of one example; loss is taken on `ids[start:]`, so 1 <= start < len(ids)."""
-
-    ids: tuple[int, ...]
-    start: int
-
-    @property
-    def targets(self) -> int:
-        """Number of tokens to learn."""
-        return len(self.ids) - self.start
+from services.lm.learning import Row
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,10 +69,6 @@ def test_running_number_tells_no_rows_apart_where_other_keys_are_given(pair: tup
 
 
 CLOCKS = {"now", "utcnow", "today", "time", "time_ns", "monotonic", "uuid1", "uuid4", "random", "randint", "choice"}
-ALLOWED = {
-    # A chat template's own `strftime_now`, for the gateway's prompts: in no state and no event.
-    "services/serving/domain/template.py": {"now"},
-}
 
 
 def called(path: Path) -> set[str]:
@@ -97,8 +93,7 @@ def pure() -> list[Path]:
 
 @pytest.mark.parametrize("path", pure(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_handlers_rules_and_stores_ask_no_clock_and_no_chance(path: Path) -> None:
-    name = str(path.relative_to(ROOT))
-    assert called(path) - ALLOWED.get(name, set()) == set(), f"{name}: take it from the event"
+    assert called(path) == set(), f"{path.relative_to(ROOT)}: take it from the event"
 
 
 def test_a_clock_would_be_found(tmp_path: Path) -> None:

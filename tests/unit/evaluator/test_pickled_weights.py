@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from services.evaluator.compute.model import ModelInvalid, adapted, load
-from services.serving.triton.backend.adapters import AdapterInvalid, read_adapter
+from services.lm.adapters import AdapterInvalid, read_adapter
 from tests.unit.evaluator.tiny import make_adapter, make_base
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 from contracts.project import Prompt, Serve
 from contracts.types import ModelRef
+from services.lm.control_tokens import ControlVocabulary
+from services.lm.template import ChatTemplate, compile_template
 from services.serving.domain.requests import Asked, parse_chat
 from services.serving.domain.routing import Target
-from services.serving.domain.template import ChatTemplate, compile_template
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + eos_token }}\n"
@@ -15,8 +16,11 @@ CHATML = (
 )
 
 
+VOCABULARY = ControlVocabulary(frozenset({"<|im_start|>", "<|im_end|>"}))
+
+
 def template(source: str = CHATML) -> ChatTemplate:
-    return compile_template({"eos_token": "<|im_end|>"}, source)
+    return compile_template(source, {"eos_token": "<|im_end|>"}, VOCABULARY)
 
 
 def target(project: str = "shop", version: int = 1, **changes: Any) -> Target:

@@ -41,18 +41,18 @@ def test_production_on_the_base_is_routed() -> None:
 
 
 def test_the_projects_prompt_stands_in_front() -> None:
-    assert prompt_text(chat(), target()) == (
+    assert prompt_text(chat(), target()).text == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
 def test_a_requests_own_system_prompt_wins() -> None:
     asked = chat("", '[{"role":"system","content":"Rhyme."},{"role":"user","content":"hi"}]')
-    assert "Be brief." not in prompt_text(asked, target())
+    assert "Be brief." not in prompt_text(asked, target()).text
 
 
 def test_without_a_project_prompt_nothing_is_added() -> None:
-    assert prompt_text(chat(), target(prompt=Prompt())).startswith("<|im_start|>user")
+    assert prompt_text(chat(), target(prompt=Prompt())).text.startswith("<|im_start|>user")
 
 
 def test_a_model_without_a_template_takes_completions_only() -> None:

@@ -13,7 +13,6 @@ from services.serving.triton.layout import (
     write_adapters,
     write_model,
 )
-from tests.conftest import loaded
 
 
 def test_a_model_is_written_as_the_vllm_backend_reads_it(tmp_path: Path) -> None:
@@ -83,10 +82,3 @@ def test_homes_do_not_share_memory_and_settings_come_from_the_environment(tmp_pa
     two = from_environment({"NORIA_HOME": str(tmp_path / "b")})
     assert (one.grpc_port, two.grpc_port, one.home) == (4, 8001, tmp_path / "a")
     assert one.shared_memory_prefix != two.shared_memory_prefix
-
-
-def test_the_gateway_loads_no_part_of_numpy_that_it_does_not_use() -> None:
-    unused = ("numpy.random._generator", "numpy.ma.core", "numpy.fft._pocketfft")
-    assert loaded("import services.serving.app", *unused) == set()
-    used = "import services.serving.app, numpy; numpy.random.default_rng(1); numpy.fft.fft([1.0]); numpy.ma.masked"
-    assert loaded(used, *unused) == set(unused)

@@ -7,14 +7,16 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from contracts.project import Adapter
+from services.lm.learning import Row
+from services.lm.measured import Compute
 from services.trainer.compute import frozen_layers, model
-from services.trainer.compute.device import Compute
 from services.trainer.compute.forward import collate, loss_sum
-from services.trainer.domain.packing import Limits, Row
+from services.trainer.domain.packing import Limits
 
 COMPUTE = Compute("cpu", "float32", 1)
 PREFIX = 4
-ROWS = [Row((0, 9, 8, 7, *range(20 + i, 26 + 2 * i)), 6 + i % 3) for i in range(5)]
+IDS = [(0, 9, 8, 7, *range(20 + i, 26 + 2 * i)) for i in range(5)]
+ROWS = [Row(ids, ((6 + i % 3, 8 + i % 3), (9 + i % 3, len(ids)))[: 1 + i % 2]) for i, ids in enumerate(IDS)]
 
 
 def net(base: Path, layers: tuple[int, ...] | None = None) -> torch.nn.Module:
@@ -31,7 +33,8 @@ def plain_loss(made: torch.nn.Module, rows: list[Row]) -> torch.Tensor:
     """Each row alone, logits at every position, labels masked with -100 as Hugging Face does."""
     total = torch.zeros(())
     for row in rows:
-        labels = torch.tensor([-100] * row.start + list(row.ids[row.start :]))
+        learnt = {i for start, end in row.learnt for i in range(start, end)}
+        labels = torch.tensor([token if i in learnt else -100 for i, token in enumerate(row.ids)])
         logits = made(input_ids=torch.tensor([row.ids])).logits[0]
         total = total + cross_entropy(logits[:-1], labels[1:], reduction="sum", ignore_index=-100)
     return total
@@ -57,7 +60,7 @@ def test_pack_equals_plain_forward(base: Path, prefix: int) -> None:
 
 def test_rows_of_a_pack_do_not_see_each_other(base: Path) -> None:
     made = net(base)
-    other = Row((0, 9, 8, 7, *range(60, 70)), 6)
+    other = Row((0, 9, 8, 7, *range(60, 70)), ((6, 14),))
     alone = loss_sum(made, collate([0], [ROWS[0]], PREFIX, "cpu", torch.float32), torch.float32)
     beside = loss_sum(made, collate([0, 1], [ROWS[0], other], PREFIX, "cpu", torch.float32), torch.float32)
     neighbour = loss_sum(made, collate([0], [other], PREFIX, "cpu", torch.float32), torch.float32)

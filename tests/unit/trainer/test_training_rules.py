@@ -2,15 +2,24 @@
 
 import errno
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from contracts.project import Train
-from services.trainer import bases
+from services.lm import bases
+from services.lm.errors import BaseInvalid, BaseNotFound
+from services.lm.learning import Row
 from services.trainer.domain import schedule
-from services.trainer.domain.failures import BaseInvalid, BaseNotFound, DiskFull, OutOfMemory, classify
-from services.trainer.domain.packing import Limits, Row, common_prefix, split, step_rows
+from services.trainer.domain.failures import DiskFull, OutOfMemory, classify
+from services.trainer.domain.packing import Limits, common_prefix, split, step_rows
+
+
+def row(ids: Iterable[int], start: int) -> Row:
+    """A row that is learnt from `start` on."""
+    known = tuple(ids)
+    return Row(known, ((start, len(known)),))
 
 
 def test_each_epoch_sees_each_row_once_in_another_order() -> None:
@@ -22,7 +31,7 @@ def test_each_epoch_sees_each_row_once_in_another_order() -> None:
 
 
 def test_packs_hold_each_row_once_within_the_limits() -> None:
-    rows = [Row(tuple(range(5 + i % 9)), 2 + i % 3) for i in range(40)]
+    rows = [row(range(5 + i % 9), 2 + i % 3) for i in range(40)]
     packs = split(range(40), rows, 2, Limits(tokens=20, targets=12))
     assert Counter(i for pack in packs for i in pack) == Counter(range(40))
     for pack in packs:
@@ -31,14 +40,14 @@ def test_packs_hold_each_row_once_within_the_limits() -> None:
 
 
 def test_a_row_longer_than_a_pack_stands_alone() -> None:
-    rows = [Row(tuple(range(50)), 10), Row((1, 2, 3), 1)]
+    rows = [row(range(50), 10), row((1, 2, 3), 1)]
     assert split([0, 1], rows, 0, Limits(tokens=20, targets=100)) == [[0], [1]]
 
 
 def test_the_shared_prefix_leaves_each_row_a_prompt_token() -> None:
-    assert common_prefix([Row((1, 2, 3, 4, 9), 4), Row((1, 2, 3, 4, 8), 4)]) == 3
-    assert common_prefix([Row((1, 2, 3), 2), Row((1, 7, 3), 2)]) == 1
-    assert common_prefix([Row((1, 2, 3), 2), Row((5, 2, 3), 2)]) == 0
+    assert common_prefix([row((1, 2, 3, 4, 9), 4), row((1, 2, 3, 4, 8), 4)]) == 3
+    assert common_prefix([row((1, 2, 3), 2), row((1, 7, 3), 2)]) == 1
+    assert common_prefix([row((1, 2, 3), 2), row((5, 2, 3), 2)]) == 0
     assert common_prefix([]) == 0
 
 
@@ -85,3 +94,5 @@ def test_causes_are_told_apart() -> None:
     )
     assert classify(RuntimeError(torch_says)).code == "out_of_memory"
     assert classify(ValueError("else")).code == "internal"
+    assert classify(BaseNotFound("nowhere")).code == "base_not_found"
+    assert classify(BaseInvalid("no config")).code == "base_invalid"

@@ -10,11 +10,10 @@ import pytest
 from safetensors.torch import load_file
 
 from contracts.project import Adapter
+from services.lm.errors import BaseInvalid, BaseNotFound
 from services.trainer.compute import run
 from services.trainer.domain.failures import (
     BadRecipe,
-    BaseInvalid,
-    BaseNotFound,
     Cancelled,
     EmptyDataset,
     LossNotFinite,

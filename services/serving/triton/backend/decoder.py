@@ -12,18 +12,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from services.serving.triton.backend.adapters import Adapter
+from services.lm.adapters import Adapter
+from services.lm.device import cores, default_device, named_dtype
 from services.serving.triton.backend.kv_cache import ATTENTION, KVCache
 from services.serving.triton.backend.lora_linear import Active, can_pack, install
-
-DTYPES = {
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "half": torch.float16,
-    "float32": torch.float32,
-    "float": torch.float32,
-}
-QUICK_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # the last is Arm's
 
 
 class ModelUnsuitable(ValueError):
@@ -77,8 +69,8 @@ def load(path: Path, args: dict[str, Any]) -> Decoder:
     if not path.is_dir():
         raise ModelUnsuitable(f"model.json names {path} as the model, and there is no such directory")
     torch.set_num_threads(threads())
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = choose_dtype(str(args.get("dtype", "auto")), device)
+    device = torch.device(default_device())
+    dtype = choose_dtype(str(args.get("dtype", "auto")), device.type)
     model: Any = AutoModelForCausalLM.from_pretrained(
         path, dtype=dtype, attn_implementation=ATTENTION, local_files_only=True, use_safetensors=True
     )
@@ -94,24 +86,15 @@ def load(path: Path, args: dict[str, Any]) -> Decoder:
 
 def threads() -> int:
     """Half of the cores unless NORIA_TRITON_THREADS says more: two threads on two busy cores were 7 to 50 times slower."""
-    return int(os.environ.get("NORIA_TRITON_THREADS") or max(1, len(os.sched_getaffinity(0)) // 2))
+    return int(os.environ.get("NORIA_TRITON_THREADS") or max(1, cores() // 2))
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """bf16 where the processor multiplies it, else fp32: without such instructions bf16 is the slower."""
-    if name != "auto":
-        if name not in DTYPES:
-            raise ModelUnsuitable(f"model.json: dtype {name!r} is none of auto, {', '.join(DTYPES)}")
-        return DTYPES[name]
-    return torch.bfloat16 if device.type == "cuda" or QUICK_BF16 & _processor_flags() else torch.float32
-
-
-def _processor_flags() -> set[str]:
+def choose_dtype(name: str, device: str) -> torch.dtype:
+    """The dtype that model.json asks for. Raises ModelUnsuitable."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    return next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith(("flags", "Features"))), set())
+        return named_dtype(name, device)
+    except ValueError as error:
+        raise ModelUnsuitable(f"model.json: {error}") from None
 
 
 def _check(config: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import torch
 
-from services.serving.triton.backend.adapters import Adapter
+from services.lm.adapters import Adapter
 from services.serving.triton.backend.decoder import Decoder
 from services.serving.triton.backend.detokenizer import Detokenizer, scan
 from services.serving.triton.backend.sampler import Sampler, choose, generator

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from services.serving.triton.backend.adapters import Adapter
+from services.lm.adapters import Adapter
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 

@@ -37,6 +37,7 @@ INPUTS = (
     ("return_logprobs", "TYPE_BOOL", True),
     ("return_num_input_tokens", "TYPE_BOOL", True),
     ("return_num_output_tokens", "TYPE_BOOL", True),
+    ("control_tokens_marked", "TYPE_BOOL", True),  # ours: services/serving/triton/tensors.py
 )
 OUTPUTS = (
     ("text_output", "TYPE_STRING", [-1]),
@@ -93,8 +94,9 @@ class TritonPythonModel:
     def _begin(self, request: Any, response_sender: Any) -> None:
         prompt = text(request, "text_input") or ""
         reply = Reply(request, response_sender, self.sender, prompt)
+        marked = flag(request, "control_tokens_marked", default=False)
         sampling = text(request, "sampling_parameters")
-        wanted = self.served.request(prompt, request.parameters() if sampling is None else sampling, reply)
+        wanted = self.served.request(prompt, sampling, request.parameters(), reply, marked=marked)
         reply.prompt_tokens = len(wanted.prompt)
         self.sender.open(reply)
         self.served.engine.submit(wanted)

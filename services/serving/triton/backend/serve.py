@@ -1,15 +1,16 @@
 """Opens the model of a repository's version directory and turns prompts into the engine's requests; no Triton here."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
+from services.lm.adapters import Adapter
+from services.lm.template import Rendered
+from services.lm.tokens import TextTokenizer, open_tokenizer
 from services.serving.triton.backend import decoder
-from services.serving.triton.backend.adapters import Adapter, AdapterCache
+from services.serving.triton.backend.adapter_cache import AdapterCache
 from services.serving.triton.backend.engine import Engine, Listener, Request, Tokens
 from services.serving.triton.backend.sampling_parameters import BadSampling, parse
 
@@ -25,15 +26,25 @@ class Served:
     """A model that answers."""
 
     engine: Engine
-    encode: Callable[[str], list[int]]
+    text: TextTokenizer
     shelf: AdapterCache | None
     summary: str
 
-    def request(self, prompt: str, sampling: str, listener: Listener) -> Request:
-        """Returns the request to submit. Raises BadSampling, PromptTooLong, AdapterUnknown, AdapterInvalid."""
-        wishes = parse(sampling)
+    def request(
+        self, prompt: str, sampling: str | None, parameters: str, listener: Listener, *, marked: bool = False
+    ) -> Request:
+        """Returns the request to submit.
+
+        `parameters` are Triton's request parameters as JSON; without the tensor `sampling` they are the sampling parameters.
+
+        Raises:
+            BadSampling, PromptTooLong, ControlTokens, AdapterUnknown, AdapterInvalid: the request cannot be honoured.
+        """
+        given: dict[str, Any] = json.loads(parameters or "{}")
+        plain = given.pop("add_special_tokens", True) not in (False, "false")
+        wishes = parse(json.dumps(given) if sampling is None else sampling)
         adapter = self._adapter(wishes.lora_name)
-        tokens, limit = self.encode(prompt), self.engine.decoder.max_model_len
+        tokens, limit = self.text.encode(Rendered(prompt, marked, plain)), self.engine.decoder.max_model_len
         if not tokens:
             raise BadSampling("text_input is empty: there is nothing to continue")
         if len(tokens) >= limit:
@@ -57,7 +68,7 @@ def open_model(directory: Path, log: Callable[[str], None]) -> Served:
     args: dict[str, Any] = json.loads((directory / "model.json").read_text(encoding="utf-8"))
     path = Path(args["model"])
     model = decoder.load(path, args)
-    tokenizer: Any = AutoTokenizer.from_pretrained(args.get("tokenizer", path), local_files_only=True)
+    text = open_tokenizer(Path(args.get("tokenizer", path)))
     shelf = None
     if str(args.get("enable_lora", False)).lower() == "true":
         # On a CPU in fp32 whatever the model's: a small product costs oneDNN's bf16 15 us and MKL's fp32 3.
@@ -65,25 +76,9 @@ def open_model(directory: Path, log: Callable[[str], None]) -> Served:
         shelf = AdapterCache(directory / "multi_lora.json", model.modules, int(args.get("max_lora_rank", 16)), like,
                       int(args.get("max_cpu_loras") or LOADED_ADAPTERS))  # fmt: skip
         shelf.refresh()
-    engine = Engine(model, Tokens(decode_with(tokenizer), ends(model, tokenizer)), log)
+    engine = Engine(model, Tokens(lambda ids, skip: text.decode(ids, skip_special=skip), tuple(sorted(text.ends))), log)
     engine.start()
     summary = (
         f"{path} in {model.like.dtype} on {model.like.device}, {model.slots.rows} rows of {model.max_model_len} tokens"
     )
-    return Served(engine, lambda prompt: tokenizer.encode(prompt), shelf, summary)
-
-
-def decode_with(tokenizer: Any) -> Callable[[Sequence[int], bool], str]:
-    """Returns (tokens, skip special ones) -> text as it stands, no space tidied away."""
-
-    def decode(tokens: Sequence[int], skip: bool) -> str:
-        return tokenizer.decode(list(tokens), skip_special_tokens=skip, clean_up_tokenization_spaces=False)
-
-    return decode
-
-
-def ends(model: decoder.Decoder, tokenizer: Any) -> tuple[int, ...]:
-    """Returns the tokens that end an answer, by the generation config and the tokenizer."""
-    configured: int | list[int] | None = getattr(model.model.generation_config, "eos_token_id", None)
-    several = configured if isinstance(configured, list) else [configured]
-    return tuple(sorted({token for token in (*several, tokenizer.eos_token_id) if token is not None}))
+    return Served(engine, text, shelf, summary)

@@ -1,20 +1,15 @@
-"""Reads LoRA adapters as PEFT writes them, and keeps those that multi_lora.json lists; it knows no model.
-
-multi_lora.json is read again whenever it changes, so a promotion needs no reload of the model; an adapter that is no
-longer listed goes as soon as no running row holds it.
-"""
+"""LoRA adapters on disk, as PEFT writes them (https://huggingface.co/docs/peft/developer_guides/checkpoint)."""
 
 import json
 import re
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
+CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
 WEIGHTS = "adapter_model.safetensors"
 REFUSED = {
@@ -26,12 +21,8 @@ REFUSED = {
 }
 
 
-class AdapterUnknown(LookupError):
-    """No adapter of this name is listed."""
-
-
 class AdapterInvalid(ValueError):
-    """The directory listed for an adapter cannot be served; the message says why."""
+    """The directory of an adapter cannot be used; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +41,7 @@ def read_adapter(
     `modules` maps each linear module of the model to (out, in) features. Raises AdapterInvalid.
     """
     try:
-        config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         tensors = load_file(path / WEIGHTS)
     except (OSError, ValueError) as error:
         raise AdapterInvalid(f"adapter {name}: {path} cannot be read: {error}") from error
@@ -100,49 +91,3 @@ def _read_pair(name: str, module: str, tensors: dict[str, torch.Tensor], config:
                   if re.match(rf"(.*\.)?({pattern})$", module)), config.get("lora_alpha", 8))  # fmt: skip
     scale = alpha / (len(a) ** 0.5 if config.get("use_rslora") else len(a))
     return a.to(like).contiguous(), (b.float() * scale).to(like).contiguous()
-
-
-@dataclass(slots=True)
-class AdapterCache:
-    """The adapters of one model: listed in a file, loaded when first asked for, the longest unused dropped first."""
-
-    listing: Path
-    modules: dict[str, tuple[int, int]]
-    max_rank: int
-    like: torch.Tensor
-    limit: int
-    listed: dict[str, str] = field(default_factory=dict[str, str])
-    loaded: OrderedDict[tuple[str, str], Adapter] = field(default_factory=OrderedDict[tuple[str, str], Adapter])
-    stamp: tuple[int, int] = (-1, -1)
-    lock: Lock = field(default_factory=Lock)
-
-    def get(self, name: str) -> Adapter:
-        """Returns the adapter of this name. Raises AdapterUnknown, AdapterInvalid."""
-        with self.lock:
-            self.refresh()
-            if name not in self.listed:
-                raise AdapterUnknown(f"LoRA {name} is not supported, we currently support {sorted(self.listed)}")
-            key = (name, self.listed[name])
-            if key not in self.loaded:
-                self.loaded[key] = read_adapter(
-                    name, Path(key[1]), modules=self.modules, max_rank=self.max_rank, like=self.like
-                )
-            self.loaded.move_to_end(key)
-            while len(self.loaded) > self.limit:
-                self.loaded.popitem(last=False)
-            return self.loaded[key]
-
-    def refresh(self) -> None:
-        """Reads the listing if it changed. Raises AdapterInvalid when it is missing or not {name: directory}."""
-        try:
-            status = self.listing.stat()
-            if (stamp := (status.st_mtime_ns, status.st_ino)) == self.stamp:
-                return
-            listed = json.loads(self.listing.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise AdapterInvalid(f"{self.listing} cannot be read: {error}") from error
-        if not isinstance(listed, dict) or not all(isinstance(path, str) for path in listed.values()):
-            raise AdapterInvalid(f"{self.listing} must hold an object of adapter names and directories")
-        self.listed, self.stamp = listed, stamp
-        for key in [key for key in self.loaded if self.listed.get(key[0]) != key[1]]:
-            del self.loaded[key]

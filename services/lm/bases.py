@@ -5,7 +5,7 @@ Only safetensors are taken: pickled weights run code when they are read.
 
 from pathlib import Path
 
-from services.trainer.domain.failures import BaseInvalid, BaseNotFound
+from services.lm.errors import BaseInvalid, BaseNotFound
 
 CATALOGUE = frozenset({"smollm2-135m-instruct"})
 """Bases that `scripts/setup` fetches by package and keeps under NORIA_CACHE/bases."""

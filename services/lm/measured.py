@@ -1,4 +1,4 @@
-"""Which device, number format and thread count a run computes with; measured once a machine and kept.
+"""Which device, number format and thread count training computes with; measured once a machine and kept.
 
 The choice is kept because weights depend on it: a run repeated on the same machine must not be timed anew.
 """
@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from services.trainer.compute.files import write_atomically
+from services.lm.device import cores
+from services.lm.files import write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,6 @@ def apply(compute: Compute, seed: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.backends.cudnn.benchmark = False
     torch.manual_seed(seed)
-
-
-def cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 def _machine() -> str:

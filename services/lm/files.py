@@ -1,4 +1,4 @@
-"""Files that are either wholly there or not at all; knows nothing of what they hold."""
+"""Files of a model: written wholly or not at all, and their digests."""
 
 import hashlib
 import os

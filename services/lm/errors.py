@@ -1,0 +1,45 @@
+"""What can be wrong with a base model's files or with a text for it.
+
+LanguageModelError
+|- BaseNotFound       neither the catalogue, nor a directory, nor a hub has the base
+|- BaseInvalid        the files are there, but no model or tokenizer comes of them
+`- TextRefused        this text cannot be put before the model; `reason` is a stable word
+   |- TemplateRefused    no_chat_template | template_refused
+   `- ControlTokens      control_tokens: text that reads like a turn's boundary and cannot be told from one
+"""
+
+from typing import Literal
+
+Reason = Literal["no_chat_template", "template_refused", "control_tokens"]
+
+
+class LanguageModelError(ValueError):
+    """Base of the tree; the message says what was wrong, where, and what to do."""
+
+
+class BaseNotFound(LanguageModelError):
+    """The base is nowhere to be had."""
+
+
+class BaseInvalid(LanguageModelError):
+    """The files are no model that can be used here."""
+
+
+class TextRefused(LanguageModelError):
+    """A text that cannot be put before the model."""
+
+    reason: Reason
+
+
+class TemplateRefused(TextRefused):
+    """The chat template is absent, broken, or refuses these messages."""
+
+    def __init__(self, message: str, reason: Reason = "template_refused") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ControlTokens(TextRefused):
+    """A text holds a control token that this tokenizer cannot keep as text."""
+
+    reason = "control_tokens"

@@ -1,0 +1,100 @@
+"""A base model's chat template, rendered by transformers' own renderer without its tokenizers and without torch.
+
+Source: transformers 5.23, utils/chat_template_utils.render_jinja_template (sandbox, filters, globals) and
+tokenization_utils_base.apply_chat_template (special tokens as variables, absent content dropped).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from services.lm.control_tokens import MARKS, ControlVocabulary, read_control_vocabulary, read_json, special_tokens
+from services.lm.errors import TemplateRefused
+
+MAX_RENDERED = 2_000_000
+"""Characters: a template that repeats its input without end is refused, not sent."""
+TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json", "tokenizer.json")
+"""What `read_template` reads of a model's directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A text for the model.
+
+    Where `marked`, control tokens that people wrote stand between control_tokens.MARKS in it. A `plain` text has no template
+    around it: the tokenizer puts its BOS before it.
+    """
+
+    text: str
+    marked: bool = False
+    plain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTemplate:
+    """A template with the tokenizer's special tokens and control tokens."""
+
+    source: str
+    tokens: Mapping[str, str]
+    vocabulary: ControlVocabulary
+
+    def render(self, messages: Sequence[Mapping[str, Any]], *, answering: bool = True) -> Rendered:
+        """The text of `messages`; where `answering`, it ends where the assistant begins to speak.
+
+        Raises:
+            TemplateRefused: the template raises for these messages (roles out of order, say).
+            ControlTokens: a message cannot be told from the template's own control tokens.
+        """
+        turns, marked = self.vocabulary.mark([{k: v for k, v in m.items() if v is not None} for m in messages])
+        text = self._text(turns, answering)
+        return Rendered(text, marked and any(mark in text for mark in MARKS))
+
+    def _text(self, turns: list[dict[str, Any]], answering: bool) -> str:
+        try:
+            variables: Mapping[str, Any] = self.tokens
+            (text,), _ = render_jinja_template(
+                [turns], chat_template=self.source, add_generation_prompt=answering, **variables
+            )
+        except Exception as error:  # template code is the base's: whatever it raises is about these messages
+            raise TemplateRefused(f"the model's chat template refuses these messages: {error}"[:500]) from error
+        if len(text) > MAX_RENDERED:
+            raise TemplateRefused(f"the chat template makes {len(text)} characters; at most {MAX_RENDERED} are sent")
+        return text
+
+
+def compile_template(source: str, tokens: Mapping[str, str], vocabulary: ControlVocabulary) -> ChatTemplate:
+    """The template of a text.
+
+    Raises:
+        TemplateRefused: it is not valid Jinja.
+    """
+    try:
+        render_jinja_template([], chat_template=source)
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateRefused(f"the chat template is no valid Jinja, line {error.lineno}: {error.message}") from error
+    return ChatTemplate(source, tokens, vocabulary)
+
+
+def read_template(directory: Path) -> ChatTemplate | None:
+    """The template in a model's directory: chat_template.jinja, or the one in tokenizer_config.json; None without one.
+
+    Raises:
+        TemplateRefused: it is not valid Jinja.
+    """
+    config = read_json(directory / "tokenizer_config.json")
+    own = directory / "chat_template.jinja"
+    source = own.read_text("utf-8") if own.is_file() else _default_template(config.get("chat_template"))
+    if source is None:
+        return None
+    return compile_template(source, special_tokens(config), read_control_vocabulary(directory, source))
+
+
+def _default_template(value: Any) -> str | None:
+    """tokenizer_config.json holds one template, or a list of named ones of which 'default' counts."""
+    if isinstance(value, list):
+        return next((t["template"] for t in value if t.get("name") == "default"), None)
+    return value if isinstance(value, str) else None

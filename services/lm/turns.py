@@ -1,0 +1,44 @@
+"""How a chat template writes an assistant's turn: what stands between the prompt and the answer, and what ends it."""
+
+import re
+from dataclasses import dataclass
+
+from services.lm.errors import TemplateRefused
+from services.lm.template import ChatTemplate
+
+ASKED, ANSWERED = "Question-7301", "Answer-8402"
+"""Words that no template writes itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFormat:
+    """`lead` are blanks that the template writes before the answer; `end` its text up to the control token that ends it.
+
+    Without an `end` an answer ends with the tokenizer's EOS.
+    """
+
+    lead: str
+    end: str
+
+
+PLAIN = TurnFormat("", "")
+
+
+def turn_format(template: ChatTemplate) -> TurnFormat:
+    """How the template writes an assistant's answer, found by rendering one.
+
+    A thought that a template opens before the answer (Qwen 3, DeepSeek R1) is no part of it: the answer is what was written.
+
+    Raises:
+        TemplateRefused: it takes no user's turn with an answer, or leaves the answer out.
+    """
+    asked = [{"role": "user", "content": ASKED}]
+    before = template.render(asked).text
+    whole = template.render([*asked, {"role": "assistant", "content": ANSWERED}], answering=False).text
+    lead, found, rest = (whole[len(before) :] if whole.startswith(before) else whole).rpartition(ANSWERED)
+    if not found:
+        raise TemplateRefused("the chat template leaves an assistant's answer out: it is of no use for a conversation")
+    words = sorted(template.vocabulary.special, key=lambda word: (-len(word), word))
+    end = re.match(rf"\s*(?:{'|'.join(map(re.escape, words))})", rest) if words else None
+    blank = whole.startswith(before) and not lead.strip()
+    return TurnFormat(lead if blank else "", end[0] if end else "")
