@@ -166,19 +166,20 @@ def expected(record: dict[str, Any]) -> tuple[list[dict[str, str]], str]:
 
 
 def test_serving_asks_with_the_same_texts() -> None:
+    from services.lm.control_tokens import ControlVocabulary
+    from services.lm.template import compile_template
     from services.serving.domain.sampling import with_project_prompt
-    from services.serving.domain.template import compile_template
 
     source = (
         "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[a]{% endif %}"
     )
-    template = compile_template({}, source)
+    template = compile_template(source, {}, ControlVocabulary())
     for record in RECORDS.values():
         *before, _ = record["messages"]
         shown, _ = expected(record)
         asked = with_project_prompt(PROMPT, tuple(before))
         assert list(asked) == shown
-        assert template.render(asked) == "".join(f"[{m['role']}]{m['content']}" for m in shown) + "[a]"
+        assert template.render(asked).text == "".join(f"[{m['role']}]{m['content']}" for m in shown) + "[a]"
 
 
 def test_what_is_shown_in_training_is_what_serving_shows() -> None:
