@@ -18,7 +18,7 @@ FUZZER: Any = atheris
 with FUZZER.instrument_imports(include=["contracts", "services", "yaml"]):
     from contracts.envelope import STRUCTURED, Header, Malformed, decode, encode
     from contracts.events.upstream import RecordSubmittedV1
-    from services.chassis.messaging.kafka.lenient_records import LenientRecords
+    from services.chassis.messaging.kafka.aiokafka_patches import LenientRecords
     from services.cli.project_file import ProjectFileInvalid, parse
     from services.ingestion.record_reader import of_json, of_jsonl
 

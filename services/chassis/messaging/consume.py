@@ -18,7 +18,7 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
 
 from services.chassis.messaging.batch import BatchContext, BatchResult, record, take
-from services.chassis.messaging.kafka import fetch_bounds, lenient_records
+from services.chassis.messaging.kafka import aiokafka_patches
 from services.chassis.messaging.kafka.security import Security
 from services.chassis.messaging.messages import Raw
 
@@ -70,8 +70,7 @@ class Consumer:
         instance: str | None = None,
         security: Security | None = None,
     ) -> None:
-        lenient_records.install()
-        fetch_bounds.install()
+        aiokafka_patches.install()
         self.fault: str | None = None
         self._context = context
         self._on_commit = on_commit

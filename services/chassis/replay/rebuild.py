@@ -24,7 +24,7 @@ from sqlalchemy import Engine
 
 from services.chassis.messaging import outbox, parking, retry
 from services.chassis.messaging.batch import BatchContext, take
-from services.chassis.messaging.kafka import lenient_records
+from services.chassis.messaging.kafka import aiokafka_patches
 from services.chassis.messaging.kafka.security import security
 from services.chassis.messaging.messages import Raw, routes
 from services.chassis.messaging.relay import backlog
@@ -106,7 +106,7 @@ async def merged(client: dict[str, Any], topics: Sequence[str], own: frozenset[s
 
     The time is Kafka's, and of the service's `own` events their ce_time: the outbox may have published them later.
     """
-    lenient_records.install()
+    aiokafka_patches.install()
     reader = AIOKafkaConsumer(**client, group_id=None, isolation_level="read_committed")
     await reader.start()
     try:

@@ -10,9 +10,13 @@ from aiokafka.consumer.subscription_state import Assignment
 from aiokafka.record import default_records
 from aiokafka.structs import TopicPartition
 
+from services.chassis.messaging.kafka.aiokafka_patches import (
+    HEADER_BYTES,
+    PORTION_BYTES,
+    BoundedRecords,
+    LenientRecords,
+)
 from services.chassis.messaging.kafka.decompression import HEADERS
-from services.chassis.messaging.kafka.fetch_bounds import HEADER_BYTES, PORTION_BYTES, BoundedRecords
-from services.chassis.messaging.kafka.lenient_records import LenientRecords
 
 Builder: Any = default_records._DefaultRecordBatchBuilderPy  # pyright: ignore[reportPrivateUsage]
 PLACE = TopicPartition("t", 0)

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.messaging.kafka import decompression as bounded
-from services.chassis.messaging.kafka.lenient_records import KEPT_BYTES, LenientRecords
+from services.chassis.messaging.kafka.aiokafka_patches import KEPT_BYTES, TESTED, LenientRecords
 from services.chassis.messaging.kafka.topics import MAX_REQUEST
 from services.chassis.messaging.messages import dead_letter_row
 from services.chassis.messaging.outbox import unpack_headers
@@ -181,3 +182,8 @@ def test_mangled_records_never_raise(compression: int, cuts: list[tuple[int, byt
     found = unpack(sealed(head + body) + batch("next"))
     assert found[-1][:2] == (0, b"v0")
     assert sum(isinstance(value, bounded.Unread) for _, value, _ in found) <= 1
+
+
+def test_the_replaced_internals_are_of_the_installed_release() -> None:
+    """A new aiokafka needs a look at what aiokafka_patches replaces, and these tests to hold on it."""
+    assert version("aiokafka").startswith(TESTED)
