@@ -14,13 +14,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from contracts.canonical import digest
 from contracts.envelope import Malformed
 from services.chassis.context import Context
 from services.chassis.http.application import ApiError, errors
 from services.chassis.http.guard import needs
 from services.chassis.messaging.outbox import event_id
 from services.ingestion import record_reader
-from services.ingestion.domain.validation import digest
 from services.ingestion.record_reader import Batch
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.store import SqlStore

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
+from contracts.canonical import canonical, digest
 from contracts.envelope import Event, Meta
 from contracts.events.ingestion import RecordAcceptedV1, RecordRefusedV1
 from services.chassis.replay.restore import Restore
-from services.ingestion.domain.validation import canonical, digest
 from services.ingestion.store import SqlStore, Standing
 
 

@@ -8,12 +8,13 @@ from sqlalchemy import Table, func, tuple_
 from sqlalchemy import select as select_rows
 from sqlmodel import SQLModel, col, select
 
+from contracts.canonical import canonical
 from contracts.events.ingestion import RecordAcceptedV1
 from services.chassis.jobs.queue import Jobs
 from services.chassis.storage.bulk_insert import upserting
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
-from services.prep.domain.rows import Accepted, canonical
+from services.prep.domain.rows import Accepted
 from services.prep.tables import DatasetRow, ProgressRow, RecordRow
 
 

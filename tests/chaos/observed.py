@@ -61,8 +61,8 @@ class Message:
     @property
     def taken_as(self) -> Identity:
         """Its identity in an inbox: a malformed message goes by its place."""
-        place = f"{self.partition}/{self.offset}/{self.timestamp}"
-        return (f"kafka:{self.topic}", place) if self.poison else self.identity
+        place = f"kafka:{self.topic}/{self.partition}/{self.offset}/{self.timestamp}"
+        return (place, "") if self.poison else self.identity
 
     @cached_property
     def cause(self) -> str:

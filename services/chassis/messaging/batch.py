@@ -98,7 +98,7 @@ def _transaction(context: BatchContext, items: Sequence[Item], *, careful: bool)
 
 def _take_new(connection: Connection, group: str, items: Sequence[Item], now: datetime) -> set[inbox.Identity]:
     """Marks the messages as taken; gives those that were not. An id with another body is refused, once by its place."""
-    bodies = [inbox.digest(item.raw.topic, item.raw.value) for item in items]
+    bodies = [None if item.malformed else inbox.digest(item.raw.topic, item.raw.value) for item in items]
     first: dict[inbox.Identity, int | None] = {}
     for item, body in zip(items, bodies, strict=True):
         first.setdefault(item.identity, body)

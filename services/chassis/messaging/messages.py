@@ -81,8 +81,9 @@ def _malformed(raw: Raw, error: Malformed) -> Item:
 
 
 def _place(raw: Raw) -> tuple[str, str]:
-    # The record's own time makes the place unique even where a topic was made anew and counts from 0 again.
-    return (f"kafka:{raw.topic}", f"{raw.partition}/{raw.offset}/{raw.timestamp}")
+    # No event has an empty id, so none can take this identity. The record's own time makes the place unique even where
+    # a topic was made anew and counts from 0 again.
+    return (f"kafka:{raw.topic}/{raw.partition}/{raw.offset}/{raw.timestamp}", "")
 
 
 def refuse_conflict(item: Item) -> None:

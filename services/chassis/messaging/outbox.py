@@ -28,9 +28,13 @@ Row = tuple[str, bytes | None, bytes | None, str]
 def event_id(group: str, source: str, cause: str, index: int) -> str:
     """The ce_id of the index-th event that `group` emits because of (source, cause): the same at every redelivery.
 
-    A UUID of version 5 (RFC 9562), made without the slow UUID object.
+    A UUID of version 5 (RFC 9562), made without the slow UUID object. Its name is unambiguous, for texts without a NUL,
+    which no attribute holds: the first two parts hold no separator, or begin with a NUL and their lengths.
     """
-    digest = sha1(_NAMESPACE + f"{group}|{source}|{cause}|{index}".encode(), usedforsecurity=False).hexdigest()
+    name = f"{group}|{source}|{cause}|{index}"
+    if "|" in source or "|" in group:
+        name = f"\x00{len(group)}|{len(source)}|{name}"
+    digest = sha1(_NAMESPACE + name.encode(), usedforsecurity=False).hexdigest()
     variant = "89ab"[int(digest[16], 16) & 3]
     return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 

@@ -8,9 +8,10 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from contracts.canonical import canonical, digest
 from contracts.events.upstream import RecordSubmittedV1
 from contracts.records import RecordInvalid
-from services.ingestion.domain.validation import canonical, digest, judge, valid_record
+from services.ingestion.domain.validation import judge, valid_record
 
 KEYS = frozenset({"project", "record_id", "subject", "tags", "record"})
 

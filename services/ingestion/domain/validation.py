@@ -1,10 +1,9 @@
 """Whether what was submitted is a record, and its digests. Knows neither projects nor earlier revisions."""
 
-import json
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
+from contracts.canonical import canonical, digest
 from contracts.chat import completion_text
 from contracts.events.upstream import RecordSubmittedV1
 from contracts.records import Record, RecordFormat, RecordInvalid, parse_record
@@ -48,16 +47,6 @@ def valid_record(raw: Any) -> tuple[RecordFormat, Record]:
     if not completion_text(record).strip():
         raise RecordInvalid("empty", f"record of format {name} has no text to learn from: {_WANTED[name]}")
     return name, record
-
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces (as RFC 8785, for values without floats): equal values have equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def digest(text: str) -> str:
-    """SHA-256 of the text's UTF-8, in hex."""
-    return sha256(text.encode()).hexdigest()
 
 
 _WANTED: dict[RecordFormat, str] = {

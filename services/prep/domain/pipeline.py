@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from contracts.canonical import canonical, digest
 from contracts.project import Prep
 from services.prep.domain import duplicates, lengths, near_duplicates, reading
-from services.prep.domain.rows import SPLITS, Accepted, Drop, Row, Split, canonical, digest
+from services.prep.domain.rows import SPLITS, Accepted, Drop, Row, Split
 
 STEPS = "1"
 """Grows when the steps give other rows for the same records, so that versions differ too."""

@@ -2,11 +2,12 @@
 
 import json
 
+from contracts.canonical import canonical, digest
 from contracts.chat import completion_text, prompt_turns
 from contracts.project import Prep
 from contracts.records import FORMATS, Preference, Record, UnpairedPreference, turns
 from services.prep.domain import normalise
-from services.prep.domain.rows import Accepted, Row, canonical, digest
+from services.prep.domain.rows import Accepted, Row
 from services.prep.domain.splits import prompt_key, split_of
 
 _CLASSES: dict[str, type[Record]] = dict(FORMATS.values())

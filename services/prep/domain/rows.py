@@ -1,9 +1,7 @@
 """What flows through the pipeline: an accepted record as it lies in the store, and the row made of it. Decides nothing."""
 
-import json
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import Any, Literal
+from typing import Literal
 
 Split = Literal["train", "validation", "held_out"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "held_out")
@@ -52,13 +50,3 @@ class Drop:
     record_id: str
     reason: str
     because_of: str | None = None
-
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values have equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def digest(text: str) -> str:
-    """SHA-256 of the text's UTF-8, in hex."""
-    return sha256(text.encode()).hexdigest()

@@ -3,8 +3,9 @@
 Held-out is the lower end of the unit interval and validation the upper one: a larger part of one takes from train only.
 """
 
+from contracts.canonical import digest
 from contracts.project import Prep
-from services.prep.domain.rows import Split, digest
+from services.prep.domain.rows import Split
 
 
 def prompt_key(words: tuple[str, ...]) -> str:

@@ -56,7 +56,7 @@ def well() -> Observed:
             PROMOTED: told(PROMOTED, "m", "e", model=MODEL, cause="gate", detail="chrf"),
         },
         consumers={UPSTREAM: ("ingestion.main",)},
-        inbox={"ingestion.main": frozenset({("s", "u1"), ("s", "u2"), (f"kafka:{UPSTREAM}", "0/2/7")})},
+        inbox={"ingestion.main": frozenset({("s", "u1"), ("s", "u2"), (f"kafka:{UPSTREAM}/0/2/7", "")})},
         committed={("ingestion.main", UPSTREAM, 0): 4},
         jobs=[
             {"service": "prep", "id": "f1", "status": "done"},
@@ -90,7 +90,7 @@ DEFECTS: list[tuple[str, Kind, Observed]] = [
     (
         "never taken",
         "lost",
-        replace(well(), inbox={"ingestion.main": frozenset({("s", "u1"), (f"kafka:{UPSTREAM}", "0/2/7")})}),
+        replace(well(), inbox={"ingestion.main": frozenset({("s", "u1"), (f"kafka:{UPSTREAM}/0/2/7", "")})}),
     ),
     ("taken and not handled", "lost", with_topic(ACCEPTED, lambda m: m[:1])),
     ("prep is behind", "lost", replace(well(), records=[])),

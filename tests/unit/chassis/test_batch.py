@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import gc
+import json
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from contracts.envelope import Malformed
+from contracts.envelope import Malformed, encode, new_meta
 from services.chassis.errors import Park
 from services.chassis.messaging import parking, retry
 from services.chassis.messaging.batch import BatchContext, take
@@ -195,6 +196,37 @@ def test_other_body_under_an_id_seen_before_is_dead_once_and_redelivery_a_duplic
     assert dead_reasons(context.engine) == [b"id_conflict"]
     assert sum(found["duplicate", known.topic, ""] for found in fates) == 3
     assert notes(context.engine) == [1, 3]
+
+
+def test_event_serialised_anew_is_the_same_event(context: BatchContext) -> None:
+    """Compared by bytes it was a conflict, and a dead letter."""
+    first = ping(1, text="caf\u00e9")
+    data = json.loads(first.value or b"")
+    anew = json.dumps({**dict(reversed(data.items())), "number": 1.0}, indent=2).encode()
+    attributes = {
+        "specversion": "1.0",
+        "id": "id-1",
+        "source": "test",
+        "type": Ping.ce_type(),
+        "time": "2026-01-31T00:00:00Z",
+    }
+    structured = json.dumps({"data": data, **attributes}).encode()
+    take(context, [first, replace(first, offset=8, value=anew)])
+    header = [("content-type", b"application/cloudevents+json")]
+    result = take(context, [replace(first, offset=9, headers=header, value=structured), replace(first, value=anew)])
+    assert result.fates["duplicate", first.topic, ""] == 2
+    other = json.dumps({"data": {**data, "number": 2}, **attributes}).encode()
+    take(context, [replace(first, offset=10, headers=header, value=other)])
+    assert dead_reasons(context.engine) == [b"id_conflict"]
+    assert notes(context.engine) == [1]
+
+
+def test_no_event_takes_the_identity_of_a_malformed_message(context: BatchContext) -> None:
+    """An event whose source and id spelt a place made the message there a duplicate: it vanished."""
+    event = Ping(project="p", number=2)
+    _, _, headers = encode(event, new_meta(event, f"kafka:{Ping.TOPIC}", "0/1/1"))
+    take(context, [replace(ping(2), headers=headers), replace(ping(1), value=b"{")])
+    assert dead_reasons(context.engine) == [b"not_json"]
 
 
 def test_other_body_is_told_in_the_pass_with_savepoints(context: BatchContext) -> None:

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from contracts.envelope import Event, Meta, encode
@@ -43,6 +45,25 @@ def test_ids_depend_on_group_cause_and_place_alone() -> None:
     assert ids("g", ("s", "1")) == ids("g", ("s", "1")) == [event_id("g", "s", "1", n).encode() for n in (0, 1)]
     every = [*ids("g", ("s", "1")), *ids("h", ("s", "1")), *ids("g", ("t", "1")), *ids("g", ("s", "2"))]
     assert len(set(every)) == 8
+
+
+@given(st.lists(st.text("a0\\", max_size=2), min_size=4, max_size=6), st.data())
+def test_no_two_causes_have_one_id(words: list[str], data: st.DataObject) -> None:
+    """One text cut at its separators in two ways: all that a join could confuse."""
+
+    def cut() -> tuple[str, str, str]:
+        first = data.draw(st.integers(1, len(words) - 2))
+        second = data.draw(st.integers(first + 1, len(words) - 1))
+        return "|".join(words[:first]), "|".join(words[first:second]), "|".join(words[second:])
+
+    one, other = cut(), cut()
+    assert (event_id(*one, 0) == event_id(*other, 0)) == (one == other)
+
+
+def test_parts_that_hold_the_separator_are_told_apart_and_published_ids_stand() -> None:
+    """("s|1", "2") and ("s", "1|2") had one id, so that the second event was dropped as a duplicate."""
+    assert event_id("g", "s|1", "2", 0) != event_id("g", "s", "1|2", 0)
+    assert event_id("g", "s", "1|2", 0) == "4003cfa7-583e-5902-a65f-1cdd37e2a389"
 
 
 def test_headers_put_together_quickly_are_those_of_the_envelope() -> None:

@@ -1,0 +1,34 @@
+"""Canonical JSON: one text for one content, whatever the order of keys, blanks, escapes and form of numbers it came in.
+
+Close to RFC 8785 (JSON Canonicalization Scheme), with two differences: keys are sorted by code point, and whole numbers
+of any size are kept exactly.
+"""
+
+import json
+from hashlib import sha256
+from typing import Any
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no blanks: equal values have equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(text: str) -> str:
+    """SHA-256 of the text's UTF-8, in hex."""
+    return sha256(text.encode()).hexdigest()
+
+
+def parsed(raw: bytes) -> Any:
+    """The value of JSON text in which 1, 1.0 and 1e0 are one number.
+
+    Raises:
+        ValueError: it is no JSON, or no UTF-8.
+        RecursionError: it is nested too deep.
+    """
+    return json.loads(raw.decode(), parse_float=_number)
+
+
+def _number(text: str) -> float | int:
+    number = float(text)
+    return int(number) if number.is_integer() else number
