@@ -1,4 +1,8 @@
-"""What feedback does: a signal is recorded once its request is known, and refused when that never comes."""
+"""What feedback does: a signal is recorded once its request is known, and refused when that never comes.
+
+The last word counts: what is said again after something else was said is a signal of its own. Said twice in a row it is
+a repeat, as a client sends it whose first answer was lost.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
@@ -10,7 +14,7 @@ from contracts.events.feedback import SignalRecordedV1, SignalRefusedV1
 from contracts.events.serving import InferenceCompletedV1
 from contracts.records import RecordInvalid
 from services.feedback.domain.records import Request, as_record, record_id
-from services.feedback.domain.signals import Feedback, signals
+from services.feedback.domain.signals import Feedback, Signal, identity, says_the_same, signals
 from services.feedback.store import Entry, Store
 
 AT_ONCE = 200
@@ -21,24 +25,42 @@ def on_inference_completed(event: InferenceCompletedV1, meta: Meta, store: Store
     """Keeps the request, and settles the feedback that was quicker than its record."""
     request = Request(event.request_id, event.project, event.model, event.messages, event.prompt, event.output)
     store.remember(request, meta.time)
-    return [_settle(entry, request, store)[1] for entry in store.waiting_for(event.request_id)]
+    return _record_waiting(request, store)
 
 
 def give(feedback: Feedback, now: datetime, store: Store) -> tuple[list[Entry], list[Event]]:
     """Takes feedback: what became of its signals, and the events. A repeated signal changes nothing."""
     request = store.request(feedback.request_id)
     entries: list[Entry] = []
-    events: list[Event] = []
+    events: list[Event] = _record_waiting(request, store) if request is not None else []
     for signal in signals(feedback):
-        entry = store.entry(signal.signal_id)
-        if entry is None or (entry.reason == UNKNOWN and request is not None):
-            entry = Entry(signal, now)
+        entry, new = _entry(signal, now, request, store)
+        if new:
             store.put(entry)
             if request is not None:
-                entry, event = _settle(entry, request, store)
+                entry, event = _record(entry, request, store)
                 events.append(event)
         entries.append(entry)
     return entries, events
+
+
+def _entry(signal: Signal, now: datetime, request: Request | None, store: Store) -> tuple[Entry, bool]:
+    """The signal's entry, and whether it is a new one; what says the same as the last word is no new one."""
+    last = store.last_about(signal)
+    if last is None:
+        return Entry(signal, now), True
+    if says_the_same(last.signal, signal):
+        unknown = last.reason == UNKNOWN and request is not None
+        return (Entry(last.signal, now, number=last.number), True) if unknown else (last, False)
+    number = last.number + 1
+    if store.entry(signal.signal_id) is not None:
+        signal = replace(signal, signal_id=identity(signal, number))
+    return Entry(signal, now, number=number), True
+
+
+def _record_waiting(request: Request, store: Store) -> list[Event]:
+    """Records what waits for a request, before anything newer is: else an earlier word would come last."""
+    return [_record(entry, request, store)[1] for entry in store.waiting_for(request.request_id)]
 
 
 def settle_waiting(deadline: timedelta, store: Store, now: datetime) -> Iterable[Event]:
@@ -49,12 +71,12 @@ def settle_waiting(deadline: timedelta, store: Store, now: datetime) -> Iterable
     """
     detail = f"no answer with this request id arrived within {deadline.total_seconds():g} s"
 
-    def settled(entry: Entry) -> Event:
+    def outcome(entry: Entry) -> Event:
         request = store.request(entry.signal.request_id)
-        return (_settle(entry, request, store) if request else _refuse(entry, "", UNKNOWN, detail, store))[1]
+        return (_record(entry, request, store) if request else _refuse(entry, "", UNKNOWN, detail, store))[1]
 
-    events = [settled(entry) for entry in store.overlooked(AT_ONCE)]
-    return [*events, *(settled(entry) for entry in store.waiting_since(now - deadline, AT_ONCE))]
+    events = [outcome(entry) for entry in store.overlooked(AT_ONCE)]
+    return [*events, *(outcome(entry) for entry in store.waiting_since(now - deadline, AT_ONCE))]
 
 
 def forget_requests(retention: timedelta, store: Store, now: datetime) -> Iterable[Event]:
@@ -63,16 +85,16 @@ def forget_requests(retention: timedelta, store: Store, now: datetime) -> Iterab
     return ()
 
 
-def _settle(entry: Entry, request: Request, store: Store) -> tuple[Entry, Event]:
+def _record(entry: Entry, request: Request, store: Store) -> tuple[Entry, Event]:
     try:
         record = as_record(entry.signal, request)
     except RecordInvalid as error:
         return _refuse(entry, request.project, error.code, str(error), store)
     name = record_id(entry.signal)
-    settled = replace(entry, status="recorded", project=request.project, record_id=name, reason=None, detail=None)
-    store.put(settled)
+    recorded = replace(entry, status="recorded", project=request.project, record_id=name, reason=None, detail=None)
+    store.put(recorded)
     said = asdict(entry.signal)
-    return settled, SignalRecordedV1(
+    return recorded, SignalRecordedV1(
         project=request.project, model=request.model, record_id=name, record=record, **said
     )
 

@@ -12,7 +12,7 @@ from contracts.types import ModelRef
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import UtcDateTime
 from services.feedback.domain.records import Request
-from services.feedback.domain.signals import Signal
+from services.feedback.domain.signals import Signal, about
 
 METADATA = MetaData()
 Status = Literal["waiting", "recorded", "refused"]
@@ -20,7 +20,10 @@ Status = Literal["waiting", "recorded", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A signal and what became of it. `detail` says why where it was refused."""
+    """A signal and what became of it. `detail` says why where it was refused.
+
+    `number` counts the signals about the same from 1: the greatest is the last word.
+    """
 
     signal: Signal
     received_at: datetime
@@ -29,6 +32,7 @@ class Entry:
     record_id: str | None = None
     reason: str | None = None
     detail: str | None = None
+    number: int = 1
 
 
 class Base(SQLModel):
@@ -48,12 +52,13 @@ class RequestRow(Base, table=True):
 
 
 class SignalRow(Base, table=True):
-    """A signal; `body` holds the Signal's fields."""
+    """A signal; `body` holds the Signal's fields, `about` says which signals replace one another."""
 
     __tablename__ = "signal"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (
         Index("signal_newest", "received_at", "signal_id"),
         Index("signal_waiting", "status", "received_at"),
+        Index("signal_last", "about", "number", unique=True),
     )
 
     signal_id: str = Field(primary_key=True)
@@ -64,6 +69,8 @@ class SignalRow(Base, table=True):
     record_id: str | None = None
     reason: str | None = None
     detail: str | None = None
+    about: str
+    number: int
     body: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
 
@@ -86,20 +93,24 @@ class Store(Protocol):
         """The signal, or None."""
         ...
 
+    def last_about(self, signal: Signal) -> Entry | None:
+        """The last word on what the signal is about, or None."""
+        ...
+
     def put(self, entry: Entry) -> None:
         """Keeps a signal's state, a new one or in place of its older one."""
         ...
 
     def waiting_for(self, request_id: str) -> Sequence[Entry]:
-        """Signals that wait for a request, oldest first."""
+        """Signals that wait for a request, those about the same in the order in which they were said."""
         ...
 
     def waiting_since(self, before: datetime, limit: int) -> Sequence[Entry]:
-        """Signals that have waited since before a moment, oldest first."""
+        """Signals that have waited since before a moment, those about the same in the order in which they were said."""
         ...
 
     def overlooked(self, limit: int) -> Sequence[Entry]:
-        """Signals that wait though their request is there, oldest first."""
+        """Signals that wait though their request is there, those about the same in the order in which they were said."""
         ...
 
     def newest(self, request_id: str | None, after: Sequence[Any] | None, limit: int) -> Sequence[Entry]:
@@ -141,31 +152,38 @@ class SqlStore(ChassisStore):
         row = self.session.get(SignalRow, signal_id)
         return None if row is None else _entry(row)
 
+    def last_about(self, signal: Signal) -> Entry | None:
+        """The last word on what the signal is about, or None."""
+        same = select(SignalRow).where(SignalRow.about == about(signal))
+        row = self.session.exec(same.order_by(col(SignalRow.number).desc()).limit(1)).first()
+        return None if row is None else _entry(row)
+
     def put(self, entry: Entry) -> None:
         """Keeps a signal's state, a new one or in place of its older one."""
         state = {f.name: getattr(entry, f.name) for f in fields(entry) if f.name != "signal"}
         ids = {"signal_id": entry.signal.signal_id, "request_id": entry.signal.request_id}
-        self.session.merge(SignalRow(**ids, **state, body=asdict(entry.signal)))
+        self.session.merge(SignalRow(**ids, **state, about=about(entry.signal), body=asdict(entry.signal)))
         self.session.flush()
 
     def waiting_for(self, request_id: str) -> Sequence[Entry]:
-        """Signals that wait for a request, oldest first."""
+        """Signals that wait for a request, those about the same in the order in which they were said."""
         return self._waiting(select(SignalRow).where(SignalRow.request_id == request_id))
 
     def waiting_since(self, before: datetime, limit: int) -> Sequence[Entry]:
-        """Signals that have waited since before a moment, oldest first."""
+        """Signals that have waited since before a moment, those about the same in the order in which they were said."""
         return self._waiting(select(SignalRow).where(col(SignalRow.received_at) < before).limit(limit))
 
     def overlooked(self, limit: int) -> Sequence[Entry]:
-        """Signals that wait though their request is there, oldest first."""
+        """Signals that wait though their request is there, those about the same in the order in which they were said."""
         both = select(SignalRow).join(RequestRow, col(RequestRow.request_id) == col(SignalRow.request_id))
         return self._waiting(both.limit(limit))
 
     def _waiting(self, query: Any) -> list[Entry]:
         """Those that wait; locked, since another instance's timer looks for the same and shall not settle them too."""
         waiting = query.where(SignalRow.status == "waiting").with_for_update(of=SignalRow)
-        oldest = waiting.order_by(col(SignalRow.received_at), col(SignalRow.signal_id))
-        return [_entry(row) for row in self.session.exec(oldest)]
+        # By number first: a clock that was set back between two words about the same must not turn them round.
+        said = waiting.order_by(col(SignalRow.number), col(SignalRow.received_at), col(SignalRow.signal_id))
+        return [_entry(row) for row in self.session.exec(said)]
 
     def newest(self, request_id: str | None, after: Sequence[Any] | None, limit: int) -> Sequence[Entry]:
         """Signals, newest first, from the place (received_at, signal_id) on."""

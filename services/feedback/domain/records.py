@@ -1,4 +1,4 @@
-"""A correction or comparison on a request as a training record. Knows no prompt of a project: it is applied by name."""
+"""A correction or comparison on a request as a training record, without the project's prompt: it is applied by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,12 +29,15 @@ class Request:
 
 
 def record_id(signal: Signal) -> str | None:
-    """Identity of the record: a later correction of an answer is its new revision; None where there is no record."""
+    """Identity of the record; None where there is no record.
+
+    A later correction of an answer, or another verdict on a pair of answers, is the record's new revision.
+    """
     match signal.kind:
         case "correction":
             return f"feedback-{signal.request_id}"
         case "comparison":
-            pair = f"{signal.chosen}\x00{signal.rejected}"
+            pair = "\x00".join(sorted((signal.chosen or "", signal.rejected or "")))  # no text of a signal holds a NUL
             return f"comparison-{signal.request_id}-{sha256(pair.encode()).hexdigest()[:8]}"
         case _:
             return None

@@ -1,4 +1,4 @@
-"""Feedback as people send it, and the signals it consists of: one a kind. Knows neither requests nor records."""
+"""Feedback as people send it, and the signals it consists of: one a kind."""
 
 import json
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ class Feedback(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One kind of feedback on one request. `signal_id` derives from all the rest: a repeat is the same signal."""
+    """One kind of feedback on one request. `signal_id` derives from all the rest."""
 
     signal_id: str
     request_id: str
@@ -73,7 +73,39 @@ class Signal:
 
 def signals(feedback: Feedback) -> tuple[Signal, ...]:
     """The signals of `feedback`: those with a record first, at most one a kind."""
-    return tuple(replace(s, signal_id=_identity(s)) for s in _parts(feedback))
+    return tuple(replace(s, signal_id=identity(s)) for s in _parts(feedback))
+
+
+def identity(signal: Signal, number: int | None = None) -> str:
+    """The id of a signal, whatever its present one is: the same for the same words.
+
+    `number`, its place among the signals about the same, makes another id of words that were said before.
+    """
+    said = (signal.thumb, signal.score, signal.correction, signal.chosen, signal.rejected, signal.text)
+    counted = () if number is None else (number,)
+    whole = json.dumps([signal.request_id, signal.kind, signal.user, *said, *counted])
+    return f"sig-{sha256(whole.encode()).hexdigest()[:24]}"
+
+
+def says_the_same(one: Signal, other: Signal) -> bool:
+    """Whether two signals differ in their ids alone."""
+    return replace(one, signal_id="") == replace(other, signal_id="")
+
+
+def about(signal: Signal) -> str:
+    """What a signal is about, as a digest: of the signals about the same the last one counts.
+
+    A request has one correction and each pair of answers one verdict, whoever gives it, since they become one record;
+    every person has a thumb, a score and a text of their own.
+    """
+    match signal.kind:
+        case "correction":
+            rest: tuple[str | None, ...] = ()
+        case "comparison":
+            rest = tuple(sorted((signal.chosen or "", signal.rejected or "")))
+        case _:
+            rest = (signal.user,)
+    return sha256(json.dumps([signal.request_id, signal.kind, *rest]).encode()).hexdigest()[:32]
 
 
 def _parts(said: Feedback) -> Iterator[Signal]:
@@ -88,9 +120,3 @@ def _parts(said: Feedback) -> Iterator[Signal]:
         yield Signal("", on, "score", by, score=said.score)
     if said.text is not None:
         yield Signal("", on, "text", by, text=said.text)
-
-
-def _identity(signal: Signal) -> str:
-    said = (signal.thumb, signal.score, signal.correction, signal.chosen, signal.rejected, signal.text)
-    whole = json.dumps([signal.request_id, signal.kind, signal.user, *said])
-    return f"sig-{sha256(whole.encode()).hexdigest()[:24]}"

@@ -1,12 +1,15 @@
 import asyncio
+import json
+import shutil
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlmodel import Session
 
 from contracts.envelope import new_meta
@@ -20,7 +23,7 @@ from services.chassis.storage.database import open_engine, writing
 from services.chassis.storage.migration import migrate
 from services.feedback import handlers
 from services.feedback.domain.records import Request
-from services.feedback.domain.signals import Feedback
+from services.feedback.domain.signals import Feedback, signals
 from services.feedback.settings import FeedbackSettings
 from services.feedback.store import Entry, SqlStore
 from tests.conftest import wait_until_locked
@@ -158,6 +161,51 @@ def test_the_same_feedback_at_the_same_moment_is_taken_once(engine: Engine, tmp_
             second = pool.submit(again)
             wait_until_locked(engine)
         assert second.result(20) == first
+
+
+def test_two_words_at_the_same_moment_follow_one_another(engine: Engine, tmp_path: Path) -> None:
+    settings = FeedbackSettings(home=tmp_path)
+    context = Context(settings, engine, SqlStore, open_store(settings), Metrics("feedback"))
+
+    def other() -> list[Entry]:
+        down = Feedback(request_id="r1", thumb="down")
+        return asyncio.run(context.transact(lambda store: handlers.give(down, NOW, store)))
+
+    with ThreadPoolExecutor() as pool:
+        with opened(engine) as store:
+            handlers.give(Feedback(request_id="r1", thumb="up"), NOW, store)
+            second = pool.submit(other)
+            wait_until_locked(engine)
+        assert [entry.number for entry in second.result(20)] == [2]
+    with opened(engine) as store:
+        recorded = [event for event in arrive(store, inference()) if isinstance(event, SignalRecordedV1)]
+    assert [signal.thumb for signal in recorded] == ["up", "down"]
+
+
+def test_signals_of_before_know_their_order(database_url: str, tmp_path: Path) -> None:
+    """A database of the first revision, in which one signal was kept for each content."""
+    older = tmp_path / "older" / "versions"
+    older.mkdir(parents=True)
+    shutil.copy(MIGRATIONS / "versions" / "feedback_0001.py", older)
+    engine = open_engine(FeedbackSettings(home=tmp_path, database=database_url))
+    migrate(engine, "feedback", older.parent)
+    row = (
+        "INSERT INTO signal (signal_id, request_id, received_at, status, body)"
+        " VALUES (:id, 'r1', :at, 'recorded', :body)"
+    )
+    given = [signals(Feedback.model_validate({"request_id": "r1", "thumb": thumb}))[0] for thumb in ("up", "down")]
+    with writing(engine) as connection:
+        for minute, signal in enumerate(given):
+            at = f"2026-01-31 12:0{minute}:00.000000"
+            values = {"id": signal.signal_id, "at": at, "body": json.dumps(asdict(signal))}
+            connection.execute(text(row), values)
+    migrate(engine, "feedback", MIGRATIONS)
+    with opened(engine) as store:
+        [repeat], _ = handlers.give(Feedback(request_id="r1", thumb="down"), NOW, store)
+        [returned], _ = handlers.give(Feedback(request_id="r1", thumb="up"), NOW, store)
+    engine.dispose()
+    assert [repeat.signal.signal_id, repeat.number, returned.number] == [given[1].signal_id, 2, 3]
+    assert returned.signal.signal_id not in {signal.signal_id for signal in given}
 
 
 def test_refused_feedback_can_be_given_again_once_the_request_is_there(engine: Engine) -> None:
