@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from services.chassis.app import run
+from services.chassis.http import idempotency
 from services.chassis.service import Service, Timer
 from services.feedback import handlers
 from services.feedback.http import make_router
@@ -22,6 +23,7 @@ service = Service(
     timers=(
         Timer("settle-waiting", every=5.0, run=partial(handlers.settle_waiting, settings.deadline)),
         Timer("forget-requests", every=3600.0, run=partial(handlers.forget_requests, settings.retention)),
+        Timer("forget-idempotency-keys", every=60.0, run=idempotency.forget),
     ),
 )
 

@@ -1,33 +1,37 @@
 """Where people and programs say what they think of an answer, and see what became of it."""
 
+import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from contracts.canonical import canonical, digest
+from contracts.envelope import Event
 from services.chassis.context import Context
+from services.chassis.http import idempotency
 from services.chassis.http.application import ApiError, errors
 from services.chassis.http.guard import By, Caller, needs
 from services.chassis.storage.pages import decode, moment, page
 from services.feedback import handlers
 from services.feedback.domain.signals import Feedback
-from services.feedback.store import Entry, Store
+from services.feedback.store import Entry, SqlStore, Store
 
 
-def make_router(ctx: Context[Store]) -> APIRouter:
+def make_router(ctx: Context[SqlStore]) -> APIRouter:
     """The routes under /v1/feedback."""
     router = APIRouter(prefix="/v1/feedback", tags=["feedback"])
 
     @router.post("", status_code=202, responses=errors(409))
     @needs("feedback", by_handler=True)
-    async def give(feedback: Feedback, by: By) -> dict[str, Any]:
+    async def give(feedback: Feedback, by: By, key: idempotency.Key = None) -> dict[str, Any]:
         """Take feedback on an answer; it waits where the answer's own record has not arrived yet."""
         now = datetime.now(UTC)
 
-        def write(store: Store) -> Any:
+        def write(store: SqlStore) -> Any:
             check(store, feedback.request_id, by)
-            return handlers.give(feedback, now, store)
+            return given_once(store, feedback, by, key, now) if key else handlers.give(feedback, now, store)
 
         return taken(await ctx.transact(write))
 
@@ -52,6 +56,25 @@ def make_router(ctx: Context[Store]) -> APIRouter:
         return shown | {"items": [document(entry) for entry in shown["items"]]}
 
     return router
+
+
+def given_once(
+    store: SqlStore, feedback: Feedback, by: Caller, key: str, now: datetime
+) -> tuple[list[Entry], list[Event]]:
+    """As handlers.give, but the same feedback under the same Idempotency-Key is given once, whatever was said meanwhile.
+
+    Raises:
+        ApiError: 422 where the key came with other feedback.
+    """
+    body = digest(canonical(feedback.model_dump(mode="json")))
+    same = idempotency.KeyedRequest(f"feedback/{by.name}", key, body)
+    known = idempotency.recall(store.session, same, now)
+    if known is not None:
+        entries = [entry for id in json.loads(known) if (entry := store.entry(id)) is not None]
+        return entries, []
+    entries, events = handlers.give(feedback, now, store)
+    idempotency.remember(store.session, same, json.dumps([entry.signal.signal_id for entry in entries]), now)
+    return entries, events
 
 
 def check(store: Store, request_id: str, by: Caller) -> None:

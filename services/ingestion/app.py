@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from services.chassis.app import run
+from services.chassis.http import idempotency
 from services.chassis.service import Service, Timer
 from services.ingestion import handlers
 from services.ingestion.http import make_router
@@ -17,7 +18,10 @@ service = Service(
     migrations=Path(__file__).parent / "migrations",
     restore=RESTORE,
     router=make_router,
-    timers=(Timer("refuse-overdue", every=2.0, run=handlers.refuse_overdue),),
+    timers=(
+        Timer("refuse-overdue", every=2.0, run=handlers.refuse_overdue),
+        Timer("forget-idempotency-keys", every=60.0, run=idempotency.forget),
+    ),
 )
 
 if __name__ == "__main__":

@@ -4,19 +4,21 @@ What is accepted is decided where every submission is: by the handlers, from the
 """
 
 import asyncio
+import hashlib
 import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
 
-from contracts.canonical import digest
 from contracts.envelope import Malformed
 from services.chassis.context import Context
+from services.chassis.http import idempotency
 from services.chassis.http.application import ApiError, errors
 from services.chassis.http.guard import needs
 from services.chassis.messaging.outbox import event_id
@@ -51,11 +53,11 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
 
     @router.post("/v1/projects/{project}/records", status_code=202, responses=errors(404, 415), openapi_extra=BODY)
     @needs("submit", body=_settings(ctx).upload_bytes)
-    async def submit(project: str, request: Request) -> dict[str, Any]:
+    async def submit(project: str, request: Request, key: idempotency.Key = None) -> dict[str, Any]:
         """Submit records as JSON, JSON lines or Parquet, whole or as the `file` of a form."""
         await _known(ctx, project)
         async with received(request) as upload:
-            answer = await _submit(ctx, project, upload, _cause(project, request.headers.get("idempotency-key")))
+            answer = await _submit(ctx, project, upload, key)
         return _checked(answer)
 
     @router.get("/v1/projects/{project}/records/counts", responses=errors(404))
@@ -76,22 +78,45 @@ def _settings(ctx: Context[SqlStore]) -> IngestionSettings:
     return ctx.settings
 
 
-def _cause(project: str, key: str | None) -> str:
+async def _cause(ctx: Context[SqlStore], project: str, upload: Upload, key: str | None) -> str:
     """What the ids of the upload's events derive from.
 
-    A retry with the same Idempotency-Key repeats the ids. Without one the ids are new, and it is the content that makes
-    no new revision: a file sent again after another one changed its records must still win.
+    The same file under the same Idempotency-Key repeats the ids. Without a key the ids are new, and it is the content that
+    makes no new revision: a file sent again after another one changed its records must still win.
+
+    Raises:
+        ApiError: 422 where the key came with another file.
     """
-    return f"upload/{project}/{digest(key)}" if key else f"upload/{uuid.uuid4().hex}"
+    cause = f"upload/{uuid.uuid4().hex}"
+    if not key:
+        return cause
+    same = idempotency.KeyedRequest(f"upload/{project}", key, await asyncio.to_thread(_digest, upload))
+    now = datetime.now(UTC)
+
+    def bind(store: SqlStore) -> tuple[str, tuple[()]]:
+        known = idempotency.recall(store.session, same, now)
+        if known is None:
+            idempotency.remember(store.session, same, cause, now)
+        return known or cause, ()
+
+    return await ctx.transact(bind)
 
 
-async def _submit(ctx: Context[SqlStore], project: str, upload: Upload, cause: str) -> dict[str, list[Any]]:
+def _digest(upload: Upload) -> str:
+    with upload.path.open("rb") as file:
+        return f"{upload.kind}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+async def _submit(ctx: Context[SqlStore], project: str, upload: Upload, key: str | None) -> dict[str, list[Any]]:
     accepted: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
+    cause: str | None = None
     with tempfile.TemporaryDirectory(prefix="noria-unpacked-") as folder:
         found = await _batches(upload, project, _settings(ctx), Path(folder) / "rows.jsonl")
         while (batch := await asyncio.to_thread(next, found, None)) is not None:
-            accepted += await _send(ctx, batch, f"{cause}/{len(accepted)}")
+            if batch.taken:  # a file of which nothing is taken leaves its key free
+                cause = cause or await _cause(ctx, project, upload, key)
+                accepted += await _send(ctx, batch, f"{cause}/{len(accepted)}")
             refused += [asdict(refusal) for refusal in batch.refused]
     return {"accepted": accepted, "refused": refused}
 

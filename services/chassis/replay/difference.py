@@ -12,7 +12,9 @@ from sqlalchemy import Engine, MetaData, Table, select
 from services.chassis.replay.restore import Restore
 from services.chassis.storage.database import reading
 
-CHASSIS = frozenset({"inbox", "outbox", "parked", "job", "fair_share", "lease", "migrated", "alembic_version"})
+CHASSIS = frozenset(
+    {"inbox", "outbox", "parked", "job", "fair_share", "lease", "idempotency_key", "migrated", "alembic_version"}
+)
 """How messages and jobs stand at this moment, no state of the service."""
 
 

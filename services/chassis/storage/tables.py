@@ -1,4 +1,4 @@
-"""The chassis' tables as SQLModel classes: inbox, outbox, parked, job, fair share, lease, project revisions. Holds no logic."""
+"""The chassis' tables as SQLModel classes: messages, jobs, leases, Idempotency-Keys, project revisions. Holds no logic."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -148,6 +148,18 @@ class Lease(Base, table=True):
     name: str = Field(primary_key=True)
     owner: str
     until: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
+class IdempotencyKey(Base, table=True):
+    """The request that came under an Idempotency-Key; `key` and `body` are digests, `outcome` is the service's own."""
+
+    __tablename__ = "idempotency_key"  # pyright: ignore[reportAssignmentType]
+
+    scope: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    body: str
+    outcome: str = Field(sa_column=Column(Text, nullable=False))
+    made_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False, index=True))
 
 
 class ProjectRevision(Base, table=True):

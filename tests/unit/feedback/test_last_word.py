@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from contracts.events.registry import ProjectDefinedV1
 from contracts.events.serving import InferenceCompletedV1
 from contracts.project import ProjectSpec
 from contracts.types import ModelRef
+from services.chassis.http import guard
+from services.chassis.http.application import answer, install_errors
 from services.feedback import handlers
 from services.feedback.domain.signals import Feedback
+from services.feedback.http import make_router
 from services.feedback.settings import FeedbackSettings
 from services.ingestion.settings import IngestionSettings
 from services.prep.settings import PrepSettings
@@ -125,3 +130,24 @@ def test_clock_that_jumps_turns_no_words_round(stream: Stream, order: tuple[int,
         asyncio.run(stream.feedback.context.transact(lambda store, f=given, at=at: handlers.give(f, at, store)))
     stream.answered()
     assert words(stream.flow(), "thumb") == ["up", "down", "up"]
+
+
+def test_feedback_again_under_its_key_is_no_new_word(stream: Stream) -> None:
+    """A retry that comes late, after another word, is not the last word."""
+    app = FastAPI()
+    install_errors(app)
+    guard.install(app, guard.Guard(stream.feedback.context.settings), answer, make_router(stream.feedback.context))
+    client = TestClient(app)
+    stream.answered()
+
+    def post(thumb: str, key: str) -> Any:
+        body = {"request_id": "r1", "thumb": thumb}
+        return client.post("/v1/feedback", json=body, headers={"idempotency-key": key})
+
+    first, _, again = post("up", "k1"), post("down", "k2"), post("up", "k1")
+    assert again.json() == first.json()
+    other = post("up", "k2")
+    assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_key_reused")
+    assert words(stream.flow(), "thumb") == ["up", "down"]
+    post("up", "k3")
+    assert words(stream.flow(), "thumb") == ["up"]
