@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from services.chassis.messaging.relay import Relay, backlog
 from services.chassis.messaging.retry import keep_retrying
 from services.chassis.observability import age_metrics
 from services.chassis.observability.metrics import Metrics
+from services.chassis.retention import pruning
 from services.chassis.service import Service, Timer
 from services.chassis.storage import database
 from services.chassis.storage.artifacts import open_store
@@ -58,6 +59,11 @@ class Runtime:
         self._waits_for = "database"
         self._refusal = ""
         self._security = security(settings)
+        topics.refuse_short_inbox(
+            (event.TOPIC for event in service.handlers),
+            timedelta(days=settings.inbox_days),
+            settings.topic_retention_days,
+        )
         self.failed = False
         self.parked = asyncio.Event()
 
@@ -70,9 +76,12 @@ class Runtime:
         self.context.connect(self._relay.filled.set, self._workers.wake)
         self._workers.start()
         self._spawn(*(self._tick(timer) for timer in self.service.timers))
+        rules = (*pruning.horizons(settings), *self.service.horizons)
+        self._spawn(pruning.keep_pruning(self.engine, rules, self.metrics, settings.prune_seconds))
         self._spawn(memory.keep_collecting(), *(task(self.context) for task in self.service.background))
         self._waits_for = "kafka"
-        await topics.wait_for_topics(settings.kafka_bootstrap, self.service.name, self._security, self._refused)
+        wanted = topics.topics_of(self.service.name, settings.topic_retention_days)
+        await topics.wait_for_topics(settings.kafka_bootstrap, wanted, self._security, self._refused)
         self._spawn(self._relay.run())
         if self.service.handlers:
             await self._consume()

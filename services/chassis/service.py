@@ -16,6 +16,7 @@ from services.chassis.http.health import Check
 from services.chassis.jobs.queue import JobKind
 from services.chassis.messaging.messages import Handler
 from services.chassis.replay.restore import Restore
+from services.chassis.retention.pruning import Horizon
 from services.chassis.settings import Settings
 
 
@@ -39,6 +40,8 @@ class Service:
     router: Callable[[Context[Any]], APIRouter] | None = None
     jobs: tuple[JobKind, ...] = ()
     timers: tuple[Timer, ...] = ()
+    horizons: tuple[Horizon, ...] = ()
+    """Which of the service's own rows are deleted by age."""
     ready: Mapping[str, Check] = field(default_factory=dict[str, Check])
     shape: Callable[[ApiError], Response] = answer
     """How an error looks over HTTP."""

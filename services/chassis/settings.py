@@ -54,6 +54,14 @@ class Settings(BaseSettings):
         default=1800.0, gt=0, description="So long a resumable job runs before it gives way to another project's"
     )
     lease_seconds: float = Field(default=20.0, gt=0, description="A lease not renewed for so long is free")
+    inbox_days: float = Field(default=60.0, gt=0, description="A message that comes again so late takes effect again")
+    job_days: float = Field(default=90.0, gt=0, description="Rows of jobs that are over are kept for so long")
+    prune_seconds: float = Field(default=60.0, gt=0, description="Between two looks for rows that are too old")
+    topic_retention_days: dict[str, float] = Field(
+        default_factory=dict[str, float],
+        description="Kafka's retention by topic where it shall not be the catalogue's, for topics made from now on;"
+        ' "dead_letters" stands for all dead-letter topics',
+    )
     stop_seconds: float = Field(default=8.0, gt=0, description="Time a job's process has to save its state")
 
     @field_validator("home", "cache", "api_keys")

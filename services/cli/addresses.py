@@ -57,3 +57,16 @@ def kafka_security() -> "Security":
         raise Usage("bad_setting", f"NORIA_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}") from error
     except SettingRefused as error:
         raise Usage("bad_setting", str(error)) from error
+
+
+def inbox_days(group: str) -> float:
+    """For how many days a consumer group's service remembers the messages it took, by the settings here. Raises Usage."""
+    from pydantic import ValidationError
+
+    from services.chassis.settings import service_settings
+
+    try:
+        return service_settings(group.split(".")[0]).inbox_days
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise Usage("bad_setting", f"NORIA_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}") from error

@@ -10,7 +10,7 @@ from services.feedback import handlers
 from services.feedback.http import make_router
 from services.feedback.restore import RESTORE
 from services.feedback.settings import FeedbackSettings
-from services.feedback.store import SqlStore
+from services.feedback.store import SqlStore, horizons
 
 settings = FeedbackSettings()
 service = Service(
@@ -22,9 +22,9 @@ service = Service(
     router=make_router,
     timers=(
         Timer("settle-waiting", every=5.0, run=partial(handlers.settle_waiting, settings.deadline)),
-        Timer("forget-requests", every=3600.0, run=partial(handlers.forget_requests, settings.retention)),
         Timer("forget-idempotency-keys", every=60.0, run=idempotency.forget),
     ),
+    horizons=horizons(settings.retention, settings.signal_retention),
 )
 
 if __name__ == "__main__":

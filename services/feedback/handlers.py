@@ -79,12 +79,6 @@ def settle_waiting(deadline: timedelta, store: Store, now: datetime) -> Iterable
     return [*events, *(outcome(entry) for entry in store.waiting_since(now - deadline, AT_ONCE))]
 
 
-def forget_requests(retention: timedelta, store: Store, now: datetime) -> Iterable[Event]:
-    """Removes requests older than `retention`."""
-    store.forget_requests(now - retention)
-    return ()
-
-
 def _record(entry: Entry, request: Request, store: Store) -> tuple[Entry, Event]:
     try:
         record = as_record(entry.signal, request)

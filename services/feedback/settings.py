@@ -16,6 +16,7 @@ class FeedbackSettings(Settings):
     port: int = 8086
     deadline_seconds: float = Field(default=600.0, gt=0, description="Feedback waits so long for its request's record")
     retention_days: float = Field(default=30.0, gt=0, description="A request can be spoken of for so long")
+    signal_days: float = Field(default=90.0, gt=0, description="Signals that are settled are listed for so long")
 
     @property
     def deadline(self) -> timedelta:
@@ -26,3 +27,8 @@ class FeedbackSettings(Settings):
     def retention(self) -> timedelta:
         """How long requests are kept."""
         return timedelta(days=self.retention_days)
+
+    @property
+    def signal_retention(self) -> timedelta:
+        """How long settled signals are kept: at least as long as their request, so that none counts twice."""
+        return timedelta(days=max(self.signal_days, self.retention_days))

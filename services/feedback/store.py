@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
-from typing import Any, Literal, Protocol
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol, cast
 
-from sqlalchemy import JSON, Column, Index, MetaData, and_, delete, or_
+from sqlalchemy import JSON, Column, Index, MetaData, Table, and_, or_
 from sqlmodel import Field, SQLModel, col, select
 
 from contracts.types import ModelRef
+from services.chassis.retention.pruning import Horizon
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import UtcDateTime
 from services.feedback.domain.records import Request
@@ -85,10 +86,6 @@ class Store(Protocol):
         """Keeps a request."""
         ...
 
-    def forget_requests(self, before: datetime) -> int:
-        """Removes requests completed before a moment; how many they were."""
-        ...
-
     def entry(self, signal_id: str) -> Entry | None:
         """The signal, or None."""
         ...
@@ -142,11 +139,6 @@ class SqlStore(ChassisStore):
         self.session.merge(RequestRow(request_id=request.request_id, completed_at=completed_at, body=body))
         self.session.flush()
 
-    def forget_requests(self, before: datetime) -> int:
-        """Removes requests completed before a moment; how many they were."""
-        result = self.session.connection().execute(delete(RequestRow).where(col(RequestRow.completed_at) < before))
-        return result.rowcount
-
     def entry(self, signal_id: str) -> Entry | None:
         """The signal, or None."""
         row = self.session.get(SignalRow, signal_id)
@@ -194,6 +186,20 @@ class SqlStore(ChassisStore):
         if after is not None:
             query = query.where(or_(at < after[0], and_(at == after[0], key < after[1])))
         return [_entry(row) for row in self.session.exec(query.order_by(at.desc(), key.desc()).limit(limit))]
+
+
+def horizons(requests: timedelta, signals: timedelta) -> tuple[Horizon, ...]:
+    """Requests, and signals that wait no more, are kept for so long."""
+    request, signal = _table(RequestRow), _table(SignalRow)
+    settled = signal.c.status != "waiting"
+    return (
+        Horizon(request, request.c.completed_at, requests),
+        Horizon(signal, signal.c.received_at, signals, settled),
+    )
+
+
+def _table(model: type[SQLModel]) -> Table:
+    return cast(Table, getattr(model, "__table__"))  # noqa: B009 - SQLModel's types do not know the attribute
 
 
 def _entry(row: SignalRow) -> Entry:

@@ -51,3 +51,14 @@ def test_what_cannot_be_is_refused(stand: Stand) -> None:
     assert replay(stand, "--from", "yesterday")[0] == 2
     assert replay(stand)[0] == 2
     assert replay(stand, "prep", "--from", "0")[0] == 2
+
+
+def test_what_the_inbox_has_forgotten_does_not_come_again_unasked(stand: Stand) -> None:
+    stand.send(*(stand.ping_of(n) for n in range(3)))
+    until(stand.lag, lambda lag: lag == 0)
+    stand.stop()
+    stand.environment["NORIA_INBOX_DAYS"] = "1e-9"
+    status, said = until(lambda: replay(stand, "--from", "1"), lambda found: found[1]["error"]["code"] == "forgotten")
+    assert (status, "2 messages are older" in said["error"]["message"]) == (1, True)
+    status, said = until(lambda: replay(stand, "--from", "1", "--twice"), lambda found: found[0] == 0)
+    assert (said["moved"], said["items"][0]["forgotten"]) == (True, 2)

@@ -36,6 +36,10 @@ class Metrics:
             "job_progress_age_seconds", "Longest time without progress of a job here", "kind"
         )
         self.job_attempts = self.gauge("job_attempts", "Most tries of a job that is not over", "kind")
+        self.pruned = self.counter("pruned_total", "Rows deleted behind their table's horizon", "table")
+        self.prune_overdue = self.gauge(
+            "prune_overdue_seconds", "Time that the oldest row stands beyond its table's horizon", "table"
+        )
         self.disk_free = self.gauge("disk_free_bytes", "Free on the disk of NORIA_HOME")
 
     def counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -43,6 +43,7 @@ class Inbox(Base, table=True):
     """A message taken: its effect, its dead letter or its parked row stands in the same transaction."""
 
     __tablename__ = "inbox"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (Index("inbox_taken", "taken_at"),)
 
     consumer: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
@@ -99,6 +100,7 @@ class JobRow(Base, table=True):
     __table_args__ = (
         Index("job_due", "kind", "status", "created_at"),
         Index("job_turn", "kind", "project", "status", "created_at", "id"),
+        Index("job_finished", "finished_at"),
     )
 
     id: str = Field(primary_key=True)

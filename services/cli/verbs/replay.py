@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from services.cli.addresses import inbox_days
 from services.cli.errors import ConsoleError, Usage
 from services.cli.output import AsJson, brief, note, show, table
 
@@ -23,6 +24,9 @@ def replay(
     topic: Annotated[str | None, typer.Option(help="With --from: the topic to read again.")] = None,
     group: Annotated[str | None, typer.Option(help="With --from: the consumer group, as prep.main.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --from: say what would come again.")] = False,
+    twice: Annotated[
+        bool, typer.Option("--twice", help="With --from: also what is older than the inbox; it may take effect again.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Rebuild a service's state from the log and compare it with the live one; or, with --from, let messages come again.
@@ -30,7 +34,7 @@ def replay(
     Exit status 0 only if the states are equal, or the group was moved.
     """
     if start is not None:
-        _rewind(start, topic, group, service, dry_run=dry_run, as_json=as_json)
+        _rewind(start, topic, group, service, dry_run=dry_run, twice=twice, as_json=as_json)
         return
     from compose.local.settings import SERVICES
 
@@ -47,7 +51,7 @@ def replay(
 
 
 def _rewind(
-    start: str, topic: str | None, group: str | None, service: str | None, *, dry_run: bool, as_json: bool
+    start: str, topic: str | None, group: str | None, service: str | None, *, dry_run: bool, twice: bool, as_json: bool
 ) -> None:
     from services.cli import reset_offsets
     from services.cli.groups import members
@@ -55,14 +59,21 @@ def _rewind(
 
     if service is not None or not topic or not group:
         raise Usage("bad_replay", "--from takes --topic and --group, and no service")
-    rows = run(reset_offsets.plan(group, topic, _place(start)))
+    days = inbox_days(group)
+    rows = run(reset_offsets.plan(group, topic, _place(start), datetime.now(UTC) - timedelta(days=days)))
+    if (forgotten := sum(row["forgotten"] for row in rows)) and not (dry_run or twice):
+        why = f"{forgotten} messages are older than the {days:g} days that {group} remembers and may take effect again"
+        raise ConsoleError("forgotten", f"{why}; give a later --from, or --twice if that is what you want")
     if not dry_run:
         if run(members([group])).get(group):
             raise reset_offsets.busy(group)
         run(reset_offsets.move(group, rows))
     if forward := sum(-row["again"] for row in rows if row["again"] < 0):
         note(f"{forward} messages {'would be' if dry_run else 'are'} left out: {group} had not taken them yet")
-    columns = {name: lambda row, name=name: row[name] for name in ("topic", "partition", "committed", "to", "again")}
+    columns = {
+        name: lambda row, name=name: row[name]
+        for name in ("topic", "partition", "committed", "to", "again", "forgotten")
+    }
     show({"moved": not dry_run, "group": group, "items": rows}, as_json, lambda: table(rows, columns, ""))
 
 

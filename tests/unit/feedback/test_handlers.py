@@ -18,6 +18,7 @@ from contracts.events.serving import InferenceCompletedV1
 from contracts.types import ModelRef
 from services.chassis.context import Context
 from services.chassis.observability.metrics import Metrics
+from services.chassis.retention.pruning import prune
 from services.chassis.storage.artifacts import open_store
 from services.chassis.storage.database import open_engine, writing
 from services.chassis.storage.migration import migrate
@@ -25,7 +26,7 @@ from services.feedback import handlers
 from services.feedback.domain.records import Request
 from services.feedback.domain.signals import Feedback, signals
 from services.feedback.settings import FeedbackSettings
-from services.feedback.store import Entry, SqlStore
+from services.feedback.store import Entry, SqlStore, horizons
 from tests.conftest import wait_until_locked
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -226,13 +227,28 @@ def test_a_correction_of_what_is_no_text_is_refused_with_the_reason(engine: Engi
     assert (entry.status, event.project, event.reason) == ("refused", "shell-copilot", "invalid_field")
 
 
-def test_old_requests_are_forgotten(engine: Engine) -> None:
+def test_old_requests_and_settled_signals_are_forgotten(engine: Engine) -> None:
+    kept = FeedbackSettings(retention_days=30, signal_days=90)
     with opened(engine) as store:
         arrive(store, inference("old"), NOW - timedelta(days=31))
         arrive(store, inference("new"), NOW)
-        list(handlers.forget_requests(timedelta(days=30), store, NOW))
+        for request, days in (("new", 91), ("waits", 91), ("new", 89)):
+            thumb = Feedback(request_id=request, score=days / 100)
+            handlers.give(thumb, NOW - timedelta(days=days), store)
+    with writing(engine) as connection:
+        rules = horizons(kept.retention, kept.signal_retention)
+        assert [prune(connection, rule, NOW) for rule in rules] == [1, 1]
+    with opened(engine) as store:
         assert store.request("old") is None
         assert store.request("new") is not None
+        assert [(e.signal.request_id, e.status) for e in store.newest(None, None, 9)] == [
+            ("new", "recorded"),
+            ("waits", "waiting"),
+        ]
+
+
+def test_a_signal_outlives_its_request() -> None:
+    assert FeedbackSettings(retention_days=200, signal_days=90).signal_retention == timedelta(days=200)
 
 
 def test_signals_are_listed_newest_first_in_pages(engine: Engine) -> None:

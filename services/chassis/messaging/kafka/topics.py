@@ -1,7 +1,8 @@
 """Kafka as the chassis uses it: waiting for it, the catalogue's topics, a producer. Knows no table."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -10,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from contracts.topics import BY_NAME, FOR_EVER, consumed_by, dead_letter_topic, produced_by
-from services.chassis.errors import NotReady
+from services.chassis.errors import NotReady, SettingRefused
 from services.chassis.messaging.kafka.security import Security, refusal
 
 LOG: Any = structlog.get_logger("kafka")
@@ -18,6 +19,8 @@ FEATURES = {"allow.auto.create.topics": False}
 MAX_REQUEST = 2_000_000
 """Bytes: a message of the largest allowed size and the notes of its dead letter."""
 OPEN = Security()
+DEAD_LETTERS = "dead_letters"
+KEPT_AS_AGREED: Mapping[str, float] = {}
 
 
 def producer(bootstrap: str, client: str, security: Security = OPEN) -> AIOKafkaProducer:
@@ -34,25 +37,60 @@ def producer(bootstrap: str, client: str, security: Security = OPEN) -> AIOKafka
     )
 
 
-def topics_of(service: str) -> list[NewTopic]:
-    """The catalogue's topics that a service touches, and its dead-letter topics, as they shall be made."""
+def topics_of(service: str, days: Mapping[str, float] = KEPT_AS_AGREED) -> list[NewTopic]:
+    """The catalogue's topics that a service touches, and its dead-letter topics, as they shall be made.
+
+    `days`: retention by topic where it is not the catalogue's; `DEAD_LETTERS` names all dead-letter topics.
+    """
     consumed = consumed_by(service)
     group = f"{service}.main"
     plain = {topic.name: topic for topic in (*consumed, *produced_by(service))}
     dead = [dead_letter_topic(topic.name, group) for topic in consumed if group in topic.consumers]
-    return [_new(name) for name in plain] + [_dead(name) for name in dead]
+    return [_new(name, days) for name in plain] + [_dead(name, days) for name in dead]
 
 
-def _new(name: str) -> NewTopic:
+def retention(name: str, days: Mapping[str, float] = KEPT_AS_AGREED) -> timedelta:
+    """How long Kafka keeps a topic's messages; FOR_EVER: without end."""
+    own = days.get(name, days.get(DEAD_LETTERS) if name.endswith(".dlq") else None)
+    if own is not None:
+        return timedelta(days=own)
+    return BY_NAME[name].retention if name in BY_NAME else FOR_EVER
+
+
+def refuse_short_inbox(consumed: Iterable[str], inbox: timedelta, days: Mapping[str, float]) -> None:
+    """Refuses to forget messages while Kafka may still bring them again.
+
+    A topic that Kafka keeps for ever cannot be meant: its old messages come again only where somebody moves the group back.
+
+    Raises:
+        SettingRefused: a topic's retention is longer than the inbox'.
+    """
+    for name in consumed:
+        kept = retention(name, days)
+        if kept >= inbox:
+            needed = kept / timedelta(days=1)
+            raise SettingRefused(
+                f"NORIA_INBOX_DAYS={inbox / timedelta(days=1):g} is too short: Kafka keeps {name} for {needed:g} days, and what "
+                "comes again after the inbox has forgotten it takes effect twice; set it to more than that"
+            )
+
+
+def _new(name: str, days: Mapping[str, float]) -> NewTopic:
     topic = BY_NAME[name]
-    retention = -1 if topic.retention == FOR_EVER else int(topic.retention.total_seconds() * 1000)
-    configs = {"retention.ms": str(retention), "cleanup.policy": "compact" if topic.compacted else "delete"}
+    configs = {
+        "retention.ms": _milliseconds(retention(name, days)),
+        "cleanup.policy": "compact" if topic.compacted else "delete",
+    }
     return NewTopic(name, topic.partitions, -1, replica_assignments={}, topic_configs=configs)
 
 
-def _dead(name: str) -> NewTopic:
-    configs = {"retention.ms": "-1", "max.message.bytes": str(MAX_REQUEST)}
+def _dead(name: str, days: Mapping[str, float]) -> NewTopic:
+    configs = {"retention.ms": _milliseconds(retention(name, days)), "max.message.bytes": str(MAX_REQUEST)}
     return NewTopic(name, 1, -1, replica_assignments={}, topic_configs=configs)
+
+
+def _milliseconds(kept: timedelta) -> str:
+    return "-1" if kept == FOR_EVER else str(int(kept.total_seconds() * 1000))
 
 
 async def make_topics(bootstrap: str, topics: Iterable[NewTopic], security: Security = OPEN) -> list[str]:
@@ -88,16 +126,19 @@ async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> list[st
 
 
 async def wait_for_topics(
-    bootstrap: str, service: str, security: Security = OPEN, tell: Callable[[str], None] = lambda _: None
+    bootstrap: str,
+    wanted: Iterable[NewTopic],
+    security: Security = OPEN,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Returns once Kafka answers and the topics of the service exist; says what it waits for.
+    """Returns once Kafka answers and the topics that are wanted exist; says what it waits for.
 
     `tell` is given why Kafka and this client do not trust each other, nothing where it is merely away.
     """
     waited = 0.0
     while True:
         try:
-            made = await make_topics(bootstrap, topics_of(service), security)
+            made = await make_topics(bootstrap, wanted, security)
         except NotReady as error:
             if waited % 10 == 0:
                 cause = await refusal(bootstrap, security)
