@@ -71,7 +71,7 @@ def find(
     """[{"alert", "where", "what", "do"}].
 
     `figures` by service; `services`: readiness answers by part; `members` by consumer group, None where Kafka does not
-    answer; `dead_letters` how many there are.
+    answer; `dead_letters` how many there are that nobody settled.
     """
     found = [*_standing(services), *_groups(members or {}), *_dead(dead_letters)]
     for service, samples in figures.items():
@@ -115,7 +115,11 @@ def _groups(members: Mapping[str, int]) -> Iterator[Entry]:
 
 
 def _dead(count: int | None) -> Iterable[Entry]:
-    return [("NoriaDeadLetters", "kafka", f"{count} dead letters", "`noria dlq list` says why")] if count else []
+    return (
+        [("NoriaDeadLetters", "kafka", f"{count} dead letters that nobody settled", "`noria dlq list` says why")]
+        if count
+        else []
+    )
 
 
 Cells = Mapping[str, Callable[[Mapping[str, Any]], object]]

@@ -1,22 +1,28 @@
-"""Dead letters as the console reads them: what they say, which are meant, and what became of them. Sends nothing."""
+"""Dead letters as the console reads them: what they say, and which are meant. Sends nothing."""
 
+import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from services.cli.errors import ConsoleError, Usage
+from services.cli.errors import Usage
+
+if TYPE_CHECKING:
+    from aiokafka import ConsumerRecord
 
 SHORTEST = 4
 """Characters of an id's beginning that are taken for it."""
+NOTE = "noria-"
+"""Prefix of the headers that say why and whence."""
 _DURATION = re.compile(r"(\d+)(s|m|h|d)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which letters: all that fit every part given. `topic` and `reason` compare whole, times are inclusive."""
+    """Which letters: all that fit every part given. `topic`, `reason` and `group` compare whole, times are inclusive."""
 
     ids: tuple[str, ...] = ()
     topic: str | None = None
@@ -29,16 +35,6 @@ class Wanted:
     def anything(self) -> bool:
         """Whether nothing was given."""
         return self == Wanted()
-
-    def fits(self, letter: Mapping[str, Any]) -> bool:
-        """Whether the letter is meant, its id aside."""
-        for name in ("topic", "reason", "group"):
-            if getattr(self, name) not in (None, letter[name]):
-                return False
-        if self.since is None and self.until is None:
-            return True
-        at = _time(letter["time"])
-        return at is not None and (self.since or at) <= at <= (self.until or at)
 
 
 def moment(raw: str | None, now: datetime) -> datetime | None:
@@ -54,31 +50,19 @@ def moment(raw: str | None, now: datetime) -> datetime | None:
             return now - timedelta(**{_UNITS[found[2]]: int(found[1])})
         except OverflowError as error:
             raise Usage("bad_time", f"{raw!r} is too long ago") from error
-    parsed = _time(raw)
+    parsed = time_of(raw)
     if parsed is None:
         raise Usage("bad_time", f"{raw!r} is no time; give RFC 3339, as 2026-01-31T12:00:00Z, or how long ago, as 2h")
     return parsed
 
 
-def _time(raw: str) -> datetime | None:
+def time_of(raw: str) -> datetime | None:
+    """A letter's time; None where it bears none."""
     try:
         parsed = datetime.fromisoformat(raw)
     except ValueError:
         return None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-
-
-def chosen(letters: Iterable[Mapping[str, Any]], wanted: Wanted) -> list[Mapping[str, Any]]:
-    """The letters that are meant, oldest first, each once.
-
-    Raises:
-        Usage: an id is too short.
-        ConsoleError: `unknown_letter`: an id names none, or several.
-    """
-    distinct = {letter["id"]: letter for letter in letters}
-    ids = [_one(id, distinct) for id in wanted.ids] if wanted.ids else list(distinct)
-    found = [distinct[id] for id in dict.fromkeys(ids) if wanted.fits(distinct[id])]
-    return sorted(found, key=lambda letter: (letter["time"], letter["topic"], letter["partition"], letter["offset"]))
 
 
 def check_id(id: str) -> None:
@@ -87,17 +71,45 @@ def check_id(id: str) -> None:
         raise Usage("bad_id", f"{id!r} is too short; give at least {SHORTEST} characters of the id")
 
 
-def _one(id: str, letters: Mapping[str, Any]) -> str:
-    check_id(id)
-    if id in letters:
-        return id
-    found = [known for known in letters if known.startswith(id)]
-    if len(found) != 1:
-        many = f"{len(found)} dead letters begin with {id!r}; give more of the id"
-        raise ConsoleError("unknown_letter", many if found else f"there is no dead letter {id!r}; see `noria dlq list`")
-    return found[0]
+def summary(message: "ConsumerRecord[Any, Any]") -> dict[str, Any]:
+    """What the chassis noted on a message of a dead-letter topic: all of `letter` but its headers and its value."""
+    notes = {k[len(NOTE) :]: v.decode("utf-8", "replace") for k, v in message.headers if k.startswith(NOTE) and v}
+    return {
+        "id": notes.get("id") or f"{message.topic}/{message.partition}/{message.offset}",
+        "reason": notes.get("reason", "unknown"),
+        "detail": notes.get("detail", ""),
+        "topic": notes.get("topic") or message.topic,
+        "partition": _number(notes.get("partition")),
+        "offset": _number(notes.get("offset")),
+        "group": notes.get("group"),
+        "time": notes.get("time", ""),
+        "bytes": len(message.value or b""),
+        "key": _text(message.key),
+    }
 
 
-def with_fates(letters: Sequence[Mapping[str, Any]], fates: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The letters with `settled`: {action, by, at, reason}, or None where nothing became of one yet."""
-    return [{**letter, "settled": fates.get(letter["id"])} for letter in letters]
+def letter(message: "ConsumerRecord[Any, Any]") -> dict[str, Any]:
+    """A message of a dead-letter topic as JSON: what the chassis noted, and the original headers and value."""
+    original = [{"name": k, "value": _text(v)} for k, v in message.headers if not k.startswith(NOTE)]
+    return {**summary(message), "headers": original, "value": _text(message.value)}
+
+
+def described(letter: Mapping[str, Any]) -> list[str]:
+    """The lines that show a letter to a person."""
+    facts = [f"{name}: {value}" for name, value in letter.items() if name not in ("headers", "value")]
+    headers = [f"  {header['name']}: {header['value']}" for header in letter["headers"]]
+    return [*facts, "headers:", *headers, "value:", str(letter["value"])]
+
+
+def _text(raw: bytes | None) -> Any:
+    """Bytes as JSON: text where they are UTF-8, else {"base64": ...}."""
+    if raw is None:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(raw).decode()}
+
+
+def _number(raw: str | None) -> int:
+    return int(raw) if raw is not None and raw.isdecimal() else -1

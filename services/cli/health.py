@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.cli import alerts, api
 from services.cli.errors import ConsoleError, Refused
+from services.cli.failures import unsettled
 from services.cli.output import brief, clock, note, plain_table, table
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 GAUGES = ("parked_waiting", "outbox_waiting", "outbox_failed")
 FAILURES = 5
 """Newest failures shown of each kind."""
+LOOKED_AT = 100
+"""Newest runs, evaluations and deployments that are looked at."""
 
 
 def document(settings: "StackSettings") -> dict[str, Any]:
@@ -48,7 +51,7 @@ def document(settings: "StackSettings") -> dict[str, Any]:
 
 
 def failures() -> list[dict[str, Any]]:
-    """The newest failed runs, evaluations, rejected models and deployments with their causes, newest first."""
+    """The failed runs, evaluations and deployments that nothing later made good, with their causes, newest first."""
     runs = _failed("trainer", "/v1/runs", "run", "run_id")
     evaluations = _failed("evaluator", "/v1/evaluations", "evaluation", "evaluation_id")
     deployments = _failed("serving", "/v1/deployments", "deployment", "model")
@@ -57,27 +60,13 @@ def failures() -> list[dict[str, Any]]:
 
 def _failed(service: str, path: str, kind: str, name: str) -> list[dict[str, Any]]:
     try:
-        rows = api.items(service, path)["items"]
+        rows = api.items(service, path, LOOKED_AT)["items"]
     except Refused as error:
         note(f"noria: {kind}s that failed are not shown: {error.message}")
         return []
     except ConsoleError:
         return []  # that it does not answer stands among the processes
-    found = [_failure(row, kind, name) for row in rows if row.get("status") == "failed"]
-    return found[:FAILURES]
-
-
-def _failure(row: Mapping[str, Any], kind: str, name: str) -> dict[str, Any]:
-    named = row.get(name)
-    times = (row.get(k) for k in ("finished_at", "deployed_at", "changed_at", "created_at"))
-    return {
-        "kind": kind,
-        "id": f"{named['name']}@{named['version']}" if isinstance(named, Mapping) else named,
-        "project": row.get("project"),
-        "cause": row.get("cause"),
-        "detail": row.get("detail"),
-        "time": next((t for t in times if t), ""),
-    }
+    return unsettled(rows, kind, name)[:FAILURES]
 
 
 def _process(part: Any) -> dict[str, Any]:
@@ -124,16 +113,12 @@ def members() -> dict[str, int] | None:
 
 
 def dead_letters() -> int | None:
-    """How many there are, or None where Kafka does not answer."""
-    from contracts.topics import dead_letter_topics
-    from services.cli.kafka import consumer, count, run
-
-    async def total() -> int:
-        async with consumer() as reader:
-            return sum((await count(reader, dead_letter_topics())).values())
+    """How many there are that nobody settled, or None where Kafka does not answer."""
+    from services.cli.kafka import run
+    from services.cli.letter_reader import open_letters
 
     try:
-        return run(total())
+        return run(open_letters())[0]
     except ConsoleError:
         return None
 
@@ -152,7 +137,7 @@ def render(found: Mapping[str, Any]) -> "RenderableType":
         pid, uptime = str(process["pid"] or "-"), f"{process['uptime']:.0f} s"
         grid.add_row(name, process["state"], ready, pid, uptime, *shown, escape(_wrong(found["services"][name])))
     letters = "unknown, Kafka does not answer" if found["dead_letters"] is None else found["dead_letters"]
-    parts: list[RenderableType] = [grid, f"dead letters: {letters}" + (" (noria dlq list)" if letters else "")]
+    parts: list[RenderableType] = [grid, f"open dead letters: {letters}" + (" (noria dlq list)" if letters else "")]
     if found["symptoms"]:
         parts += ["needs you (docs/runbook.md):", table(found["symptoms"], alerts.COLUMNS, "")]
     if found["failures"]:

@@ -96,29 +96,40 @@ async def lag(group: str, topic: str) -> int:
     return sum(last[p] - max(first[p], done[p].offset if p in done else -1) for p in places)
 
 
-async def read_all(reader: "AIOKafkaConsumer", topics: Iterable[str]) -> "AsyncIterator[ConsumerRecord[Any, Any]]":
-    """Every message that stands in `topics` now, partition by partition in order.
+async def bounds(
+    reader: "AIOKafkaConsumer", places: "Sequence[TopicPartition]"
+) -> "tuple[dict[TopicPartition, int], dict[TopicPartition, int]]":
+    """The first offset of each partition and the one after its last, those of open transactions among them."""
+    if not places:
+        return {}, {}
+    first = await reader.beginning_offsets(places)
+    async with consumer(committed=False) as whole:  # the others' ends are those before the first open transaction
+        return first, await whole.end_offsets(places)
+
+
+async def read_on(
+    reader: "AIOKafkaConsumer", place: "TopicPartition", begin: int, end: int
+) -> "AsyncIterator[list[ConsumerRecord[Any, Any]]]":
+    """The messages of a partition from the offset `begin` up to `end`, some hundreds at a time, in order.
 
     Raises:
         Unreachable: Kafka stopped answering before the end.
     """
-    places = await partitions(topics)
-    if not places:
+    if begin >= end:
         return
-    first = await reader.beginning_offsets(places)
-    async with consumer(committed=False) as whole:  # the others' ends are those before the first open transaction
-        last = await whole.end_offsets(places)
-    for place in (p for p in places if first[p] < last[p]):
-        reader.assign([place])
-        await reader.seek_to_beginning(place)
-        while await reader.position(place) < last[place]:
-            before = await reader.position(place)
-            found = await _some(reader, place)
-            if not found and await reader.position(place) == before:
-                raise Unreachable("timeout", f"Kafka sent nothing of {place.topic} for {QUIET:g} s; see `noria status`")
-            for message in found:
-                if message.offset < last[place]:
-                    yield message
+    reader.assign([place])
+    reader.seek(place, begin)
+    while (before := await reader.position(place)) < end:
+        found = await _some(reader, place)
+        if not found and await reader.position(place) == before:
+            raise silent(place)
+        if some := [message for message in found if message.offset < end]:
+            yield some
+
+
+def silent(place: "TopicPartition") -> Unreachable:
+    """The error that says that Kafka answers and sends nothing."""
+    return Unreachable("timeout", f"Kafka sent nothing of {place.topic} for {QUIET:g} s; see `noria status`")
 
 
 async def _some(reader: "AIOKafkaConsumer", place: "TopicPartition") -> "list[ConsumerRecord[Any, Any]]":

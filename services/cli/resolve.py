@@ -13,20 +13,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from contracts.envelope import Malformed, decode, encode, new_meta
+from contracts.envelope import encode, new_meta
 from contracts.events.console import LetterSettledV1
 from contracts.topics import dead_letter_topic
 from services.cli import kafka
+from services.cli.dead_letters import NOTE
 from services.cli.errors import ConsoleError
+from services.cli.letter_index import LetterIndex
+from services.cli.letter_reader import AUDIT, fetch, read_audit
 
 if TYPE_CHECKING:
-    from aiokafka import AIOKafkaProducer, ConsumerRecord
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
 Action = Literal["redriven", "discarded"]
-AUDIT = LetterSettledV1.TOPIC
 SOURCE = "/noria/console"
-NOTE = "noria-"
-"""Prefix of the headers that the chassis adds to a dead letter."""
 REDRIVE = "noria-redrive"
 """Header of a redriven message: the letter's id. The chassis looks for it in the last place."""
 OPEN_MS = 10_000
@@ -50,34 +50,18 @@ def me() -> str:
         return "unknown"
 
 
-async def fates() -> dict[str, dict[str, Any]]:
-    """What became of letters, by their id: {action, by, at, reason}.
-
-    Raises:
-        Unreachable: Kafka does not answer, or a transaction stays open.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    async with kafka.consumer() as reader:
-        async for message in kafka.read_all(reader, [AUDIT]):
-            try:
-                said = decode(LetterSettledV1, message.headers, message.value)
-            except Malformed:
-                continue  # somebody else's words are no audit record
-            fate = {"action": said.data.action, "by": said.data.by, "at": said.meta.time.isoformat()}
-            found.setdefault(said.data.letter, {**fate, "reason": said.data.reason})
-    return found
-
-
-async def settle(message: "ConsumerRecord[Any, Any]", letter: Mapping[str, Any], deed: Resolution) -> str:
+async def settle(reader: "AIOKafkaConsumer", index: LetterIndex, letter: Mapping[str, Any], deed: Resolution) -> str:
     """'redriven' or 'discarded', or 'already redriven' and so on, where somebody had done it before.
 
     Raises:
         ConsoleError: `cannot_redrive`: what the letter holds cannot be sent again; `fenced`: another process took over.
         Unreachable: Kafka does not answer.
     """
+    message = await fetch(reader, letter["kept"])
     value = None if deed.action == "discarded" else sendable(message, letter)
     async with _transactional(letter["id"]) as producer:
-        done = (await fates()).get(letter["id"])
+        await read_audit(reader, index)
+        done = index.fate(letter["id"])
         if done is not None:
             return f"already {done['action']}"
         audit = _audit(message, letter, deed)

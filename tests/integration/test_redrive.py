@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from services.cli import kafka as topics
 from services.cli.app import run
-from services.cli.resolve import AUDIT
+from services.cli.letter_reader import AUDIT
 from tests.integration.tiny.stand import Stand, header, until
 
 PROGRAM = """
@@ -35,6 +36,7 @@ def stand(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     stand = Stand(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path)
     stand.make_topics()
     monkeypatch.setenv("NORIA_KAFKA_BOOTSTRAP", kafka)
+    monkeypatch.setenv("NORIA_HOME", str(tmp_path))
     monkeypatch.setattr("contracts.topics.dead_letter_topics", lambda: (stand.dead,))
     yield stand.start()
     stand.stop()
@@ -125,3 +127,28 @@ def test_discarded_letter_is_listed_no_more_and_sends_nothing(stand: Stand, nori
 
 def test_letters_are_not_settled_without_saying_which(stand: Stand, noria: Any) -> None:
     assert noria("redrive", status=2)["error"]["code"] == "which"
+
+
+def test_a_list_reads_only_what_came_since_the_last_one(
+    stand: Stand, noria: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    whole = topics.read_on
+
+    async def counted(reader: Any, place: Any, begin: int, end: int) -> Any:
+        async for messages in whole(reader, place, begin, end):
+            read.append(len(messages)) if place.topic == stand.dead else None
+            yield messages
+
+    monkeypatch.setattr(topics, "read_on", counted)
+    stand.send(*(stand.ping_of(n, "dead") for n in range(5)))
+    stand.read(stand.dead, lambda found: len(found) == 5)
+    first = noria("list", "--limit", "2")
+    assert (len(first["items"]), first["total"], sum(read)) == (2, 5, 5)
+    rest = noria("list", "--after", first["next"])
+    assert (len(rest["items"]), rest["next"], sum(read)) == (3, None, 5)
+    assert {x["id"] for x in first["items"]}.isdisjoint(x["id"] for x in rest["items"])
+    stand.send(stand.ping_of(9, "dead"))
+    stand.read(stand.dead, lambda found: len(found) == 6)
+    assert (noria("list")["total"], sum(read)) == (6, 6)
+    assert noria("list", "--after", "nonsense", status=2)["error"]["code"] == "invalid_cursor"

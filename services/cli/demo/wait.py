@@ -71,14 +71,14 @@ class Watch:
     def letters(self) -> str:
         """What is to be said of dead letters that came since the beginning; empty where none came."""
         from services.cli.kafka import run
-        from services.cli.verbs import dlq
+        from services.cli.letter_reader import open_letters
 
         if self.letters_before is None or dead_letters() in (None, self.letters_before):
             return ""
-        newest = max(map(dlq.letter, run(dlq.messages())), key=lambda letter: str(letter["time"]))
+        newest = run(open_letters())[1] or {}
         return (
-            f"a message became a dead letter: {newest['reason']}: {newest['detail']} "
-            f"({newest['topic']}, partition {newest['partition']}, offset {newest['offset']}); see `noria dlq list`"
+            f"a message became a dead letter: {newest.get('reason')}: {newest.get('detail')} "
+            f"({newest.get('topic')}, partition {newest.get('partition')}, offset {newest.get('offset')}); see `noria dlq list`"
         )
 
     def log(self, service: str) -> str:

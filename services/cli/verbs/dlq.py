@@ -1,24 +1,27 @@
 """`noria dlq`: messages that no service could take, with the reason; sends them again or gives them up."""
 
-import base64
-from collections.abc import Collection, Mapping
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli.dead_letters import Wanted, check_id, chosen, moment, with_fates
+from services.cli.dead_letters import Wanted, check_id, described, letter, moment
 from services.cli.errors import ConsoleError, Unreachable, Usage
-from services.cli.output import AsJson, Cell, Limit, clock, show, table
+from services.cli.output import AsJson, Cell, Limit, clock, note, show, table
 
 if TYPE_CHECKING:
-    from aiokafka import ConsumerRecord
+    from aiokafka import AIOKafkaConsumer
 
+    from services.cli.letter_index import After, LetterIndex
     from services.cli.resolve import Action, Resolution
 
 app = typer.Typer(help="Messages that could not be taken.", no_args_is_help=True)
-NOTE = "noria-"
-"""Prefix of the headers that say why and whence."""
+PAGE = 200
+"""Letters held in memory while many are settled."""
 COLUMNS: dict[str, Cell] = {
     "id": lambda r: str(r["id"])[:13],
     "reason": lambda r: r["reason"],
@@ -52,15 +55,47 @@ def list_letters(
     since: Since = None,
     until: Until = None,
     everything: Annotated[bool, typer.Option("--all", help="Those too that were redriven or discarded.")] = False,
+    after: Annotated[str | None, typer.Option("--after", help="Go on behind a page: its `next`.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters that nobody settled, newest first: reason, topic, partition and offset."""
+    from services.cli.kafka import run
+
     wanted = _wanted(None, topic, reason, group, since, until)
-    found = [x for x in reversed(_settled(wanted)) if everything or x["settled"] is None]
-    shown = [{k: v for k, v in letter.items() if k not in ("headers", "value")} for letter in found[:limit]]
+    found, following, total = run(_listed(wanted, limit, _place(after), open_only=not everything))
     columns = COLUMNS | ({"settled": lambda r: _fate(r["settled"])} if everything else {})
-    document = {"items": shown, "next": None, "total": len(found)}
-    show(document, as_json, lambda: table(shown, columns, "no dead letters"))
+    document = {"items": found, "next": _cursor(following), "total": total}
+    show(document, as_json, lambda: table(found, columns, "no dead letters"))
+    if document["next"] and not as_json:
+        note(f"{len(found)} of {total}; go on with --after {document['next']}")
+
+
+async def _listed(
+    wanted: Wanted, limit: int, after: "After | None", *, open_only: bool
+) -> "tuple[list[dict[str, Any]], After | None, int]":
+    from services.cli.letter_reader import reading
+
+    async with reading() as (_, index):
+        found, following = index.page(wanted, limit, after, open_only=open_only)
+        return [_without_place(letter) for letter in found], following, index.count(wanted, open_only=open_only)
+
+
+def _without_place(letter: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in letter.items() if name != "kept"}
+
+
+def _cursor(place: "After | None") -> str | None:
+    return urlsafe_b64encode(json.dumps(place).encode()).decode() if place else None
+
+
+def _place(cursor: str | None) -> "After | None":
+    if cursor is None:
+        return None
+    try:
+        at, id = json.loads(urlsafe_b64decode(cursor))
+        return float(at), str(id)
+    except (ValueError, TypeError) as error:
+        raise Usage("invalid_cursor", "--after takes the `next` of an earlier page") from error
 
 
 @app.command("show")
@@ -71,9 +106,19 @@ def show_letter(
     """Show a dead letter as it came, its headers and its value, and what became of it."""
     from rich.markup import escape
 
+    from services.cli.kafka import run
+
     check_id(id)
-    (letter,) = _settled(Wanted(ids=(id,)))
-    show(letter, as_json, lambda: escape("\n".join(_lines(letter))))
+    found = run(_whole(id))
+    show(found, as_json, lambda: escape("\n".join(described(found))))
+
+
+async def _whole(id: str) -> dict[str, Any]:
+    from services.cli.letter_reader import fetch, reading
+
+    async with reading() as (reader, index):
+        (found,), _ = index.page(Wanted(ids=index.resolve([id])), 1, open_only=False)
+        return {**letter(await fetch(reader, found["kept"])), "settled": found["settled"]}
 
 
 @app.command("redrive")
@@ -84,13 +129,14 @@ def redrive(
     group: Group = None,
     since: Since = None,
     until: Until = None,
+    limit: Limit = 100_000,
     because: Why = "",
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Send dead letters' messages to their topic again, each letter once. The letters stay where they are."""
-    _settle("redriven", _wanted(ids, topic, reason, group, since, until), because, dry_run, yes, as_json)
+    _settle("redriven", _wanted(ids, topic, reason, group, since, until), limit, because, dry_run, yes, as_json)
 
 
 @app.command("discard")
@@ -101,13 +147,14 @@ def discard(
     group: Group = None,
     since: Since = None,
     until: Until = None,
+    limit: Limit = 100_000,
     because: Why = "",
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Give dead letters up: they are listed no more, and cannot be redriven. The letters stay where they are."""
-    _settle("discarded", _wanted(ids, topic, reason, group, since, until), because, dry_run, yes, as_json)
+    _settle("discarded", _wanted(ids, topic, reason, group, since, until), limit, because, dry_run, yes, as_json)
 
 
 def _wanted(
@@ -122,28 +169,18 @@ def _wanted(
     return Wanted(tuple(ids or ()), topic, reason, group, moment(since, now), moment(until, now))
 
 
-def _settled(wanted: Wanted) -> list[dict[str, Any]]:
-    """The letters that are meant, oldest first, with what became of them."""
-    from services.cli.kafka import run
-    from services.cli.resolve import fates
-
-    found = chosen([letter(message) for message in run(messages())], wanted)
-    return with_fates(found, run(fates()))
-
-
-def _settle(action: "Action", wanted: Wanted, because: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+def _settle(
+    action: "Action", wanted: Wanted, limit: int, because: str, dry_run: bool, yes: bool, as_json: bool
+) -> None:
     from services.cli.kafka import run
     from services.cli.resolve import Resolution, me
 
     if wanted.anything:
         raise Usage("which", "say which: ids, --topic, --reason, --group, --since or --until")
-    open_letters = [x for x in _settled(wanted) if x["settled"] is None]
-    if not (dry_run or yes or as_json) and open_letters:
-        typer.confirm(f"{len(open_letters)} dead letters are {action}; go on?", abort=True)
-    deed = Resolution(action, me(), because)
-    outcomes = {} if dry_run else run(settle_all([x["id"] for x in open_letters], deed))
-    would = f"would be {action}"
-    rows = [{**_brief(x), "outcome": outcomes.get(x["id"], would)} for x in open_letters]
+    if not (dry_run or yes or as_json) and (count := run(_count(wanted))):
+        typer.confirm(f"{min(count, limit)} dead letters are {action}; go on?", abort=True)
+    deed = None if dry_run else Resolution(action, me(), because)
+    rows = run(_settle_all(wanted, limit, deed, f"would be {action}"))
     columns = {name: COLUMNS[name] for name in ("id", "reason", "topic", "partition", "offset")}
     shown = columns | {"outcome": lambda r: r["outcome"]}
     show({"items": rows, "dry_run": dry_run}, as_json, lambda: table(rows, shown, "no dead letters that are open"))
@@ -152,22 +189,45 @@ def _settle(action: "Action", wanted: Wanted, because: str, dry_run: bool, yes: 
         raise typer.Exit(1)
 
 
-async def settle_all(ids: Collection[str], deed: "Resolution") -> dict[str, str]:
-    """What came of each letter; one that cannot be settled is 'failed: why', and the others go on."""
-    from services.cli.resolve import make_audit_topic, settle
+async def _count(wanted: Wanted) -> int:
+    from services.cli.letter_reader import reading
 
-    outcomes: dict[str, str] = {}
-    await make_audit_topic()
-    for message in await messages():
-        said = letter(message)
-        if said["id"] in ids and said["id"] not in outcomes:
-            try:
-                outcomes[said["id"]] = await settle(message, said, deed)
-            except Unreachable:
-                raise
-            except ConsoleError as error:
-                outcomes[said["id"]] = f"failed: {error.message}"
-    return outcomes
+    async with reading() as (_, index):
+        return index.count(replace(wanted, ids=index.resolve(wanted.ids)), open_only=True)
+
+
+async def _settle_all(wanted: Wanted, limit: int, deed: "Resolution | None", would: str) -> list[dict[str, Any]]:
+    """What came of each open letter that is meant, newest first, at most `limit`; without a deed, what would."""
+    from services.cli.letter_reader import reading
+    from services.cli.resolve import make_audit_topic
+
+    rows: list[dict[str, Any]] = []
+    if deed is not None:
+        await make_audit_topic()
+    async with reading() as (reader, index):
+        meant, after = replace(wanted, ids=index.resolve(wanted.ids)), None
+        while True:
+            found, after = index.page(meant, min(PAGE, limit - len(rows)), after, open_only=True)
+            for each in found:
+                rows.append(
+                    {**_brief(each), "outcome": await _settle_one(reader, index, each, deed) if deed else would}
+                )
+            if after is None or len(rows) >= limit:
+                return rows
+
+
+async def _settle_one(
+    reader: "AIOKafkaConsumer", index: "LetterIndex", letter: Mapping[str, Any], deed: "Resolution"
+) -> str:
+    """What came of a letter; 'failed: why' where it cannot be settled, and the others go on."""
+    from services.cli.resolve import settle
+
+    try:
+        return await settle(reader, index, letter, deed)
+    except Unreachable:
+        raise
+    except ConsoleError as error:
+        return f"failed: {error.message}"
 
 
 def _brief(letter: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,52 +236,3 @@ def _brief(letter: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fate(fate: Mapping[str, Any] | None) -> str:
     return f"{fate['action']} by {fate['by']} {clock(fate['at'])} {fate['reason']}".strip() if fate else "-"
-
-
-async def messages() -> "list[ConsumerRecord[Any, Any]]":
-    """Every message of the catalogue's dead-letter topics, in no order."""
-    from contracts.topics import dead_letter_topics
-    from services.cli.kafka import consumer, read_all
-
-    async with consumer() as reader:
-        return [message async for message in read_all(reader, dead_letter_topics())]
-
-
-def letter(message: "ConsumerRecord[Any, Any]") -> dict[str, Any]:
-    """A message of a dead-letter topic as JSON: what the chassis noted, and the original headers and value."""
-    notes = {k[len(NOTE) :]: v.decode("utf-8", "replace") for k, v in message.headers if k.startswith(NOTE) and v}
-    original = [{"name": k, "value": _text(v)} for k, v in message.headers if not k.startswith(NOTE)]
-    return {
-        "id": notes.get("id") or f"{message.topic}/{message.partition}/{message.offset}",
-        "reason": notes.get("reason", "unknown"),
-        "detail": notes.get("detail", ""),
-        "topic": notes.get("topic") or message.topic,
-        "partition": _number(notes.get("partition")),
-        "offset": _number(notes.get("offset")),
-        "group": notes.get("group"),
-        "time": notes.get("time", ""),
-        "bytes": len(message.value or b""),
-        "key": _text(message.key),
-        "headers": original,
-        "value": _text(message.value),
-    }
-
-
-def _text(raw: bytes | None) -> Any:
-    """Bytes as JSON: text where they are UTF-8, else {"base64": ...}."""
-    if raw is None:
-        return None
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(raw).decode()}
-
-
-def _number(raw: str | None) -> int:
-    return int(raw) if raw is not None and raw.isdecimal() else -1
-
-
-def _lines(letter: Mapping[str, Any]) -> list[str]:
-    facts = [f"{name}: {value}" for name, value in letter.items() if name not in ("headers", "value")]
-    headers = [f"  {header['name']}: {header['value']}" for header in letter["headers"]]
-    return [*facts, "headers:", *headers, "value:", str(letter["value"])]

@@ -4,8 +4,8 @@ from aiokafka import ConsumerRecord
 from rich.console import Console
 
 from contracts.topics import BY_NAME, dead_letter_topics
+from services.cli.dead_letters import letter
 from services.cli.health import render
-from services.cli.verbs.dlq import letter
 from services.cli.verbs.lineage import tree
 from services.cli.verbs.watch import document, line, matching
 

@@ -1,0 +1,47 @@
+"""Which of the failures that the services list still want a person. Asks nobody."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+Rows = Iterable[Mapping[str, Any]]
+SUCCESSES = frozenset({"done", "deployed"})
+TIMES = ("finished_at", "deployed_at", "changed_at", "created_at")
+
+
+def unsettled(rows: Rows, kind: str, name: str) -> list[dict[str, Any]]:
+    """The newest failure of each project that no later success of the same kind has made good, newest first.
+
+    A rejected candidate is an answer and no failure, and what somebody cancelled or removed was settled by that.
+    """
+    return list(_newest_failures(sorted(rows, key=_time, reverse=True), kind, name))
+
+
+def _newest_failures(rows: Rows, kind: str, name: str) -> Iterator[dict[str, Any]]:
+    settled: set[Any] = set()
+    for row in rows:
+        project = _project(row)
+        if row.get("status") == "failed" and project not in settled:
+            yield _failure(row, kind, name)
+        if row.get("status") == "failed" or row.get("status") in SUCCESSES:
+            settled.add(project)
+
+
+def _failure(row: Mapping[str, Any], kind: str, name: str) -> dict[str, Any]:
+    named = row.get(name)
+    return {
+        "kind": kind,
+        "id": f"{named['name']}@{named['version']}" if isinstance(named, Mapping) else named,
+        "project": _project(row),
+        "cause": row.get("cause"),
+        "detail": row.get("detail"),
+        "time": _time(row),
+    }
+
+
+def _project(row: Mapping[str, Any]) -> Any:
+    model = row.get("model")
+    return row.get("project") or (model["name"] if isinstance(model, Mapping) else model)
+
+
+def _time(row: Mapping[str, Any]) -> str:
+    return next((str(row[name]) for name in TIMES if row.get(name)), "")
