@@ -105,7 +105,7 @@ class JobRow(Base, table=True):
 
     id: str = Field(primary_key=True)
     kind: str
-    project: str = ""
+    project: str = Field(default="", nullable=True)
     spec: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     status: str = "queued"
     attempts: int = 0
