@@ -24,7 +24,7 @@ def anew(value: Any, draw: Any) -> str:
     if isinstance(value, list):
         return "[" + "\t,".join(anew(item, draw) for item in value) + " ]"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53 and draw(st.booleans()):
-        return draw(st.sampled_from([f"{value}.0", f"{value}.00", f"{value}0e-1", f"{value}E0"]))
+        return draw(st.sampled_from([f"{value}.0", f"{value}.00", f"{value}.0e0", f"{value}E0"]))
     return json.dumps(value, ensure_ascii=draw(st.booleans()))
 
 
