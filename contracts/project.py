@@ -4,7 +4,17 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationInfo,
+    model_validator,
+)
 
 from contracts.types import ProjectName
 
@@ -31,7 +41,28 @@ def _seconds_text(value: timedelta) -> str:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(_seconds_text, return_type=str)]
-Gate = Annotated[str, StringConstraints(pattern=r"^[a-z_0-9]+ *(>|>=|<|<=) *(champion|-?\d+(\.\d+)?)$")]
+APPLYING = {"applying": True}
+"""Validation context of a project that somebody applies now: what is written today is held to today's units."""
+
+
+def share_of_one(metric: str, threshold: float) -> bool:
+    """Whether a gate's threshold was written when `exact_match` was a share of 1: it is in percent, as chrf is, since then."""
+    return metric == "exact_match" and 0 < threshold <= 1
+
+
+def _in_percent(rule: str, info: ValidationInfo) -> str:
+    metric, op, threshold = re.split(r" *(>=|<=|>|<) *", rule)
+    if info.context == APPLYING and threshold != "champion" and share_of_one(metric, float(threshold)):
+        right = f"{metric} {op} {100 * float(threshold):g}"
+        raise ValueError(f"{metric} is in percent, 0 to 100, as chrf, bleu and rouge_l are; give '{right}'")
+    return rule
+
+
+Gate = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z_0-9]+ *(>|>=|<|<=) *(champion|-?\d+(\.\d+)?)$"),
+    AfterValidator(_in_percent),
+]
 MetricName = Literal["loss", "exact_match", "chrf", "bleu", "rouge_l"]
 
 

@@ -3,9 +3,10 @@
 Knows nothing of where artifacts lie or how metrics are computed.
 """
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 digest, 64 lower-case hexadecimal digits."""
@@ -60,10 +61,28 @@ class ModelRef(Value):
 
 
 class Metric(Value):
-    """A figure on n examples with its 95% bootstrap interval."""
+    """A figure on n examples with its 95% interval: Wilson's of a share, else the percentile bootstrap's."""
 
     value: float
     low: float
     high: float
     n: int = Field(ge=0, description="Number of examples")
     higher_is_better: bool = True
+    unit: str | None = Field(default=None, description="percent (0 to 100), or nats per token for the loss")
+
+
+def _in_percent(raw: Any) -> Any:
+    """Metrics from before they had a unit: there `exact_match` was a share of 1, all others were as they are now."""
+    if not isinstance(raw, Mapping):
+        return raw
+    metrics = cast(Mapping[str, Any], raw)
+    share = metrics.get("exact_match")
+    given = share.model_dump() if isinstance(share, Metric) else share
+    if not isinstance(given, dict) or cast(dict[str, Any], given).get("unit") is not None:
+        return metrics
+    scaled = {name: 100 * given[name] for name in ("value", "low", "high") if isinstance(given.get(name), int | float)}
+    return {**metrics, "exact_match": {**given, **scaled, "unit": "percent"}}
+
+
+Metrics = Annotated[dict[str, Metric], BeforeValidator(_in_percent)]
+"""Figures by metric: exact_match, chrf, bleu and rouge_l in percent, loss in nats per token."""

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from contracts.envelope import Event
-from contracts.types import ArtifactRef, DatasetRef, Metric, ModelRef, ProjectName, Sha256
+from contracts.types import ArtifactRef, DatasetRef, Metrics, ModelRef, ProjectName, Sha256
 
 
 class ModelScoredV1(Event):
@@ -17,10 +17,10 @@ class ModelScoredV1(Event):
     evaluation_id: str
     dataset: DatasetRef
     champion: ModelRef
-    metrics: dict[str, Metric]
-    champion_metrics: dict[str, Metric]
-    base_metrics: dict[str, Metric]
-    differences: dict[str, Metric]
+    metrics: Metrics
+    champion_metrics: Metrics
+    base_metrics: Metrics
+    differences: Metrics
     """Candidate minus champion, paired by example."""
     results: ArtifactRef
     """Parquet: one row an example with the answers of candidate, champion and base and their figures."""

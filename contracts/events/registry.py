@@ -6,7 +6,7 @@ from pydantic import Field
 
 from contracts.envelope import Event
 from contracts.project import ProjectSpec
-from contracts.types import ArtifactRef, BaseRef, DatasetRef, Files, Metric, ModelRef, ProjectName, Sha256
+from contracts.types import ArtifactRef, BaseRef, DatasetRef, Files, Metrics, ModelRef, ProjectName, Sha256
 
 
 class ProjectDefinedV1(Event):
@@ -46,7 +46,7 @@ class ModelPromotedV1(Event):
     project_revision: Sha256
     run_id: str
     evaluation: ArtifactRef | None = Field(description="Per-example results (Parquet)")
-    metrics: dict[str, Metric]
+    metrics: Metrics
     previous: ModelRef | None = Field(description="The version that was in production before")
     by: str = Field(description="gate, or who did it by hand")
     cause: Literal["gate", "promote", "rollback"]
@@ -62,4 +62,4 @@ class ModelRejectedV1(Event):
     model: ModelRef
     run_id: str
     failed: tuple[str, ...] = Field(description="The rules that did not hold, with the figures")
-    metrics: dict[str, Metric]
+    metrics: Metrics

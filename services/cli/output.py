@@ -96,7 +96,7 @@ def clock(raw: object) -> str:
 
 
 def metric(value: Any) -> str:
-    """A Metric's JSON as 'value [low, high]', a share of one as per cent."""
+    """A Metric's JSON as 'value [low, high]'."""
     if not isinstance(value, Mapping):
         return text(value)
     return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}]"

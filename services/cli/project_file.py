@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from contracts.project import ProjectSpec
+from contracts.project import APPLYING, ProjectSpec
 from services.cli.yaml_lines import Document, Path, YamlRefused, load
 
 
@@ -50,7 +50,7 @@ def parse(raw: bytes) -> ProjectSpec:
     if not isinstance(document.value, dict):
         raise ProjectFileInvalid((Problem(1, "", "a project file is a mapping; it begins with 'project: NAME'"),))
     try:
-        spec = ProjectSpec.model_validate(document.value)
+        spec = ProjectSpec.model_validate(document.value, context=APPLYING)
     except ValidationError as error:
         raise ProjectFileInvalid(_problems(document, error)) from error
     switched = tuple(_booleans(document.value, spec.model_dump(), document, ()))

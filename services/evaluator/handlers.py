@@ -7,10 +7,11 @@ from contracts.envelope import Event, Meta
 from contracts.events.evaluator import EvaluationFailedV1
 from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
 from contracts.events.trainer import ModelTrainedV1
+from contracts.project import ProjectSpec
 from services.chassis.errors import Park
 from services.chassis.jobs.queue import Failure, Job
 from services.chassis.storage.projects import on_project_defined
-from services.evaluator.domain.evaluation import Evaluation, plan, scored, with_sheets
+from services.evaluator.domain.evaluation import Champion, Evaluation, plan, scored, with_predictions
 from services.evaluator.domain.task import Outcome
 from services.evaluator.store import Store
 
@@ -24,10 +25,11 @@ def on_model_trained(event: ModelTrainedV1, meta: Meta, store: Store) -> Iterabl
         raise Park(
             "unknown_project", f"revision {event.project_revision[:12]} of {event.project!r} has not arrived yet"
         )
-    evaluation, task = plan(event, spec, store.champion(event.project), meta.time)
+    current = _current(event.project, spec, store)
+    evaluation, task = plan(event, spec, current, _champion(event.project, current, store), meta.time)
     if store.evaluation(evaluation.evaluation_id) is not None:
         return ()
-    task = with_sheets(task, store.sheets({task.candidate.key, task.champion.key, task.base.key}))
+    task = with_predictions(task, store.predictions({task.candidate.model, task.champion.model, task.base.model}))
     store.keep(evaluation)
     store.jobs.enqueue(KIND, evaluation.evaluation_id, task.model_dump(mode="json"), project=event.project)
     return ()
@@ -43,7 +45,7 @@ def on_evaluated(store: Store, job: Job, result: dict[str, Any]) -> Iterable[Eve
     """Keeps the figures and says them."""
     evaluation, outcome = _evaluation(store, job), Outcome.model_validate(result)
     store.keep(evaluation.model_copy(update={"status": "done", "outcome": outcome}))
-    store.keep_sheets(outcome.sheets)
+    store.keep_predictions(outcome.predictions)
     return [scored(evaluation, outcome)]
 
 
@@ -57,6 +59,19 @@ def on_failed(store: Store, job: Job, failure: Failure) -> Iterable[Event]:
             project=evaluation.project, run_id=evaluation.run_id, cause=failure.code, detail=failure.detail
         )
     ]
+
+
+def _current(project: str, otherwise: ProjectSpec, store: Store) -> ProjectSpec:
+    known = store.projects.current(project)
+    return known[1] if known else otherwise
+
+
+def _champion(project: str, current: ProjectSpec, store: Store) -> Champion | None:
+    """With the prompt of the revision it was trained with; where that is not known, today's, as serving does."""
+    promotion = store.champion(project)
+    if promotion is None:
+        return None
+    return Champion(promotion, (store.projects.at(project, promotion.project_revision) or current).prompt)
 
 
 def _evaluation(store: Store, job: Job) -> Evaluation:

@@ -50,7 +50,7 @@ def make_router(ctx: Context[Store]) -> APIRouter:
 
 def view(evaluation: Evaluation, job: Job | None) -> dict[str, Any]:
     """An evaluation as JSON; while its job runs, with the progress {stage, done, total}."""
-    outcome = evaluation.outcome.model_dump(mode="json", exclude={"sheets"}) if evaluation.outcome else {}
+    outcome = evaluation.outcome.model_dump(mode="json", exclude={"predictions"}) if evaluation.outcome else {}
     running = evaluation.status == "queued" and job is not None and job.status == "running"
     return {
         "evaluation_id": evaluation.evaluation_id,

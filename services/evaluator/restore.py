@@ -37,7 +37,10 @@ _JOB = "about the measuring itself; its event tells only the figures"
 RESTORE = Restore(
     events={ModelScoredV1: on_model_scored, EvaluationFailedV1: on_evaluation_failed},
     omitted={
-        "answer_sheet": "saves asking a model twice; what is lost is asked again",
-        **{f"evaluation.document.outcome.{x}": _JOB for x in ("examples", "sheets", "skipped", "computed", "seconds")},
+        "predictions": "save asking a model twice; what is lost is asked again",
+        **{
+            f"evaluation.document.outcome.{x}": _JOB
+            for x in ("examples", "predictions", "skipped", "computed", "seconds")
+        },
     },
 )

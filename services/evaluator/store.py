@@ -1,4 +1,4 @@
-"""What the evaluator keeps: evaluations, each project's champion, and where answer sheets lie. Decides nothing."""
+"""What the evaluator keeps: evaluations, each project's champion, and where predictions lie. Decides nothing."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -14,7 +14,7 @@ from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import UtcDateTime
 from services.evaluator.domain.evaluation import Evaluation
-from services.evaluator.domain.task import SheetRef
+from services.evaluator.domain.task import PredictionsRef
 
 METADATA = MetaData()
 
@@ -46,10 +46,10 @@ class ChampionRow(Base, table=True):
     promotion: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
 
-class SheetRow(Base, table=True):
-    """Where the newest answer sheet of a model under one setting lies."""
+class PredictionsRow(Base, table=True):
+    """Where the newest predictions of a model under one setting lie."""
 
-    __tablename__ = "answer_sheet"  # pyright: ignore[reportAssignmentType]
+    __tablename__ = "predictions"  # pyright: ignore[reportAssignmentType]
 
     model: str = Field(primary_key=True)
     settings: str = Field(primary_key=True)
@@ -77,12 +77,12 @@ class Store(Protocol):
         """Puts a promotion in force."""
         ...
 
-    def sheets(self, models: Iterable[str]) -> tuple[SheetRef, ...]:
-        """The answer sheets of models, whatever the settings."""
+    def predictions(self, models: Iterable[str]) -> tuple[PredictionsRef, ...]:
+        """The predictions of models, whatever the settings."""
         ...
 
-    def keep_sheets(self, sheets: Iterable[SheetRef]) -> None:
-        """Keeps sheets in place of older ones of the same model and settings."""
+    def keep_predictions(self, found: Iterable[PredictionsRef]) -> None:
+        """Keeps predictions in place of older ones of the same model and settings."""
         ...
 
     def evaluation(self, evaluation_id: str) -> Evaluation | None:
@@ -112,18 +112,19 @@ class SqlStore(ChassisStore):
         """Puts a promotion in force."""
         self.session.merge(ChampionRow(project=promotion.project, promotion=promotion.model_dump(mode="json")))
 
-    def sheets(self, models: Iterable[str]) -> tuple[SheetRef, ...]:
-        """The answer sheets of models, whatever the settings."""
-        rows = self.session.exec(select(SheetRow).where(col(SheetRow.model).in_(list(models)))).all()
+    def predictions(self, models: Iterable[str]) -> tuple[PredictionsRef, ...]:
+        """The predictions of models, whatever the settings."""
+        rows = self.session.exec(select(PredictionsRow).where(col(PredictionsRow.model).in_(list(models)))).all()
         return tuple(
-            SheetRef(model=row.model, settings=row.settings, file=ArtifactRef.model_validate(row.file)) for row in rows
+            PredictionsRef(model=row.model, settings=row.settings, file=ArtifactRef.model_validate(row.file))
+            for row in rows
         )
 
-    def keep_sheets(self, sheets: Iterable[SheetRef]) -> None:
-        """Keeps sheets in place of older ones of the same model and settings."""
-        for sheet in sheets:
-            file = sheet.file.model_dump(mode="json")
-            self.session.merge(SheetRow(model=sheet.model, settings=sheet.settings, file=file))
+    def keep_predictions(self, found: Iterable[PredictionsRef]) -> None:
+        """Keeps predictions in place of older ones of the same model and settings."""
+        for one in found:
+            file = one.file.model_dump(mode="json")
+            self.session.merge(PredictionsRow(model=one.model, settings=one.settings, file=file))
 
     def evaluation(self, evaluation_id: str) -> Evaluation | None:
         """An evaluation, or None."""

@@ -12,23 +12,25 @@ from services.chassis.errors import ArtifactError, JobFailed, JobStopped
 from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.evaluator.compute.ask import Asking, Wanted, ask_all
 from services.evaluator.compute.rows import read
-from services.evaluator.compute.tables import read_sheet, write_results, write_sheet
+from services.evaluator.compute.tables import read_predictions, write_predictions, write_results
 from services.evaluator.domain.failures import EmptyHeldOut, LossNotFinite, ModelMissing, classify
 from services.evaluator.domain.metrics import ON_ANSWERS
 from services.evaluator.domain.predictions import (
-    BatchResult,
     Example,
+    Predictions,
     differences,
-    figures,
     metrics,
     missing,
+    scores,
     settings_key,
 )
-from services.evaluator.domain.task import Outcome, SheetRef, Subject, Task
+from services.evaluator.domain.task import Outcome, PredictionsRef, Subject, Task
 from services.evaluator.settings import EvaluatorSettings
 from services.lm.device import choose
 
 Report = Callable[[dict[str, Any]], None]
+Examples = Mapping[str, Sequence[Example]]
+"""By role: candidate, champion, base."""
 
 
 def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
 
 
 def measure(task: Task, store: ArtifactStore, workdir: Path, report: Report) -> Outcome:
-    """The figures of a task; sheets in `workdir` from an attempt that was cut short are used again.
+    """The figures of a task; predictions in `workdir` from an attempt that was cut short are used again.
 
     Raises:
         EvaluationFailed: one of its tree.
@@ -58,28 +60,29 @@ def measure(task: Task, store: ArtifactStore, workdir: Path, report: Report) -> 
     """
     started = time.monotonic()
     report({"stage": "loading", "done": 0, "total": 0})
-    examples, skipped = _examples(task, store)
-    roles = {"base": task.base, "champion": task.champion, "candidate": task.candidate}
+    subjects = {"base": task.base, "champion": task.champion, "candidate": task.candidate}
+    examples, skipped = _examples(task, subjects, store)
     device, dtype = choose()
     settings = settings_key(task.max_tokens, str(dtype).removeprefix("torch."), device)
-    sheets = {subject.key: _known(subject, settings, task, store, workdir) for subject in roles.values()}
-    wanted = _wanted(roles, sheets, examples, task.suite)
+    known = {subject.model: _known(subject, settings, task, store, workdir) for subject in subjects.values()}
+    wanted = _wanted(subjects, known, examples, task.suite)
 
-    def keep(subject: Subject, sheet: BatchResult) -> None:
-        sheets[subject.key] |= sheet
-        write_sheet(_file(workdir, subject, settings), sheets[subject.key])
+    def keep(subject: Subject, found: Predictions) -> None:
+        known[subject.model] |= found
+        write_predictions(_file(workdir, subject.model, settings), known[subject.model])
 
     asking = Asking(task.suite, task.max_tokens, device, dtype, _progress(wanted, task.suite, report))
     threads = ask_all(wanted, asking, lambda files: _place(files, store, workdir), keep)
     asked = time.monotonic() - started
     report({"stage": "figures", "done": 0, "total": 0})
     fresh = [
-        SheetRef(model=w.subject.key, settings=settings, file=store.put_file(_file(workdir, w.subject, settings)))
-        for w in wanted
+        PredictionsRef(model=model, settings=settings, file=store.put_file(_file(workdir, model, settings)))
+        for model in dict.fromkeys(one.subject.model for one in wanted)
     ]
-    return _outcome(task, examples, {role: sheets[s.key] for role, s in roles.items()}, store, workdir).model_copy(
+    found = {role: known[subject.model] for role, subject in subjects.items()}
+    return _outcome(task, examples, found, store, workdir).model_copy(
         update={
-            "sheets": tuple(fresh),
+            "predictions": tuple(fresh),
             "skipped": skipped,
             "computed": {"device": device, "dtype": str(dtype), "threads": threads},
             "seconds": {"models": round(asked, 3), "all": round(time.monotonic() - started, 3)},
@@ -88,29 +91,34 @@ def measure(task: Task, store: ArtifactStore, workdir: Path, report: Report) -> 
 
 
 def _outcome(
-    task: Task, examples: Sequence[Example], sheets: Mapping[str, BatchResult], store: ArtifactStore, workdir: Path
+    task: Task, examples: Examples, found: Mapping[str, Predictions], store: ArtifactStore, workdir: Path
 ) -> Outcome:
-    """GatewayMetrics of full sheets, by role, with the file of results in the store."""
-    values = {role: figures(examples, sheet, task.suite) for role, sheet in sheets.items()}
-    for role, column in values.items():
-        _refuse_not_finite(role, column.get("loss", []), examples)
+    """The figures of full predictions, by role, with the file of results in the store."""
+    scored = {role: scores(examples[role], known, task.suite) for role, known in found.items()}
+    for role, one in scored.items():
+        _refuse_not_finite(role, one.values.get("loss", []), examples[role])
     results = workdir / "results.parquet"
-    write_results(results, examples, sheets, values)
+    write_results(results, examples, found, scored)
     return Outcome(
-        metrics=metrics(values["candidate"]),
-        champion_metrics=metrics(values["champion"]),
-        base_metrics=metrics(values["base"]),
-        differences=differences(values["candidate"], values["champion"]),
+        metrics=metrics(scored["candidate"]),
+        champion_metrics=metrics(scored["champion"]),
+        base_metrics=metrics(scored["base"]),
+        differences=differences(scored["candidate"], scored["champion"]),
         results=store.put_file(results),
-        examples=len(examples),
+        examples=len(examples["candidate"]),
     )
 
 
-def _examples(task: Task, store: ArtifactStore) -> tuple[list[Example], dict[str, int]]:
+def _examples(
+    task: Task, subjects: Mapping[str, Subject], store: ArtifactStore
+) -> tuple[dict[str, list[Example]], dict[str, int]]:
+    """The split's examples under each subject's prompt, in one order, and how many rows were left out by reason."""
     if task.split is None:
         raise EmptyHeldOut("the dataset has no held-out split; set prep.held_out above 0 and freeze again")
-    examples, skipped = read(store.get(task.split), task.prompt)
-    if not examples:
+    path = store.get(task.split)
+    examples = {role: read(path, subject.prompt)[0] for role, subject in subjects.items()}
+    skipped = read(path, task.candidate.prompt)[1]
+    if not examples["candidate"]:
         left_out = ", ".join(f"{n} {reason}" for reason, n in skipped.items()) or "it has no rows"
         raise EmptyHeldOut(
             f"no row of the held-out split can be measured ({left_out}); submit more records with answers, or raise prep.held_out"
@@ -118,29 +126,30 @@ def _examples(task: Task, store: ArtifactStore) -> tuple[list[Example], dict[str
     return examples, skipped
 
 
-def _known(subject: Subject, settings: str, task: Task, store: ArtifactStore, workdir: Path) -> BatchResult:
-    """What the model answered before: in earlier evaluations, and in an attempt of this one that was cut short."""
-    refs = [s.file for s in task.sheets if (s.model, s.settings) == (subject.key, settings)]
-    paths = [*(store.get(ref) for ref in refs), _file(workdir, subject, settings)]
-    return {key: entry for path in paths if path.exists() for key, entry in read_sheet(path).items()}
+def _known(subject: Subject, settings: str, task: Task, store: ArtifactStore, workdir: Path) -> Predictions:
+    """What the model predicted before: in earlier evaluations, and in an attempt of this one that was cut short."""
+    refs = [one.file for one in task.predictions if (one.model, one.settings) == (subject.model, settings)]
+    paths = [*(store.get(ref) for ref in refs), _file(workdir, subject.model, settings)]
+    return {key: found for path in paths if path.exists() for key, found in read_predictions(path).items()}
 
 
-def _file(workdir: Path, subject: Subject, settings: str) -> Path:
-    name = sha256(f"{subject.key} {settings}".encode()).hexdigest()[:32]
-    return workdir / f"sheet-{name}.parquet"
+def _file(workdir: Path, model: str, settings: str) -> Path:
+    name = sha256(f"{model} {settings}".encode()).hexdigest()[:32]
+    return workdir / f"predictions-{name}.parquet"
 
 
 def _wanted(
-    roles: Mapping[str, Subject], sheets: Mapping[str, BatchResult], examples: Sequence[Example], suite: Sequence[str]
+    subjects: Mapping[str, Subject], known: Mapping[str, Predictions], examples: Examples, suite: Sequence[str]
 ) -> list[Wanted]:
-    """What each distinct model lacks; a champion that is the base is asked once."""
-    distinct = {subject.key: (role, subject) for role, subject in reversed(list(roles.items()))}
-    lacks = {key: missing(examples, sheets[key], suite) for key in distinct}
-    return [
-        Wanted(role, subject, [examples[i] for i in lacks[key]])
-        for key, (role, subject) in distinct.items()
-        if lacks[key]
-    ]
+    """What each distinct model lacks; a champion that is the base under the same prompt is asked once."""
+    roles = {subject.model_dump_json(): role for role, subject in reversed(list(subjects.items()))}
+    found: list[Wanted] = []
+    for role in roles.values():
+        subject, asked = subjects[role], examples[role]
+        lacks = missing(asked, known[subject.model], suite)
+        if lacks:
+            found.append(Wanted(role, subject, [asked[i] for i in lacks]))
+    return found
 
 
 def _progress(wanted: Sequence[Wanted], suite: Sequence[str], report: Report) -> Callable[[str, int], None]:

@@ -8,7 +8,7 @@ from pydantic import JsonValue, ValidationError
 
 from contracts.envelope import Event
 from contracts.events.registry import ProjectDefinedV1
-from contracts.project import ProjectSpec
+from contracts.project import APPLYING, ProjectSpec
 from services.chassis.http.application import ApiError
 from services.registry.domain.revision import revision
 from services.registry.store import Store
@@ -46,7 +46,7 @@ def view(store: Store, project: str) -> dict[str, Any]:
 
 def _validated(body: dict[str, JsonValue]) -> ProjectSpec:
     try:
-        return ProjectSpec.model_validate(body)
+        return ProjectSpec.model_validate(body, context=APPLYING)
     except ValidationError as error:
         problems = [{"loc": list(e["loc"]), "msg": e["msg"]} for e in error.errors(include_url=False)]
         message = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'project'}: {p['msg']}" for p in problems[:5])

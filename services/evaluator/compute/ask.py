@@ -1,4 +1,4 @@
-"""Asks models for what their answer sheets lack, loading each base once. Knows no metric, no SQL and no Kafka."""
+"""Asks models for the predictions that are missing, loading each base once. Knows no metric, no SQL and no Kafka."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -14,7 +14,7 @@ from services.evaluator.compute.loss import losses
 from services.evaluator.compute.model import Loaded, adapted, load
 from services.evaluator.compute.rows import encode
 from services.evaluator.domain.metrics import ON_ANSWERS
-from services.evaluator.domain.predictions import BatchResult, Entry, Example
+from services.evaluator.domain.predictions import Example, Prediction, Predictions
 from services.evaluator.domain.task import Subject
 from services.lm.device import set_quickest_threads
 
@@ -48,9 +48,9 @@ class Asking:
 
 
 def ask_all(
-    wanted: Iterable[Wanted], asking: Asking, place: Place, keep: Callable[[Subject, BatchResult], None]
+    wanted: Iterable[Wanted], asking: Asking, place: Place, keep: Callable[[Subject, Predictions], None]
 ) -> int:
-    """Ask every model; `keep` takes each one's new entries as soon as they are there. Returns the threads used.
+    """Ask every model; `keep` takes each one's new predictions as soon as they are there. Returns the threads used.
 
     Raises:
         ModelInvalid: a model cannot be loaded.
@@ -70,7 +70,7 @@ def _order(wanted: Wanted) -> tuple[str, bool, bool]:
     return wanted.subject.base.digest, _full(wanted), wanted.subject.kind != "base"
 
 
-def _ask_group(group: list[Wanted], asking: Asking, place: Place, keep: Callable[[Subject, BatchResult], None]) -> int:
+def _ask_group(group: list[Wanted], asking: Asking, place: Place, keep: Callable[[Subject, Predictions], None]) -> int:
     """Models that share one base in memory: the bare base first, then each adapter on it; or one full model."""
     first = group[0].subject
     files = first.files if first.kind == "full" else first.base.files
@@ -83,7 +83,7 @@ def _ask_group(group: list[Wanted], asking: Asking, place: Place, keep: Callable
     return threads
 
 
-def _ask(loaded: Loaded, wanted: Wanted, asking: Asking) -> BatchResult:
+def _ask(loaded: Loaded, wanted: Wanted, asking: Asking) -> Predictions:
     rows = [encode(x, loaded.text, loaded.context, asking.max_tokens) for x in wanted.examples]
     found_losses: list[float | None] = [None] * len(rows)
     answers: list[str | None] = [None] * len(rows)
@@ -98,5 +98,5 @@ def _ask(loaded: Loaded, wanted: Wanted, asking: Asking) -> BatchResult:
         tokens = generate(loaded, [rows[i].prompt for i in asked], asking.max_tokens, done)
         for index, ids in zip(asked, tokens, strict=True):
             answers[index] = loaded.text.decode(ids)
-    pairs = zip(wanted.examples, answers, found_losses, strict=True)
-    return {example.key: Entry(answer, loss) for example, answer, loss in pairs}
+    found = zip(wanted.examples, answers, found_losses, rows, strict=True)
+    return {x.key: Prediction(answer, loss, len(row.ids) - row.start) for x, answer, loss, row in found}

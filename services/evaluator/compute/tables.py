@@ -1,63 +1,74 @@
-"""Answer sheets and results as Parquet files. Knows no model and no artifact store."""
+"""Predictions and results as Parquet files. Knows no model and no artifact store."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.evaluator.domain.predictions import BatchResult, Entry, Example, GatewayMetrics
+from services.evaluator.domain.predictions import Example, Prediction, Predictions, Scores
 
 
-def write_sheet(path: Path, sheet: BatchResult) -> None:
-    """Columns key (text), answer (text or null), loss (float64 or null), sorted by key."""
-    rows = sorted(sheet.items())
+def write_predictions(path: Path, found: Predictions) -> None:
+    """Columns key (text), answer (text or null), loss (float64 or null), tokens (int64), sorted by key."""
+    rows = sorted(found.items())
     _write(
         path,
         {
-            "key": [key for key, _ in rows],
-            "answer": [entry.answer for _, entry in rows],
-            "loss": [entry.loss for _, entry in rows],
+            "key": ("string", [key for key, _ in rows]),
+            "answer": ("string", [one.answer for _, one in rows]),
+            "loss": ("float64", [one.loss for _, one in rows]),
+            "tokens": ("int64", [one.tokens for _, one in rows]),
         },
     )
 
 
-def read_sheet(path: Path) -> BatchResult:
-    """The sheet that write_sheet wrote."""
+def read_predictions(path: Path) -> Predictions:
+    """What write_predictions wrote."""
     import pyarrow.parquet as pq
 
     rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    return {row["key"]: Entry(row["answer"], row["loss"]) for row in rows}
+    return {row["key"]: Prediction(row["answer"], row["loss"], row["tokens"]) for row in rows}
 
 
 def write_results(
-    path: Path, examples: Sequence[Example], sheets: Mapping[str, BatchResult], figures: Mapping[str, GatewayMetrics]
+    path: Path,
+    examples: Mapping[str, Sequence[Example]],
+    found: Mapping[str, Predictions],
+    scores: Mapping[str, Scores],
 ) -> None:
-    """One row an example: record_id, prompt, reference, an answer a role, and `<role>_<metric>` (float64 or null).
+    """One row an example: record_id, prompt, reference, an answer a role, `<role>_<metric>` (float64 or null), `<role>_tokens`.
 
-    `sheets` and `figures` are by role: candidate, champion, base. `prompt` is the turns as 'role: content' lines.
+    All by role: candidate, champion, base. `prompt` is the candidate's turns as 'role: content' lines; a role that was asked
+    otherwise has `<role>_prompt` too. `<role>_tokens` are what its loss is the mean of.
     """
-    columns: dict[str, list[Any]] = {
-        "record_id": [example.record_id for example in examples],
-        "prompt": ["\n".join(f"{m['role']}: {m['content']}" for m in example.messages) for example in examples],
-        "reference": [example.reference for example in examples],
+    own = examples["candidate"]
+    columns: Columns = {
+        "record_id": ("string", [example.record_id for example in own]),
+        "prompt": ("string", _prompts(own)),
+        "reference": ("string", [example.reference for example in own]),
     }
-    for role, sheet in sheets.items():
-        columns[role] = [sheet[example.key].answer for example in examples]
-    for role, values in figures.items():
-        columns |= {f"{role}_{name}": list(column) for name, column in values.items()}
+    for role, asked in examples.items():
+        columns[role] = ("string", [found[role][example.key].answer for example in asked])
+        if _prompts(asked) != _prompts(own):
+            columns[f"{role}_prompt"] = ("string", _prompts(asked))
+    for role, figures in scores.items():
+        columns |= {f"{role}_{name}": ("float64", column) for name, column in figures.values.items()}
+        columns[f"{role}_tokens"] = ("int64", figures.tokens)
     _write(path, columns)
 
 
-def _write(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+Columns = dict[str, tuple[str, Sequence[Any]]]
+"""Arrow's name of a type and the values, by column."""
+
+
+def _prompts(examples: Sequence[Example]) -> list[str]:
+    return ["\n".join(f"{m['role']}: {m['content']}" for m in example.messages) for example in examples]
+
+
+def _write(path: Path, columns: Columns) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    typed = {
-        name: pa.array(values, pa.float64() if _numbers(name) else pa.string()) for name, values in columns.items()
-    }
+    typed = {name: pa.array(values, pa.type_for_alias(kind)) for name, (kind, values) in columns.items()}
     aside = path.with_suffix(".part")
     pq.write_table(pa.table(typed), aside, compression="zstd")
     aside.replace(path)
-
-
-def _numbers(column: str) -> bool:
-    return column == "loss" or column.startswith(("candidate_", "champion_", "base_"))

@@ -1,1 +1,1 @@
-"""The rules of measuring: figures an example, intervals, what is measured against what. No tensor, no file, no SQL."""
+"""The rules of measuring: scores an example, intervals, what is measured against what. No tensor, no file, no SQL."""

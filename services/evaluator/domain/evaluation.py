@@ -1,14 +1,15 @@
 """An evaluation as it is kept and shown: what is measured, against whom, and what came of it. Knows no table."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from contracts.events.evaluator import ModelScoredV1
 from contracts.events.registry import ModelPromotedV1
 from contracts.events.trainer import ModelTrainedV1
-from contracts.project import ProjectSpec
+from contracts.project import ProjectSpec, Prompt
 from contracts.types import DatasetRef, ModelRef
-from services.evaluator.domain.task import Outcome, Part, SheetRef, Subject, Task, untouched
+from services.evaluator.domain.task import Outcome, Part, PredictionsRef, Subject, Task, untouched
 
 Status = Literal["queued", "running", "done", "failed"]
 
@@ -29,28 +30,37 @@ class Evaluation(Part):
     detail: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """The promotion in force, and the prompt that it is served under."""
+
+    promotion: ModelPromotedV1
+    prompt: Prompt
+
+
 def evaluation_id(run_id: str) -> str:
     """A run is evaluated once."""
     return f"eval-{run_id}"
 
 
 def plan(
-    trained: ModelTrainedV1, spec: ProjectSpec, champion: ModelPromotedV1 | None, at: datetime
+    trained: ModelTrainedV1, spec: ProjectSpec, current: ProjectSpec, champion: Champion | None, at: datetime
 ) -> tuple[Evaluation, Task]:
     """What to measure of a trained model: on the held-out split (validation where the project says so), against `champion`.
 
+    Each as it is or would be served: candidate and champion under the prompt of the revision they were trained with, the base
+    under today's, answers as long as today's policy allows. `spec` is the revision of the training, `current` today's.
     Without a champion, or where the project compares with the base, the champion is the candidate's base, version 0.
     """
-    base = untouched(trained.base)
+    base = untouched(trained.base, current.prompt)
     against = None if spec.evaluate.compare == "base" else champion
     task = Task(
         evaluation_id=evaluation_id(trained.run_id),
-        prompt=spec.prompt,
         suite=spec.evaluate.suite,
-        max_tokens=spec.serve.max_tokens,
+        max_tokens=current.serve.max_tokens,
         split=trained.dataset.files.get("held_out" if spec.evaluate.held_out else "validation"),
-        candidate=Subject(kind=trained.kind, base=trained.base, files=trained.files),
-        champion=base if against is None else Subject(kind=against.kind, base=against.base, files=against.files),
+        candidate=Subject(kind=trained.kind, base=trained.base, files=trained.files, prompt=spec.prompt),
+        champion=base if against is None else _served(against),
         base=base,
     )
     evaluation = Evaluation(
@@ -59,15 +69,20 @@ def plan(
         project=trained.project,
         project_revision=trained.project_revision,
         dataset=trained.dataset,
-        champion=ModelRef(name=trained.project, version=0) if against is None else against.model,
+        champion=ModelRef(name=trained.project, version=0) if against is None else against.promotion.model,
         created_at=at,
     )
     return evaluation, task
 
 
-def with_sheets(task: Task, sheets: tuple[SheetRef, ...]) -> Task:
-    """`task` with the answers that its models gave before."""
-    return task.model_copy(update={"sheets": sheets})
+def with_predictions(task: Task, known: tuple[PredictionsRef, ...]) -> Task:
+    """`task` with what its models predicted before."""
+    return task.model_copy(update={"predictions": known})
+
+
+def _served(champion: Champion) -> Subject:
+    promotion = champion.promotion
+    return Subject(kind=promotion.kind, base=promotion.base, files=promotion.files, prompt=champion.prompt)
 
 
 def scored(evaluation: Evaluation, outcome: Outcome) -> ModelScoredV1:

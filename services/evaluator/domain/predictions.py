@@ -1,23 +1,26 @@
-"""A model's answer sheet: what it answered on each example, under which settings, and the figures that follow.
+"""What a model predicted for each example of a split, and the figures that follow.
 
-A sheet is kept by (model, settings), so that a champion or base is not asked again what it answered before. Knows no tensor.
+Predictions are kept by (model, settings) and found again by example, so that a champion or base is not asked again what it
+answered before. An example's key holds the prompt as well, so a changed prompt is asked anew. Knows no tensor.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from contracts.types import Metric
-from services.evaluator.domain.bootstrap import difference, metric
-from services.evaluator.domain.metrics import HIGHER_IS_BETTER, ON_ANSWERS
+from services.evaluator.domain import intervals
+from services.evaluator.domain.intervals import Interval
+from services.evaluator.domain.metrics import KINDS, ON_ANSWERS
 
-FORM = "2"
-"""Raised when rendering, generation or loss changes its result, so that old sheets are not taken for new ones."""
+VERSION = "3"
+"""Raised when rendering, generation or loss changes its result, so that old predictions are not taken for new ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A row of the split: the messages before the completion, and the completion. No messages: plain text."""
+    """A row of the split under a prompt: the messages before the completion, and the completion. No messages: plain text."""
 
     record_id: str
     messages: tuple[Mapping[str, str], ...]
@@ -25,70 +28,112 @@ class Example:
 
     @property
     def key(self) -> str:
-        """SHA-256 (hex) of what the model is shown and should answer."""
-        parts = [f"{m['role']}\x1f{m['content']}" for m in self.messages]
-        return hashlib.sha256("\x1e".join([*parts, self.reference]).encode()).hexdigest()
+        """SHA-256 (hex) of what the model is shown, system prompt included, and of what it should answer."""
+        shown = [dict(message) for message in self.messages]
+        return hashlib.sha256(json.dumps([shown, self.reference], sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What a model made of one example: its answer (None for plain text), the mean loss a completion token (None: not asked)."""
+class Prediction:
+    """What a model made of one example.
+
+    `answer` is None for plain text and where none was asked for; `loss` is the mean negative log-likelihood of the completion's
+    `tokens` tokens, end token included, in nats, and None where it was not asked for.
+    """
 
     answer: str | None
     loss: float | None
+    tokens: int = 0
 
 
-BatchResult = dict[str, Entry]
-"""Entries by Example.key."""
+Predictions = dict[str, Prediction]
+"""By Example.key."""
 
-GatewayMetrics = dict[str, list[float | None]]
-"""A metric's values in the order of the examples; None where it has no meaning (an answer to plain text)."""
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A subject's figures in the order of the examples.
+
+    `values` by metric: None where it has no meaning (an answer to plain text). `tokens`: what each loss is the mean of.
+    """
+
+    values: dict[str, list[float | None]]
+    tokens: list[int]
 
 
 def settings_key(max_tokens: int, dtype: str, device: str) -> str:
-    """What an answer depends on beside model and prompt, as readable text."""
-    return f"form={FORM} greedy max_tokens={max_tokens} {dtype} {device}"
+    """What a prediction depends on beside model and prompt, as readable text.
+
+    Answers are greedy whatever `serve.temperature` is. The tokens that end them come from the model's files, as in serving.
+    """
+    return f"version={VERSION} greedy max_tokens={max_tokens} {dtype} {device}"
 
 
-def missing(examples: Sequence[Example], sheet: BatchResult, suite: Sequence[str]) -> list[int]:
-    """Indices of the examples that the sheet does not answer, or not fully."""
+def missing(examples: Sequence[Example], known: Predictions, suite: Sequence[str]) -> list[int]:
+    """Indices of the examples that have no prediction, or not all of it."""
     loss, answers = "loss" in suite, any(name in ON_ANSWERS for name in suite)
 
     def lacks(example: Example) -> bool:
-        entry = sheet.get(example.key)
-        if entry is None or (loss and entry.loss is None):
+        found = known.get(example.key)
+        if found is None or (loss and found.loss is None):
             return True
-        return answers and bool(example.messages) and entry.answer is None
+        return answers and bool(example.messages) and found.answer is None
 
     return [i for i, example in enumerate(examples) if lacks(example)]
 
 
-def figures(examples: Sequence[Example], sheet: BatchResult, suite: Sequence[str]) -> GatewayMetrics:
+def scores(examples: Sequence[Example], known: Predictions, suite: Sequence[str]) -> Scores:
     """Each metric of the suite for each example."""
-    entries = [sheet[example.key] for example in examples]
-    result: GatewayMetrics = {}
+    found = [known[example.key] for example in examples]
+    values: dict[str, list[float | None]] = {}
     for name in suite:
         if name == "loss":
-            result[name] = [entry.loss for entry in entries]
+            values[name] = [prediction.loss for prediction in found]
             continue
         of: Callable[[str, str], float] = ON_ANSWERS[name]
-        pairs = zip(entries, examples, strict=True)
-        result[name] = [None if e.answer is None else of(e.answer, x.reference) for e, x in pairs]
+        pairs = zip(found, examples, strict=True)
+        values[name] = [None if p.answer is None else of(p.answer, x.reference) for p, x in pairs]
+    return Scores(values, [prediction.tokens for prediction in found])
+
+
+def metrics(found: Scores) -> dict[str, Metric]:
+    """The suite's figures with their intervals; a metric without any value is left out.
+
+    The loss is the mean over all tokens, as the trainer's validation loss is: an example counts by its tokens. All other
+    metrics are means over examples; intervals of shares are Wilson's, the others bootstrapped.
+    """
+    result: dict[str, Metric] = {}
+    for name, column in found.values.items():
+        pairs = [(v, w) for v, w in zip(column, found.tokens, strict=True) if v is not None]
+        if pairs:
+            values, tokens = [v for v, _ in pairs], [w for _, w in pairs]
+            result[name] = _metric(name, _summary(name, values, tokens), len(values))
     return result
 
 
-def metrics(values: GatewayMetrics) -> dict[str, Metric]:
-    """The suite's figures with their intervals; a metric without any value is left out."""
-    known = {name: [v for v in column if v is not None] for name, column in values.items()}
-    return {name: metric(v, higher_is_better=HIGHER_IS_BETTER[name]) for name, v in known.items() if v}
-
-
-def differences(candidate: GatewayMetrics, champion: GatewayMetrics) -> dict[str, Metric]:
+def differences(candidate: Scores, champion: Scores) -> dict[str, Metric]:
     """Candidate minus champion, paired by example."""
     result: dict[str, Metric] = {}
-    for name, column in candidate.items():
-        pairs = [(a, b) for a, b in zip(column, champion[name], strict=True) if a is not None and b is not None]
-        if pairs:
-            left, right = zip(*pairs, strict=True)
-            result[name] = difference(left, right, higher_is_better=HIGHER_IS_BETTER[name])
+    for name, column in candidate.values.items():
+        rows = zip(column, champion.values[name], candidate.tokens, champion.tokens, strict=True)
+        both = [(a, b, x, y) for a, b, x, y in rows if a is not None and b is not None]
+        if both:
+            own, other, own_tokens, other_tokens = map(list, zip(*both, strict=True))
+            weights = (own_tokens, other_tokens) if name == "loss" else None
+            result[name] = _metric(name, intervals.difference(own, other, weights), len(both))
     return result
+
+
+def _summary(name: str, values: Sequence[float], tokens: Sequence[int]) -> Interval:
+    if name == "loss":
+        return intervals.mean(values, tokens)
+    if not KINDS[name].share:
+        return intervals.mean(values)
+    value, low, high = intervals.share(sum(v == 100 for v in values), len(values))
+    return 100 * value, 100 * low, 100 * high
+
+
+def _metric(name: str, interval: Interval, n: int) -> Metric:
+    value, low, high = interval
+    kind = KINDS[name]
+    return Metric(value=value, low=low, high=high, n=n, higher_is_better=kind.higher_is_better, unit=kind.unit)

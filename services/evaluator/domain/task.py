@@ -1,12 +1,12 @@
 """What an evaluation is given and gives back, as plain values that travel as JSON. Knows no process and no tensor."""
 
 import hashlib
-from typing import Literal
+from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from contracts.project import MetricName, Prompt
-from contracts.types import ArtifactRef, BaseRef, Files, Metric
+from contracts.types import ArtifactRef, BaseRef, Files, Metrics
 
 
 class Part(BaseModel):
@@ -16,56 +16,69 @@ class Part(BaseModel):
 
 
 class Subject(Part):
-    """A model to be measured: a base untouched, a LoRA adapter on it, or a whole model of its own."""
+    """A model as it is served: a base untouched, a LoRA adapter on it, or a whole model of its own, under its prompt."""
 
     kind: Literal["base", "lora", "full"]
     base: BaseRef
     files: Files
+    prompt: Prompt = Prompt()
 
     @property
-    def key(self) -> str:
+    def model(self) -> str:
         """SHA-256 (hex) that tells models apart: the digest of the base and of all files but the manifest."""
         lines = [f"{path} {ref.sha256}" for path, ref in sorted(self.files.items()) if path != "manifest.json"]
         return hashlib.sha256("\n".join([self.kind, self.base.digest, *lines]).encode()).hexdigest()
 
 
-class SheetRef(Part):
-    """Where the answers of one model under one setting lie."""
+class PredictionsRef(Part):
+    """Where the predictions of one model under one setting lie."""
 
     model: str
     settings: str
     file: ArtifactRef
 
 
+_KEPT = AliasChoices("predictions", "sheets")  # `sheets` in what was written before they had this name
+
+
 class Task(Part):
     """One candidate on one split. `champion` is the base where there is no champion, or none shall be compared with."""
 
     evaluation_id: str
-    prompt: Prompt
     suite: tuple[MetricName, ...]
     max_tokens: int
     split: ArtifactRef | None
     candidate: Subject
     champion: Subject
     base: Subject
-    sheets: tuple[SheetRef, ...] = ()
+    predictions: tuple[PredictionsRef, ...] = Field(default=(), validation_alias=_KEPT)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_prompt_for_all(cls, raw: Any) -> Any:
+        """A job that was queued before subjects had prompts of their own has one for all of them."""
+        if not isinstance(raw, dict) or "prompt" not in raw:
+            return raw
+        given = dict(cast(dict[str, Any], raw))
+        prompt = given.pop("prompt")
+        return given | {role: {"prompt": prompt} | given[role] for role in ("candidate", "champion", "base")}
 
 
 class Outcome(Part):
-    """What was measured. `computed` says with which device, dtype and threads; `sheets` are the new ones alone."""
+    """What was measured. `computed` says with which device, dtype and threads; `predictions` are the new ones alone."""
 
-    metrics: dict[str, Metric]
-    champion_metrics: dict[str, Metric]
-    base_metrics: dict[str, Metric]
-    differences: dict[str, Metric]
+    metrics: Metrics
+    champion_metrics: Metrics
+    base_metrics: Metrics
+    differences: Metrics
     results: ArtifactRef
     examples: int
-    sheets: tuple[SheetRef, ...] = ()
+    predictions: tuple[PredictionsRef, ...] = Field(default=(), validation_alias=_KEPT)
     skipped: dict[str, int] = {}
     computed: dict[str, str | int] = {}
     seconds: dict[str, float] = {}
 
 
-def untouched(base: BaseRef) -> Subject:
+def untouched(base: BaseRef, prompt: Prompt) -> Subject:
     """The base as a subject."""
-    return Subject(kind="base", base=base, files={})
+    return Subject(kind="base", base=base, files={}, prompt=prompt)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from contracts.project import share_of_one
 from contracts.types import Metric
 
 _RULE = re.compile(r"^([a-z_0-9]+) *(>=|<=|>|<) *(champion|-?\d+(?:\.\d+)?)$")
@@ -42,7 +43,12 @@ def parse(text: str) -> Rule:
     match = _RULE.match(text)
     if match is None:
         raise ValueError(f"{text!r} is no gate rule; give 'metric > champion' or 'metric >= 0.5' (>, >=, <, <=)")
-    return Rule(match[1], match[2], None if match[3] == "champion" else float(match[3]))
+    return Rule(match[1], match[2], None if match[3] == "champion" else _threshold(match[1], float(match[3])))
+
+
+def _threshold(metric: str, written: float) -> float:
+    """In the metric's unit: a rule from before `exact_match` was in percent means what it meant."""
+    return 100 * written if share_of_one(metric, written) else written
 
 
 def needs_champion(require: Sequence[str]) -> bool:

@@ -53,6 +53,12 @@ def test_a_good_file_is_a_project() -> None:
         (b"base: smollm2-135m-instruct\n", b"", "line 1: base is missing; add it"),
         (b"chrf > champion", b"chrf is best", "line 11: gate.require.0 is 'chrf is best'; give METRIC"),
         (b"chrf > champion", b"bleu > 3", "line 1: gate.require names 'bleu', which evaluate.suite does not measure"),
+        (
+            b"chrf > champion",
+            b"exact_match >= 0.1",
+            "line 11: gate.require.0 is 'exact_match >= 0.1'; exact_match is in percent, 0 to 100, as chrf, bleu and rouge_l "
+            "are; give 'exact_match >= 10'",
+        ),
         (b"1.0e-3", b".nan", "line 9: '.nan' is no finite number"),
         (b"1.0e-3", b"-1", "line 9: train.learning_rate is -1; it should be greater than 0"),
         (b"base:", b"project: b\nbase:", "line 2: project stands here a second time (first: line 1)"),

@@ -4,15 +4,40 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from contracts.chat import conversation
-from contracts.project import ProjectSpec, Prompt
+from contracts.project import APPLYING, ProjectSpec, Prompt
 from contracts.records import RecordInvalid, parse_record
+from contracts.types import Metric, Metrics
 
 
 def spec(**changes: Any) -> ProjectSpec:
     return ProjectSpec.model_validate({"project": "p", "base": "b", **changes})
+
+
+def test_a_rule_of_a_project_that_is_applied_is_in_percent_and_one_that_stands_is_taken() -> None:
+    raw = {"project": "p", "base": "b", "gate": {"require": ["exact_match > 0.25"]}}
+    assert ProjectSpec.model_validate(raw).gate.require == ("exact_match > 0.25",)
+    with pytest.raises(ValidationError, match=r"give 'exact_match > 25'"):
+        ProjectSpec.model_validate(raw, context=APPLYING)
+    for rule in ("exact_match > 25", "exact_match > champion", "exact_match > 0", "loss < 0.5", "chrf > 1"):
+        ProjectSpec.model_validate(
+            {**raw, "evaluate": {"suite": ["loss", "exact_match", "chrf"]}, "gate": {"require": [rule]}},
+            context=APPLYING,
+        )
+
+
+def test_exact_match_of_an_older_event_is_read_in_percent() -> None:
+    taken = TypeAdapter(Metrics)
+    old = {"value": 0.25, "low": 0.125, "high": 0.5, "n": 8}
+    found = taken.validate_python({"exact_match": old, "chrf": old})
+    assert (found["exact_match"].value, found["exact_match"].low, found["exact_match"].high) == (25, 12.5, 50)
+    assert (found["chrf"].value, found["chrf"].unit) == (0.25, None)
+    assert taken.validate_json(taken.dump_json(found)) == found
+    assert taken.validate_python({"exact_match": Metric.model_validate(old)})["exact_match"].unit == "percent"
+    with pytest.raises(ValidationError):
+        taken.validate_python({"exact_match": {"value": "x"}})
 
 
 def test_durations() -> None:

@@ -13,7 +13,7 @@ from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef, Metric, ModelRef
 from services.chassis.errors import Park
 from services.chassis.jobs.queue import Failure, Job
-from services.evaluator.domain.task import Outcome, SheetRef, Task
+from services.evaluator.domain.task import Outcome, PredictionsRef, Task
 from services.evaluator.handlers import on_evaluated, on_failed, on_model_promoted, on_model_trained
 from services.evaluator.http import view
 from services.evaluator.store import SqlStore
@@ -32,10 +32,10 @@ def example(topic: str) -> dict[str, Any]:
     return json.loads((EXAMPLES / f"{topic}.json").read_text())["data"]
 
 
-def define(store: SqlStore, **sections: object) -> None:
+def define(store: SqlStore, revision: str | None = None, at: datetime = START, **sections: object) -> None:
     spec = ProjectSpec.model_validate({"project": PROJECT, "base": "b", "serve": {"max_tokens": 33}, **sections})
-    revision = example("trainer.model.trained.v1")["project_revision"]
-    store.projects.remember(ProjectDefinedV1(project=PROJECT, revision=revision, spec=spec), START)
+    defined = ProjectDefinedV1(project=PROJECT, revision=revision or trained().project_revision, spec=spec)
+    store.projects.remember(defined, at)
 
 
 def trained(run_id: str = "run-1") -> ModelTrainedV1:
@@ -63,7 +63,7 @@ def outcome(model: str = "m" * 64) -> Outcome:
         differences={},
         results=FILE,
         examples=91,
-        sheets=(SheetRef(model=model, settings="greedy", file=FILE),),
+        predictions=(PredictionsRef(model=model, settings="greedy", file=FILE),),
     )
 
 
@@ -104,6 +104,26 @@ def test_a_promoted_version_is_the_champion_of_the_next(store: SqlStore):
     assert evaluation.champion.version == 3
 
 
+def test_each_is_measured_under_the_prompt_it_is_served_with(store: SqlStore):
+    for hour, (revision, system, limit) in enumerate(
+        (("1" * 64, "oldest", 10), (trained().project_revision, "trained", 20), ("3" * 64, "newest", 30))
+    ):
+        at = START + timedelta(hours=hour)
+        define(store, revision, at, prompt={"system": system}, serve={"max_tokens": limit})
+    on_model_promoted(promoted().model_copy(update={"project_revision": "1" * 64}), meta(), store)
+    on_model_trained(trained(), meta(), store)
+    task = Task.model_validate(job(store).spec)
+    prompts = [subject.prompt.system for subject in (task.champion, task.candidate, task.base)]
+    assert (prompts, task.max_tokens) == (["oldest", "trained", "newest"], 30)
+
+
+def test_a_champion_whose_revision_is_not_known_has_the_prompt_of_today(store: SqlStore):
+    define(store, prompt={"system": "today"})
+    on_model_promoted(promoted().model_copy(update={"project_revision": "9" * 64}), meta(), store)
+    on_model_trained(trained(), meta(), store)
+    assert Task.model_validate(job(store).spec).champion.prompt.system == "today"
+
+
 def test_compare_with_the_base_leaves_the_champion_alone(store: SqlStore):
     define(store, evaluate={"compare": "base"})
     on_model_promoted(promoted(), meta(), store)
@@ -136,11 +156,11 @@ def test_the_outcome_is_kept_and_told(store: SqlStore):
 def test_answers_of_one_evaluation_go_into_the_next(store: SqlStore):
     define(store)
     on_model_trained(trained(), meta(), store)
-    base = Task.model_validate(job(store).spec).base.key
+    base = Task.model_validate(job(store).spec).base.model
     on_evaluated(store, job(store), outcome(base).model_dump(mode="json"))
     on_model_trained(trained("run-2"), meta(), store)
-    sheets = Task.model_validate(job(store, "run-2").spec).sheets
-    assert sheets == (SheetRef(model=base, settings="greedy", file=FILE),)
+    known = Task.model_validate(job(store, "run-2").spec).predictions
+    assert known == (PredictionsRef(model=base, settings="greedy", file=FILE),)
 
 
 def test_a_failure_is_kept_and_told_with_its_cause(store: SqlStore):

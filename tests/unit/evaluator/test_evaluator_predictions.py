@@ -1,4 +1,6 @@
-from services.evaluator.domain.predictions import Entry, Example, differences, figures, metrics, missing
+import pytest
+
+from services.evaluator.domain.predictions import Example, Prediction, Scores, differences, metrics, missing, scores
 
 SUITE = ("loss", "exact_match", "chrf")
 
@@ -18,29 +20,53 @@ def test_the_key_tells_prompts_and_references_apart():
     assert example("a", "ls").key == example("b", "ls").key
 
 
-def test_only_what_the_sheet_lacks_is_asked():
+def test_the_key_tells_system_prompts_apart_and_where_one_turn_ends():
+    def asked(*turns: str) -> str:
+        return Example("a", tuple({"role": "system", "content": turn} for turn in turns), "ls").key
+
+    assert len({asked("x"), asked("y"), asked("x", "y"), asked("x\x1esystem\x1fy"), asked('x", "y')}) == 5
+
+
+def test_only_what_is_not_predicted_is_asked():
     rows = [example("a", "ls"), example("b", "pwd"), example("c", "id"), example("d", "a text", None)]
-    sheet = {rows[0].key: Entry("ls", 0.5), rows[1].key: Entry("pwd", None), rows[3].key: Entry(None, 1.0)}
-    assert missing(rows, sheet, SUITE) == [1, 2]
-    assert missing(rows, sheet, ("chrf",)) == [2]
+    known = {
+        rows[0].key: Prediction("ls", 0.5),
+        rows[1].key: Prediction("pwd", None),
+        rows[3].key: Prediction(None, 1.0),
+    }
+    assert missing(rows, known, SUITE) == [1, 2]
+    assert missing(rows, known, ("chrf",)) == [2]
     assert missing(rows, {}, ("loss",)) == [0, 1, 2, 3]
 
 
 def test_figures_follow_the_examples_and_leave_out_answers_to_plain_text():
     rows = [example("a", "ls"), example("b", "pwd"), example("d", "a text", None)]
-    sheet = {rows[0].key: Entry("ls\n", 0.5), rows[1].key: Entry("cd", 1.5), rows[2].key: Entry(None, 4.0)}
-    found = figures(rows, sheet, ("loss", "exact_match"))
-    assert found == {"loss": [0.5, 1.5, 4.0], "exact_match": [1.0, 0.0, None]}
+    known = {
+        rows[0].key: Prediction("ls\n", 0.5, 1),
+        rows[1].key: Prediction("cd", 1.5, 1),
+        rows[2].key: Prediction(None, 4.0, 6),
+    }
+    found = scores(rows, known, ("loss", "exact_match"))
+    assert found == Scores({"loss": [0.5, 1.5, 4.0], "exact_match": [100.0, 0.0, None]}, [1, 1, 6])
     scored = metrics(found)
-    assert (scored["loss"].value, scored["loss"].n, scored["loss"].higher_is_better) == (2.0, 3, False)
-    assert (scored["exact_match"].value, scored["exact_match"].n) == (0.5, 2)
+    assert (scored["loss"].value, scored["loss"].n, scored["loss"].higher_is_better) == (26 / 8, 3, False)
+    assert (scored["exact_match"].value, scored["exact_match"].n) == (50, 2)
+    assert [scored[name].unit for name in ("loss", "exact_match")] == ["nats per token", "percent"]
 
 
 def test_a_metric_without_a_value_is_left_out():
-    assert metrics({"chrf": [None, None], "loss": [1.0, 1.0]}).keys() == {"loss"}
+    assert metrics(Scores({"chrf": [None, None], "loss": [1.0, 1.0]}, [1, 1])).keys() == {"loss"}
 
 
 def test_differences_are_candidate_minus_champion_by_example():
-    found = differences({"loss": [1.0, 2.0], "chrf": [None, 9.0]}, {"loss": [2.0, 4.0], "chrf": [1.0, 6.0]})
-    assert found["loss"].value == -1.5
+    candidate = Scores({"loss": [1.0, 2.0], "chrf": [None, 9.0]}, [3, 1])
+    champion = Scores({"loss": [2.0, 4.0], "chrf": [1.0, 6.0]}, [3, 1])
+    found = differences(candidate, champion)
+    assert found["loss"].value == (3 * 1 + 2) / 4 - (3 * 2 + 4) / 4
     assert (found["chrf"].value, found["chrf"].n) == (3.0, 1)
+
+
+def test_a_share_has_wilsons_interval_in_percent():
+    found = metrics(Scores({"exact_match": [0.0] * 86}, [1] * 86))["exact_match"]
+    assert (found.value, found.low) == (0, 0)
+    assert found.high == pytest.approx(100 * 3.8416 / (86 + 3.8416), rel=1e-3)

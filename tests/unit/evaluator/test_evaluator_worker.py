@@ -41,18 +41,17 @@ class Bench:
         return self.store.put_file(tiny.write_split(self.root / f"{name}.parquet", pairs, extra))
 
     def lora(self, number: int) -> Subject:
-        return Subject(kind="lora", base=self.base, files=self.store.put_directory(self.adapters[number]))
+        files = self.store.put_directory(self.adapters[number])
+        return Subject(kind="lora", base=self.base, files=files, prompt=PROMPT)
 
     def full(self) -> Subject:
-        return Subject(
-            kind="full", base=self.base, files=self.store.put_directory(tiny.make_base(self.root / "full", 5))
-        )
+        files = self.store.put_directory(tiny.make_base(self.root / "full", 5))
+        return Subject(kind="full", base=self.base, files=files, prompt=PROMPT)
 
     def task(self, **changes: Any) -> Task:
-        base = untouched(self.base)
+        base = untouched(self.base, PROMPT)
         task = Task(
             evaluation_id="eval-1",
-            prompt=PROMPT,
             suite=SUITE,
             max_tokens=12,
             split=self.split,
@@ -84,14 +83,16 @@ def rows(bench: Bench, results: ArtifactRef) -> list[dict[str, Any]]:
     return pq.read_table(bench.store.get(results)).to_pylist()
 
 
-def by_transformers(bench: Bench, ask: str, reference: str, adapter: Path | None) -> tuple[str, float]:
+def by_transformers(
+    bench: Bench, ask: str, reference: str, adapter: Path | None, system: str = "Shell."
+) -> tuple[str, float]:
     """Answer and loss of one row alone, by transformers' own generate and loss."""
     tokenizer: Any = AutoTokenizer.from_pretrained(bench.directory)
     model: Any = AutoModelForCausalLM.from_pretrained(bench.directory)
     if adapter is not None:
         model = PeftModel.from_pretrained(model, str(adapter))
     model.eval()
-    messages = [{"role": "system", "content": "Shell."}, {"role": "user", "content": ask}]
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": ask}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     shown = tokenizer(text, add_special_tokens=False, return_tensors="pt")
     out = model.generate(**shown, max_new_tokens=12, do_sample=False, pad_token_id=257, eos_token_id=257)
@@ -117,8 +118,10 @@ def test_answers_and_losses_are_those_of_each_row_alone(bench: Bench):
         assert row["champion"] == row["base"]
     assert any(row["candidate"] != row["base"] for row in found)
     assert outcome.metrics.keys() == set(SUITE)
-    mean = sum(row["candidate_loss"] for row in found) / 4
-    assert outcome.metrics["loss"].value == pytest.approx(mean)
+    tokens = [len(reference) + 1 for _, reference in PAIRS]
+    assert [row["candidate_tokens"] for row in found] == tokens
+    total = sum(row["candidate_loss"] * n for row, n in zip(found, tokens, strict=True))
+    assert outcome.metrics["loss"].value == pytest.approx(total / sum(tokens))
     gap = outcome.metrics["loss"].value - outcome.base_metrics["loss"].value
     assert outcome.differences["loss"].value == pytest.approx(gap)
     assert outcome.champion_metrics == outcome.base_metrics
@@ -127,18 +130,18 @@ def test_answers_and_losses_are_those_of_each_row_alone(bench: Bench):
 
 def test_what_was_answered_before_is_not_asked_again(bench: Bench):
     first, _ = bench.measure(bench.task(), "first")
-    assert len(first.sheets) == 2
+    assert len(first.predictions) == 2
     more = bench.put_split("more", [*PAIRS, ("print a", "echo a")])
-    task = bench.task(split=more, champion=bench.lora(0), candidate=bench.lora(1), sheets=first.sheets)
+    task = bench.task(split=more, champion=bench.lora(0), candidate=bench.lora(1), predictions=first.predictions)
     second, progress = bench.measure(task, "second")
     assert progress[-2]["total"] == 2 * (5 + 1 + 1)
     assert second.champion_metrics["loss"].n == 5
     assert [r["champion"] for r in rows(bench, second.results)][:4] == [
         r["candidate"] for r in rows(bench, first.results)
     ]
-    again, progress = bench.measure(bench.task(sheets=first.sheets), "third")
+    again, progress = bench.measure(bench.task(predictions=first.predictions), "third")
     assert again.metrics == first.metrics
-    assert again.sheets == ()
+    assert again.predictions == ()
     assert [p["stage"] for p in progress] == ["loading", "figures"]
 
 
@@ -153,6 +156,37 @@ def test_an_attempt_that_was_cut_short_goes_on_where_it_stood(bench: Bench, monk
     outcome, progress = bench.measure(bench.task(max_tokens=5), "cut")
     assert [p["stage"] for p in progress] == ["loading", "figures"]
     assert outcome.metrics["loss"].n == 4
+
+
+def test_each_subject_is_asked_under_its_own_prompt(bench: Bench):
+    other = Prompt(system="Answer as a pirate.")
+    champion = bench.lora(0).model_copy(update={"prompt": other})
+    outcome, progress = bench.measure(bench.task(candidate=bench.lora(0), champion=champion), "prompts")
+    for row, (ask, reference) in zip(rows(bench, outcome.results), PAIRS, strict=True):
+        for role, system in (("candidate", "Shell."), ("champion", "Answer as a pirate.")):
+            answer, loss = by_transformers(bench, ask, reference, bench.adapters[0], system)
+            assert (row[role], row[f"{role}_loss"]) == (answer, pytest.approx(loss, rel=1e-4))
+        assert (row["prompt"], row["champion_prompt"]) == (
+            f"system: Shell.\nuser: {ask}",
+            f"system: Answer as a pirate.\nuser: {ask}",
+        )
+    assert progress[-2]["total"] == 3 * 8
+    same_weights = outcome.differences["loss"]
+    assert same_weights.value != 0
+    again, progress = bench.measure(bench.task(champion=champion, predictions=outcome.predictions), "prompts-again")
+    assert [p["stage"] for p in progress] == ["loading", "figures"]
+    assert again.differences == outcome.differences
+    changed = bench.lora(0).model_copy(update={"prompt": Prompt(system="Be kind.")})
+    _, progress = bench.measure(bench.task(candidate=changed, predictions=outcome.predictions), "prompts-changed")
+    assert progress[-2]["total"] == 8
+
+
+def test_a_job_from_before_subjects_had_prompts_has_one_for_all(bench: Bench):
+    old = bench.task().model_dump(mode="json")
+    old["prompt"], old["sheets"] = PROMPT.model_dump(), old.pop("predictions")
+    for role in ("candidate", "champion", "base"):
+        del old[role]["prompt"]
+    assert Task.model_validate(old) == bench.task()
 
 
 def test_a_full_model_is_measured_by_its_own_weights(bench: Bench):

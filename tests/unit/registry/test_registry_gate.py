@@ -34,9 +34,17 @@ def test_a_rule_is_read_from_left_to_right(rule: str, own: float, champion: floa
 
 
 def test_every_rule_that_fails_is_named_with_its_figures():
-    require = ("chrf > champion", "loss < 1.5", "exact_match >= 0.1")
+    require = ("chrf > champion", "loss < 1.5", "exact_match >= 10")
     found = failing(require, figures(chrf=17.25, loss=1.1, exact_match=0.0), figures(chrf=18.5))
-    assert found == ("chrf > champion: 17.25 is not > 18.5", "exact_match >= 0.1: 0 is not >= 0.1")
+    assert found == ("chrf > champion: 17.25 is not > 18.5", "exact_match >= 10: 0 is not >= 10")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("0.1", "10"), ("1", "100"), ("0", "0"), ("12.5", "12.5"), ("1.01", "1.01")]
+)
+def test_a_threshold_of_exact_match_from_before_percent_means_what_it_meant(written: str, meant: str):
+    assert str(parse(f"exact_match >= {written}")) == f"exact_match >= {meant}"
+    assert str(parse(f"chrf >= {written}")) == f"chrf >= {float(written):g}"
 
 
 def test_figures_that_are_missing_never_pass():
