@@ -1,6 +1,9 @@
 """Training tokens a second against Hugging Face's Trainer: same base, rows, adapter and batch size, in one run. Prints JSON.
 
-python -m tests.bench.bench_train [--steps 16] [--rows 200] [--full]    --full: 60 steps, all rows
+python -m tests.bench.bench_train [--steps 16] [--rows 200] [--full] [--parts]    --full: 60 steps, all rows
+
+--parts measures ours against itself without each of its own parts instead, so that each has a figure it is kept for:
+lora_autograd by peft's layers, cross_entropy by torch's, packing by one row a pass, frozen_layers by computing them each time.
 
 Trainer runs as its users run it: rows tokenised before, padded a batch, grouped by length, fused AdamW, in float32 and in
 bfloat16 (weights and arithmetic, the adapter in float32), on all cores and on one; the quickest of them counts. Tokens are
@@ -16,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -39,6 +43,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--parts", action="store_true")
+    parser.add_argument("--without", default="", help=argparse.SUPPRESS)
     parser.add_argument("--engine", choices=["noria", "trainer"], help=argparse.SUPPRESS)
     parser.add_argument("--recipe", choices=list(RECIPES), help=argparse.SUPPRESS)
     parser.add_argument("--dtype", help=argparse.SUPPRESS)
@@ -48,11 +54,12 @@ def main() -> None:
         given.steps, given.rows = 60, 10_000
     if given.engine:
         if given.engine == "noria":
-            print(json.dumps(noria(given.recipe, given.rows, given.steps)))
+            print(json.dumps(noria(given.recipe, given.rows, given.steps, given.without)))
         else:
             print(json.dumps(trainer(given.recipe, given.rows, given.steps, given.dtype, given.threads)))
         return
-    print(json.dumps({name: compare(name, given.rows, given.steps) for name in RECIPES}, indent=2))
+    measure = parts if given.parts else compare
+    print(json.dumps({name: measure(name, given.rows, given.steps) for name in RECIPES}, indent=2))
 
 
 def compare(recipe: str, rows: int, steps: int) -> dict[str, Any]:
@@ -65,10 +72,28 @@ def compare(recipe: str, rows: int, steps: int) -> dict[str, Any]:
     return {"ratio": round(ratio, 2), "noria": ours, "trainer": [d for d in done if d["engine"] == "trainer"]}
 
 
-def child(engine: str, recipe: str, rows: int, steps: int, dtype: str, threads: int) -> dict[str, Any]:
+PARTS = ("lora_autograd", "cross_entropy", "packing", "frozen_layers")
+
+
+def parts(recipe: str, rows: int, steps: int) -> dict[str, float]:
+    """How many times quicker the loop is with each part than without it; whole and part take turns."""
+    found: dict[str, float] = {}
+    for part in PARTS:
+        if part == "frozen_layers" and not RECIPES[recipe]:
+            continue  # no layer is frozen whole
+        turns = [child("noria", recipe, rows, steps, "", 0, without) for without in ("", part, "", part)]
+        best = [max(turns[i]["tokens_per_second"], turns[i + 2]["tokens_per_second"]) for i in (0, 1)]
+        found[part] = round(best[0] / best[1], 2)
+    return found
+
+
+def child(
+    engine: str, recipe: str, rows: int, steps: int, dtype: str, threads: int, without: str = ""
+) -> dict[str, Any]:
     """One engine in a process of its own."""
     command = [sys.executable, "-m", "tests.bench.bench_train", "--engine", engine, "--recipe", recipe]
     command += ["--rows", str(rows), "--steps", str(steps), "--dtype", dtype, "--threads", str(threads)]
+    command += ["--without", without]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{engine} failed:\n{done.stderr[-3000:]}")
@@ -91,8 +116,8 @@ def rows_of(most: int) -> tuple[list[Any], Any]:
     return encode_records(chosen, tokenizer, Prompt(system=SYSTEM), "all", 128).rows, tokenizer.backend
 
 
-def noria(recipe: str, most: int, steps: int) -> dict[str, Any]:
-    """Our loop, with the dtype and threads that it chose here."""
+def noria(recipe: str, most: int, steps: int, without: str = "") -> dict[str, Any]:
+    """Our loop, with the dtype and threads that it chose here, `without` one of PARTS."""
     from contracts.project import Adapter, Train
     from services.lm import measured
     from services.trainer.compute import loop, model, run
@@ -101,6 +126,7 @@ def noria(recipe: str, most: int, steps: int) -> dict[str, Any]:
     from services.trainer.domain.packing import common_prefix
 
     keep_pages()
+    leave_out(without)
     compute = measured.choose(CACHE)
     rows, _tokenizer = rows_of(most)
     measured.apply(compute, 7)
@@ -108,10 +134,12 @@ def noria(recipe: str, most: int, steps: int) -> dict[str, Any]:
     net = model.prepare(BASE, "base", train.adapter, compute)
     weights = model.trainable(net)
     prefix, limits = common_prefix(rows), run.limits(net, compute)
+    if without == "packing":
+        prefix, limits = 0, replace(limits, tokens=1)
     optimizer = loop.make_optimizer(weights, train)
     task = loop.Task(train, rows, len(rows), prefix, limits, compute, net, weights, optimizer)
     began = time.perf_counter()
-    task.lower = run.keep_lower(task, lambda: None)
+    task.lower = None if without == "frozen_layers" else run.keep_lower(task, lambda: None)
     lower = time.perf_counter() - began
     state, seconds, tokens = State(identity=""), list[float](), list[int]()
     for _step in range(steps):
@@ -128,6 +156,21 @@ def noria(recipe: str, most: int, steps: int) -> dict[str, Any]:
         "tokens_per_second": round(whole / (whole / speed + lower), 1),
         "lower_layers_seconds": round(lower, 2),
     }
+
+
+def leave_out(part: str) -> None:
+    """Puts what peft and torch do by themselves in the place of a part."""
+    import torch
+
+    from services.trainer.compute import forward, lora_autograd
+
+    def plain(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+
+    if part == "lora_autograd":
+        lora_autograd.speed_up = lambda net: 0
+    elif part == "cross_entropy":
+        forward.cross_entropy_sum = plain
 
 
 def trainer(recipe: str, most: int, steps: int, dtype: str, threads: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from contracts.project import Adapter
 from services.lm.learning import Row
 from services.lm.measured import Compute
-from services.trainer.compute import frozen_layers, model
+from services.trainer.compute import forward, frozen_layers, model
 from services.trainer.compute.forward import collate, loss_sum
 from services.trainer.domain.packing import Limits
 
@@ -86,3 +86,12 @@ def test_first_trained_layer_is_the_bottom_without_a_choice(base: Path) -> None:
     assert model.first_trained_layer(net(base)) == 0
     full = model.prepare(base, "tiny", Adapter(kind="none"), COMPUTE)
     assert model.first_trained_layer(full) == 0
+
+
+def test_other_devices_use_torchs_own_cross_entropy() -> None:
+    logits, targets = torch.randn(3, 11, requires_grad=True), torch.tensor([1, 2, 3])
+    ours = forward.cross_entropy(logits, targets)
+    assert "_CrossEntropy" in type(ours.grad_fn).__name__
+    elsewhere = forward.cross_entropy(logits.detach().to("meta").requires_grad_(), targets.to("meta"))
+    assert type(elsewhere.grad_fn).__name__ == "NllLossBackward0"
+    assert torch.allclose(ours, torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
