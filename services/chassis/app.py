@@ -17,8 +17,9 @@ from fastapi import FastAPI, Response
 
 from services.chassis import memory
 from services.chassis.errors import SettingRefused
-from services.chassis.http import application, guard, health, keys, operations
+from services.chassis.http import application, artifacts, guard, health, keys, operations
 from services.chassis.observability import logs, traces
+from services.chassis.retention import references
 from services.chassis.runtime import Runtime
 from services.chassis.service import Service
 from services.chassis.settings import Settings
@@ -49,7 +50,11 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
     app.include_router(
         health.make_router(service.name, checks, runtime.lag, runtime.metrics, runtime.refresh, bootstrap)
     )
-    routers = [operations.make_router(runtime.engine, service.settings.group, runtime.parked.set)]
+    held = (*references.CHASSIS, *service.held)
+    routers = [
+        operations.make_router(runtime.engine, service.settings.group, runtime.parked.set),
+        artifacts.make_router(runtime.engine, held, service.settings.artifact_days),
+    ]
     if service.router is not None:
         routers.append(service.router(runtime.context))
     guard.install(app, guard.Guard(service.settings, lambda: runtime.migrated), shape, *routers)

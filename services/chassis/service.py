@@ -17,6 +17,7 @@ from services.chassis.jobs.queue import JobKind
 from services.chassis.messaging.messages import Handler
 from services.chassis.replay.restore import Restore
 from services.chassis.retention.pruning import Horizon
+from services.chassis.retention.references import Held
 from services.chassis.settings import Settings
 
 
@@ -42,6 +43,8 @@ class Service:
     timers: tuple[Timer, ...] = ()
     horizons: tuple[Horizon, ...] = ()
     """Which of the service's own rows are deleted by age."""
+    held: tuple[Held, ...] = ()
+    """Which of the service's own rows name artifacts."""
     ready: Mapping[str, Check] = field(default_factory=dict[str, Check])
     shape: Callable[[ApiError], Response] = answer
     """How an error looks over HTTP."""

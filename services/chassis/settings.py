@@ -57,6 +57,16 @@ class Settings(BaseSettings):
     inbox_days: float = Field(default=60.0, gt=0, description="A message that comes again so late takes effect again")
     job_days: float = Field(default=90.0, gt=0, description="Rows of jobs that are over are kept for so long")
     prune_seconds: float = Field(default=60.0, gt=0, description="Between two looks for rows that are too old")
+    artifact_days: float = Field(
+        default=0.0,
+        ge=0,
+        description="Rows of what is superseded or rejected hold their artifacts so long; 0: for ever",
+    )
+    artifact_grace_days: float = Field(
+        default=7.0,
+        gt=0,
+        description="An artifact that was put later is never collected: who names it may be on the way",
+    )
     topic_retention_days: dict[str, float] = Field(
         default_factory=dict[str, float],
         description="Kafka's retention by topic where it shall not be the catalogue's, for topics made from now on;"

@@ -8,6 +8,7 @@ from services.cli.errors import Usage
 if TYPE_CHECKING:
     from compose.local.settings import StackSettings
     from services.chassis.messaging.kafka.security import Security
+    from services.chassis.settings import Settings
 
 
 def settings() -> "StackSettings":
@@ -44,29 +45,27 @@ def kafka_security() -> "Security":
     Raises:
         Usage: a setting has no possible value, or the settings do not fit together.
     """
-    from pydantic import ValidationError
-
     from services.chassis.errors import SettingRefused
     from services.chassis.messaging.kafka.security import security
-    from services.chassis.settings import service_settings
 
     try:
-        return security(service_settings("console"))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise Usage("bad_setting", f"NORIA_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}") from error
+        return security(chassis_settings("console"))
     except SettingRefused as error:
         raise Usage("bad_setting", str(error)) from error
 
 
-def inbox_days(group: str) -> float:
-    """For how many days a consumer group's service remembers the messages it took, by the settings here. Raises Usage."""
+def chassis_settings(service: str) -> "Settings":
+    """What every service can be told, as this service is told it here.
+
+    Raises:
+        Usage: a setting has no possible value.
+    """
     from pydantic import ValidationError
 
     from services.chassis.settings import service_settings
 
     try:
-        return service_settings(group.split(".")[0]).inbox_days
+        return service_settings(service)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise Usage("bad_setting", f"NORIA_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}") from error

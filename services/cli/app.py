@@ -11,6 +11,7 @@ from services.cli.verbs import (
     chat,
     dlq,
     feedback,
+    gc,
     groups,
     ingest,
     keys,
@@ -47,6 +48,7 @@ app.command()(feedback.feedback)
 app.command()(watch.watch)
 app.command()(groups.groups)
 app.command()(replay.replay)
+app.command()(gc.gc)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(parked.app, name="parked")
 app.add_typer(keys.app, name="keys")

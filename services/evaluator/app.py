@@ -9,7 +9,7 @@ from services.evaluator.handlers import HANDLERS, KIND, on_evaluated, on_failed
 from services.evaluator.http import make_router
 from services.evaluator.restore import RESTORE
 from services.evaluator.settings import EvaluatorSettings
-from services.evaluator.store import SqlStore
+from services.evaluator.store import SqlStore, held
 
 service = Service(
     settings=EvaluatorSettings(),
@@ -17,6 +17,7 @@ service = Service(
     store=SqlStore,
     migrations=Path(__file__).parent / "migrations",
     restore=RESTORE,
+    held=held(),
     router=make_router,
     jobs=(JobKind(KIND, "services.evaluator.worker:run", on_done=on_evaluated, on_failed=on_failed),),
 )

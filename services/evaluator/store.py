@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import JSON, Column, Index, MetaData, and_, or_
+from sqlalchemy import JSON, Column, Index, MetaData, Table, and_, or_
 from sqlmodel import Field, SQLModel, col, select
 
 from contracts.events.registry import ModelPromotedV1
 from contracts.types import ArtifactRef
 from services.chassis.jobs.queue import Jobs
+from services.chassis.retention.references import Held
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import UtcDateTime
@@ -153,3 +154,14 @@ class SqlStore(ChassisStore):
         if after is not None:
             query = query.where(or_(at < after[0], and_(at == after[0], id_ < after[1])))
         return [Evaluation.model_validate(row.document) for row in self.session.exec(query).all()]
+
+
+def held() -> tuple[Held, ...]:
+    """Champions name their weights, answer sheets their files, evaluations their results."""
+    tables: list[Table] = [getattr(row, "__table__") for row in (ChampionRow, SheetRow, EvaluationRow)]  # noqa: B009
+    champion, sheet, evaluation = tables
+    return (
+        Held(champion, (champion.c.promotion,)),
+        Held(sheet, (sheet.c.file,)),
+        Held(evaluation, (evaluation.c.document,), evaluation.c.created_at),
+    )

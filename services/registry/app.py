@@ -4,11 +4,12 @@ from pathlib import Path
 
 from services.chassis.app import run
 from services.chassis.service import Service
+from services.registry import collection_metrics
 from services.registry.handlers import HANDLERS
 from services.registry.http import make_router
 from services.registry.restore import RESTORE
 from services.registry.settings import RegistrySettings
-from services.registry.store import SqlStore
+from services.registry.store import SqlStore, held
 
 service = Service(
     settings=RegistrySettings(),
@@ -16,7 +17,9 @@ service = Service(
     store=SqlStore,
     migrations=Path(__file__).parent / "migrations",
     restore=RESTORE,
+    held=held(),
     router=make_router,
+    background=(collection_metrics.keep_showing,),
 )
 
 if __name__ == "__main__":

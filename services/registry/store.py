@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import JSON, Column, Index, MetaData, Text, and_, func, or_
+from sqlalchemy import JSON, Column, Index, MetaData, Table, Text, and_, func, or_
 from sqlmodel import Field, SQLModel, col, select
 
 from contracts.events.evaluator import ModelScoredV1
 from contracts.events.trainer import ModelTrainedV1
+from services.chassis.retention.references import Held
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import NUMBER, ProjectRevision, UtcDateTime
@@ -203,6 +204,13 @@ class SqlStore(ChassisStore):
         name = col(ProjectRevision.project)
         query = select(name).where(name > (after or "")).distinct().order_by(name).limit(limit)
         return list(self.session.exec(query).all())
+
+
+def held() -> tuple[Held, ...]:
+    """Versions name weights, base, dataset and results; those that are or may come into production do so for good."""
+    version: Table = getattr(VersionRow, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
+    wanted = version.c.stage.not_in(("rejected", "archived"))
+    return (Held(version, (version.c.trained, version.c.scored), version.c.created_at, wanted),)
 
 
 def _version(row: VersionRow) -> ModelVersion:

@@ -16,7 +16,7 @@ from services.serving.metrics import figures
 from services.serving.restore import RESTORE
 from services.serving.runtime import Runtime, spool_check, triton_check
 from services.serving.settings import ServingSettings
-from services.serving.store import SqlStore
+from services.serving.store import SqlStore, held
 
 
 def make_service(settings: ServingSettings) -> Service:
@@ -33,6 +33,7 @@ def make_service(settings: ServingSettings) -> Service:
         store=SqlStore,
         migrations=Path(__file__).parent / "migrations",
         restore=RESTORE,
+        held=held(),
         router=make_router(runtime),
         ready={"triton": partial(triton_check, runtime), "spool": partial(spool_check, runtime)},
         background=(serve,),

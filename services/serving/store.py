@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Any, Protocol, cast
 
-from sqlalchemy import JSON, Column, MetaData, Text
+from sqlalchemy import JSON, Column, MetaData, Table, Text
 from sqlmodel import Field, SQLModel, col, func, select
 
 from contracts.events.registry import ModelPromotedV1
 from contracts.types import ArtifactRef, BaseRef, ModelRef
+from services.chassis.retention.references import Held
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import ProjectRevision, UtcDateTime
@@ -141,6 +142,13 @@ class SqlStore(ChassisStore):
             promoted_at=row.promoted_at,
             deployed_at=row.deployed_at,
         )
+
+
+def held() -> tuple[Held, ...]:
+    """What is served, or shall be, names its weights and its base."""
+    deployment: Table = getattr(DeploymentRow, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
+    served = deployment.c.status != "removed"
+    return (Held(deployment, (deployment.c.base, deployment.c.files), deployment.c.promoted_at, served),)
 
 
 def _deployment(row: DeploymentRow, base: BaseRef) -> Deployment:

@@ -9,7 +9,7 @@ from services.trainer.handlers import HANDLERS, KIND, on_failed, on_progress, on
 from services.trainer.http import make_router
 from services.trainer.restore import RESTORE
 from services.trainer.settings import TrainerSettings
-from services.trainer.store import SqlStore
+from services.trainer.store import SqlStore, held
 
 service = Service(
     settings=TrainerSettings(),
@@ -17,6 +17,7 @@ service = Service(
     store=SqlStore,
     migrations=Path(__file__).parent / "migrations",
     restore=RESTORE,
+    held=held(),
     router=make_router,
     jobs=(
         JobKind(

@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import JSON, Column, Index, MetaData, and_, or_
+from sqlalchemy import JSON, Column, Index, MetaData, Table, and_, or_
 from sqlmodel import Field, SQLModel, col, select
 
 from services.chassis.jobs.queue import Jobs
+from services.chassis.retention.references import Held
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import UtcDateTime
@@ -76,3 +77,9 @@ class SqlStore(ChassisStore):
         if after is not None:
             query = query.where(or_(at < after[0], and_(at == after[0], id_ < after[1])))
         return [Run.model_validate(row.document) for row in self.session.exec(query).all()]
+
+
+def held() -> tuple[Held, ...]:
+    """Runs name what their documents name."""
+    run: Table = getattr(RunRow, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
+    return (Held(run, (run.c.document,), run.c.created_at),)

@@ -4,13 +4,17 @@ Layout below the root: sha256/<first two digits>/<the other 62>. A file is writt
 renamed, so that a name never stands for half a content.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import threading
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -26,6 +30,15 @@ CHUNK = 1 << 20
 def open_store(settings: Settings) -> "ArtifactStore":
     """The store that the settings name, readable at its own root and at `artifact_roots`."""
     return ArtifactStore(settings.artifact_root, settings.home / "cache" / "artifacts", tuple(settings.artifact_roots))
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An artifact in the store: its SHA-256, its size, and when it was last put."""
+
+    sha256: str
+    bytes: int
+    at: datetime
 
 
 class ArtifactStore:
@@ -156,12 +169,93 @@ class ArtifactStore:
             self._store(self.root).upload(aside, relative(digest))
             return ref
         path = self._local / relative(digest)
-        if not (path.is_file() and path.stat().st_size == size):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside.chmod(0o444)
-            aside.rename(path)
-            sync_folder(path.parent)
+        with collecting(self._local, exclusive=False):
+            if not (path.is_file() and path.stat().st_size == size and touched(path)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                aside.chmod(0o444)
+                aside.rename(path)
+                sync_folder(path.parent)
         return ref
+
+    def stored(self) -> Iterator[Stored]:
+        """Every artifact that lies in the store, folder by folder or page by page."""
+        if self._local is None:
+            for name, size, at in self._store(self.root).listing("sha256"):
+                yield Stored("".join(name.split("/")[-2:]), size, at)
+            return
+        for folder in sorted((self._local / "sha256").glob("??")):
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):  # another collection was quicker
+                        stat = entry.stat()
+                        yield Stored(folder.name + entry.name, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
+
+    def remove(self, digest: str, before: datetime) -> bool:
+        """Deletes an artifact unless it was put again since `before`; whether it did.
+
+        On the local disk no put happens between the look and the deletion. An object store has no such lock: a put of the
+        same content in the milliseconds between the two is lost.
+        """
+        name = relative(digest)
+        if self._local is None:
+            objects = self._store(self.root)
+            at = objects.put_at(name)
+            if at is None or at >= before:
+                return False
+            objects.delete(name)
+            return True
+        path = self._local / name
+        with collecting(self._local, exclusive=True):
+            if not path.is_file() or datetime.fromtimestamp(path.stat().st_mtime, UTC) >= before:
+                return False
+            path.unlink()
+        return True
+
+    def write(self, name: str, content: bytes) -> None:
+        """Puts a small file of the store itself, in place of an older one."""
+        with self._aside() as (aside, file):
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            if self._local is None:
+                self._store(self.root).upload(aside, name)
+            else:
+                aside.rename(self._local / name)
+
+    def read(self, name: str) -> bytes | None:
+        """What `write` put; None where it put nothing."""
+        if self._local is not None:
+            path = self._local / name
+            return path.read_bytes() if path.is_file() else None
+        return self._store(self.root).content(name)
+
+    def left_aside(self, before: datetime) -> Iterator[tuple[Path, int]]:
+        """Files that a killed process left half-written before that moment, with their bytes."""
+        for path in ((self._local or self._cache) / "aside").glob("*"):
+            stat = path.stat()
+            if datetime.fromtimestamp(stat.st_mtime, UTC) < before:
+                yield path, stat.st_size
+
+
+@contextmanager
+def collecting(root: Path, *, exclusive: bool) -> Generator[None]:
+    """Held by whoever puts (shared) and by whoever deletes (exclusive), across processes, by flock(2)."""
+    root.mkdir(parents=True, exist_ok=True)
+    handle = os.open(root / ".collecting", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def touched(path: Path) -> bool:
+    """Makes the file young, so that it is not collected before its new reference is told; False where it may not."""
+    try:
+        os.utime(path)
+    except PermissionError:
+        return False
+    return True
 
 
 def relative(digest: str) -> str:

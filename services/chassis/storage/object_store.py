@@ -1,5 +1,7 @@
-"""An object store (S3, GCS, Azure) behind two calls, by obstore. Knows nothing of digests."""
+"""An object store (S3, GCS, Azure) behind a few calls, by obstore. Knows nothing of digests."""
 
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,37 @@ class Objects:
         import obstore
 
         obstore.put(self._store, name, path)
+
+    def listing(self, prefix: str) -> Iterator[tuple[str, int, datetime]]:
+        """(name, bytes, when it was last put) of every object below `prefix`, a thousand a request."""
+        import obstore
+
+        for found in obstore.list(self._store, prefix, chunk_size=1000):
+            yield from ((each["path"], each["size"], each["last_modified"]) for each in found)
+
+    def put_at(self, name: str) -> datetime | None:
+        """When the object was last put; None where there is none."""
+        import obstore
+
+        try:
+            return obstore.head(self._store, name)["last_modified"]
+        except FileNotFoundError:
+            return None
+
+    def content(self, name: str) -> bytes | None:
+        """The content of a small object; None where there is none."""
+        import obstore
+
+        try:
+            return bytes(obstore.get(self._store, name).bytes())
+        except FileNotFoundError:
+            return None
+
+    def delete(self, name: str) -> None:
+        """Deletes the object."""
+        import obstore
+
+        obstore.delete(self._store, name)
 
     def download(self, name: str, path: Path) -> None:
         """Writes the object to `path`.

@@ -37,6 +37,19 @@ def decode(cursor: str | None, *kinds: Callable[[Any], Any]) -> tuple[Any, ...] 
         raise ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page") from error
 
 
+def decode_list(cursor: str | None) -> list[Any] | None:
+    """The place of a cursor whose parts depend on the first one; texts and numbers alone. Raises as `decode`."""
+    if not cursor:
+        return None
+    try:
+        place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if not isinstance(place, list) or not all(type(part) in (str, int) for part in place):
+            raise ValueError("no list of texts and numbers")
+        return [_small(part) for part in place]
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ApiError(400, "invalid_cursor", "`after` is no cursor; give the `next` of an earlier page") from error
+
+
 def moment(value: Any) -> datetime:
     """The kind of a place's part that is a moment."""
     found = datetime.fromisoformat(value)

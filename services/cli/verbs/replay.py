@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli.addresses import inbox_days
+from services.cli.addresses import chassis_settings
 from services.cli.errors import ConsoleError, Usage
 from services.cli.output import AsJson, brief, note, show, table
 
@@ -59,7 +59,7 @@ def _rewind(
 
     if service is not None or not topic or not group:
         raise Usage("bad_replay", "--from takes --topic and --group, and no service")
-    days = inbox_days(group)
+    days = chassis_settings(group.split(".")[0]).inbox_days
     rows = run(reset_offsets.plan(group, topic, _place(start), datetime.now(UTC) - timedelta(days=days)))
     if (forgotten := sum(row["forgotten"] for row in rows)) and not (dry_run or twice):
         why = f"{forgotten} messages are older than the {days:g} days that {group} remembers and may take effect again"

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from services.chassis.observability.metrics import Metrics
+from services.registry.collection_metrics import gauges
 from services.serving.metrics import figures
 
 ROOT = Path(__file__).parents[3]
@@ -22,6 +23,7 @@ NAMES = [rule["alert"] for rule in ALERTS]
 PROMTOOL = shutil.which("promtool")
 OF_ANY = re.compile(r"noria_\[a-z\]\+_([a-z0-9_]+)")
 OF_SERVING = re.compile(r"noria_serving_([a-z0-9_]+)")
+OF_REGISTRY = re.compile(r"noria_registry_([a-z0-9_]+)")
 RECORDED = re.compile(r"noria:[a-z0-9_:]+")
 
 
@@ -36,11 +38,15 @@ def test_every_figure_in_the_rules_is_one_that_services_show() -> None:
     serving = Metrics("serving")
     figures(serving)
     of_serving = exposed(serving)
+    registry = Metrics("registry")
+    gauges(registry)
+    of_registry = exposed(registry)
     recorded = {rule["record"] for rule in RULES if "record" in rule}
     used: set[str] = set()
     for rule in RULES:
         assert set(OF_ANY.findall(rule["expr"])) <= of_any, rule
         assert set(OF_SERVING.findall(rule["expr"])) <= of_serving, rule
+        assert set(OF_REGISTRY.findall(rule["expr"])) <= of_registry, rule
         assert set(RECORDED.findall(rule["expr"])) <= recorded, rule
         used |= set(RECORDED.findall(rule["expr"]))
     assert used == recorded, "a recorded figure that no alert reads"
