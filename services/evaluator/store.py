@@ -157,11 +157,11 @@ class SqlStore(ChassisStore):
 
 
 def held() -> tuple[Held, ...]:
-    """Champions name their weights, answer sheets their files, evaluations their results."""
-    tables: list[Table] = [getattr(row, "__table__") for row in (ChampionRow, SheetRow, EvaluationRow)]  # noqa: B009
-    champion, sheet, evaluation = tables
+    """Champions name their weights, predictions their files, evaluations their results."""
+    tables: list[Table] = [getattr(row, "__table__") for row in (ChampionRow, PredictionsRow, EvaluationRow)]  # noqa: B009
+    champion, predictions, evaluation = tables
     return (
         Held(champion, (champion.c.promotion,)),
-        Held(sheet, (sheet.c.file,)),
+        Held(predictions, (predictions.c.file,)),
         Held(evaluation, (evaluation.c.document,), evaluation.c.created_at),
     )
