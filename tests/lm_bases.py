@@ -97,6 +97,8 @@ class Habits:
     ends: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     """Added tokens that are not special."""
+    takes_blanks: bool = False
+    """Special tokens take the blanks behind them (AddedToken.rstrip)."""
     system: bool = True
     config: str = "LlamaConfig"
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -137,7 +139,7 @@ FAMILIES: Mapping[str, Habits] = {
         extra={"head_dim": 8},
     ),
     "mistral": Habits(
-        kind="pieces-prepended",
+        kind="pieces-first",
         template=_MISTRAL,
         special=("<unk>", "<s>", "</s>", "[INST]", "[/INST]"),
         bos="<s>",
@@ -162,13 +164,14 @@ FAMILIES: Mapping[str, Habits] = {
         extra={"head_dim": 8},
     ),
     "phi": Habits(
-        kind="pieces-first",
+        kind="pieces-prepended",
         template=_PHI,
         special=("<unk>", "<s>", "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
         bos="<s>",
         eos="<|endoftext|>",
         turn_end="<|end|>",
         pad="<|endoftext|>",
+        takes_blanks=True,
         config="Phi3Config",
     ),
     "smollm2": Habits(
@@ -237,7 +240,8 @@ def _write_model(habits: Habits, tokenizer: Any, directory: Path, seed: int) -> 
 def _tokenizer(family: str) -> Tokenizer:
     habits = FAMILIES[family]
     made = _of_bytes(habits) if habits.kind.startswith("bytes") else _of_pieces(habits)
-    made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in habits.special])
+    special = [AddedToken(t, special=True, normalized=False, rstrip=habits.takes_blanks) for t in habits.special]
+    made.add_special_tokens(special)
     made.add_tokens([AddedToken(word, special=False, normalized=False) for word in habits.words])
     if habits.adds_bos:
         assert habits.bos

@@ -56,3 +56,7 @@ class ModelTrainedV1(Event):
     figures: dict[str, float] = Field(
         description="train_loss, validation_loss, tokens, seconds, tokens_per_second, steps"
     )
+    left_out: dict[str, int] = Field(
+        default_factory=dict[str, int],
+        description="Records of the training split that nothing was learnt of, by reason",
+    )

@@ -34,6 +34,14 @@ def resolve(name: str, cache: Path) -> Path:
     return _checked(name, _from_hub(name, tried), tried)
 
 
+def find_local(name: str, cache: Path) -> Path | None:
+    """The directory of a base whose files are at hand: in the catalogue's folder, or a directory of its own."""
+    for directory in (cache / "bases" / name, Path(name).expanduser()):
+        if directory.is_dir():
+            return directory
+    return None
+
+
 def model_files(directory: Path) -> dict[str, Path]:
     """The files that make a model of a directory, by name: weights, configuration, tokenizer."""
     found = {path.name: path for pattern in PATTERNS for path in directory.glob(pattern) if path.is_file()}

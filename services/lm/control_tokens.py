@@ -36,13 +36,20 @@ class ControlVocabulary:
 
     special: frozenset[str] = frozenset()
     own: frozenset[str] = frozenset()
+    boundary: str = ""
+    """Where a template lets the assistant begin without any of these: that plain text. Nothing tells it from a user's."""
 
     def mark(self, messages: Sequence[Message]) -> tuple[list[dict[str, Any]], bool]:
         """The messages with every control token in them marked, and whether there was any.
 
         Raises:
-            ControlTokens: a message holds a control token and, already, a character of the marks.
+            ControlTokens: a message holds a control token and, already, a character of the marks; or it holds `boundary`.
         """
+        if self.boundary and any(self.boundary in text for message in messages for text in _others_texts(message)):
+            raise ControlTokens(
+                f"the text holds {self.boundary!r}, which this base's chat template writes as plain text where the assistant "
+                "begins to speak; nothing would tell the two apart"
+            )
         marked = [self._marked(message) for message in messages]
         if all(a == dict(b) for a, b in zip(marked, messages, strict=True)):
             return marked, False
@@ -119,6 +126,10 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in cast(Sequence[Any], value):
             yield from _texts(item)
+
+
+def _others_texts(message: Message) -> Iterator[str]:
+    return _texts(message) if message.get("role") != "assistant" else iter(())
 
 
 def _holds_mark(value: Any) -> bool:

@@ -5,7 +5,7 @@ tokenization_utils_base.apply_chat_template (special tokens as variables, absent
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from services.lm.errors import TemplateRefused
 
 MAX_RENDERED = 2_000_000
 """Characters: a template that repeats its input without end is refused, not sent."""
+ASKED, ANSWERED = "Question-7301", "Answer-8402"
+"""Words to try a template with: none writes them itself."""
 TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json", "tokenizer.json")
 """What `read_template` reads of a model's directory."""
 
@@ -76,7 +78,19 @@ def compile_template(source: str, tokens: Mapping[str, str], vocabulary: Control
         render_jinja_template([], chat_template=source)
     except jinja2.TemplateSyntaxError as error:
         raise TemplateRefused(f"the chat template is no valid Jinja, line {error.lineno}: {error.message}") from error
-    return ChatTemplate(source, tokens, vocabulary)
+    template = ChatTemplate(source, tokens, vocabulary)
+    return replace(template, vocabulary=replace(vocabulary, boundary=_plain_boundary(template)))
+
+
+def _plain_boundary(template: ChatTemplate) -> str:
+    """The text between a user's words and the assistant's where no control token stands in it; else nothing."""
+    try:
+        text = template.render([{"role": "user", "content": ASKED}]).text
+    except TemplateRefused:
+        return ""
+    _, found, between = text.rpartition(ASKED)
+    words = template.vocabulary.special | template.vocabulary.own
+    return between.strip(" ") if found and between.strip() and not any(word in between for word in words) else ""
 
 
 def read_template(directory: Path) -> ChatTemplate | None:

@@ -13,9 +13,11 @@ from transformers.utils.chat_template_utils import encode_marked_chat
 
 from services.lm.control_tokens import ControlVocabulary, read_control_vocabulary, read_json
 from services.lm.errors import BaseInvalid, BaseNotFound, ControlTokens, TemplateRefused
-from services.lm.template import ChatTemplate, Rendered, read_template
+from services.lm.template import ANSWERED, ASKED, ChatTemplate, Rendered, read_template
 from services.lm.turns import PLAIN, TurnFormat, turn_format
 
+CONTEXT = 6
+"""Tokens of a prompt that an answer's text is read behind; a token's text depends on those before it."""
 Messages = Sequence[Mapping[str, Any]]
 
 
@@ -35,6 +37,8 @@ class TextTokenizer:
     template: ChatTemplate | None
     vocabulary: ControlVocabulary
     turn: TurnFormat
+    lead: str
+    """Blanks at the head of an answer's tokens that nobody wrote: the template's, or the tokenizer's."""
     before: tuple[int, ...]
     eos: int
     ends: frozenset[int]
@@ -93,9 +97,19 @@ class TextTokenizer:
         before = prompt.rendered
         whole = Rendered(before.text + own.text, before.marked or marked, before.plain)
         ids, known = self.encode(whole), list(prompt.ids)
-        # Where the answer's first letters would melt into the prompt's last token they stand alone, as when they are generated.
-        ids = ids[len(known) :] if ids[: len(known)] == known else self._continued(own)
-        return ids if self.turn.end else [*ids, self.eos]
+        own_ids = ids[len(known) :]
+        # Letters that would melt into the prompt's last token stand alone, as when they are generated; so do blanks that the
+        # prompt's last token would take (Phi's).
+        melts = ids[: len(known)] != known
+        if melts or (content[:1].isspace() and content not in self.answer_text(known, own_ids)):
+            own_ids = self._continued(replace(own, text=self.lead + message["content"] + self.turn.end))
+        return own_ids if self.turn.end else [*own_ids, self.eos]
+
+    def answer_text(self, prompt: Sequence[int], ids: Sequence[int]) -> str:
+        """The text of an answer to a prompt: what its ids add to it, without `lead`."""
+        shown = list(prompt)[-CONTEXT:]
+        text = self.decode([*shown, *ids])[len(self.decode(shown)) :]
+        return text.removeprefix(self.lead)
 
     def plain_text(self, text: str) -> list[int]:
         """Ids of a text that is learnt whole: BOS where the tokenizer has one, the text, EOS.
@@ -130,7 +144,8 @@ def open_tokenizer(directory: Path) -> TextTokenizer:
     except TemplateRefused as error:
         raise BaseInvalid(str(error)) from error
     end: list[int] = backend.encode(turn.end, add_special_tokens=False)[-1:] if turn.end else []
-    return TextTokenizer(
+    opened = TextTokenizer(
+        lead="",
         backend=backend,
         template=template,
         vocabulary=template.vocabulary if template else read_control_vocabulary(directory, None),
@@ -139,6 +154,7 @@ def open_tokenizer(directory: Path) -> TextTokenizer:
         eos=int(backend.eos_token_id),
         ends=frozenset({int(backend.eos_token_id), *end, *configured_ends(directory)}),
     )
+    return replace(opened, lead=_lead(opened)) if template else opened
 
 
 def configured_ends(directory: Path) -> tuple[int, ...]:
@@ -156,6 +172,13 @@ def _load(directory: Path) -> Any:
         return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise BaseInvalid(f"the base has no tokenizer that transformers reads: {error}"[:500]) from error
+
+
+def _lead(text: TextTokenizer) -> str:
+    """What is read before the first word of an answer."""
+    prompt = text.prompt([{"role": "user", "content": ASKED}])
+    lead = text.answer_text(prompt.ids, text.answer(prompt, ANSWERED)).partition(ANSWERED)[0]
+    return "" if lead.strip() else lead
 
 
 def _before(backend: Any) -> tuple[int, ...]:

@@ -4,10 +4,7 @@ import re
 from dataclasses import dataclass
 
 from services.lm.errors import TemplateRefused
-from services.lm.template import ChatTemplate
-
-ASKED, ANSWERED = "Question-7301", "Answer-8402"
-"""Words that no template writes itself."""
+from services.lm.template import ANSWERED, ASKED, ChatTemplate
 
 
 @dataclass(frozen=True, slots=True)

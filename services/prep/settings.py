@@ -1,6 +1,5 @@
 """Prep's settings: environment NORIA_PREP_..., NORIA_... ."""
 
-from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
@@ -15,8 +14,3 @@ class PrepSettings(Settings):
 
     port: int = 8082
     profile_rows: int = Field(default=20_000, ge=1, description="Rows that tokens and languages are measured on")
-
-    @property
-    def bases(self) -> Path:
-        """Folder of the base models known by name; their tokenizers count tokens."""
-        return self.cache / "bases"

@@ -3,21 +3,22 @@
 import os
 from pathlib import Path
 
+from services.lm.bases import find_local
 from services.prep.domain.profile import CountTokens, words
 
 FALLBACK = "white-space words"
 
 
-def counter(base: str, bases: Path) -> tuple[CountTokens, str]:
+def counter(base: str, cache: Path) -> tuple[CountTokens, str]:
     """A function that counts tokens, and what it counts: the base's tokens, or words without its tokenizer.
 
-    The base is looked for as a name in the folder `bases` and as a directory of its own.
+    The base is looked for as services/lm/bases.py has it, without a hub.
     """
-    for folder in (bases / base, Path(base)):
-        path = folder / "tokenizer.json"
-        if path.is_file():
-            return _of_file(path), f"tokens of {folder.name}"
-    return words, FALLBACK
+    folder = find_local(base, cache)
+    path = folder / "tokenizer.json" if folder else None
+    if folder is None or path is None or not path.is_file():
+        return words, FALLBACK
+    return _of_file(path), f"tokens of {folder.name}"
 
 
 def _of_file(path: Path) -> CountTokens:

@@ -70,7 +70,7 @@ def write(dataset: pipeline.Dataset, project: ProjectSpec, settings: PrepSetting
     """Stores the parts, the profile and its page; gives their references and the time."""
     artifacts = open_store(settings)
     files = {split: _part(dataset, split, workdir, artifacts) for split in SPLITS}
-    count, unit = tokens.counter(project.base, settings.bases)
+    count, unit = tokens.counter(project.base, settings.cache)
     found = profile(dataset, count, unit, settings.profile_rows)
     text = json.dumps(found, ensure_ascii=False, indent=1)
     return {

@@ -1,5 +1,6 @@
 """The registry's routes: projects, model versions, lineage, comparison, and promotion by hand. Knows no SQL."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from services.chassis.http.guard import needs
 from services.chassis.storage.pages import decode, moment, page
 from services.registry.domain.version import ModelVersion
 from services.registry.domain.views import compared, lineage, shown, transition
-from services.registry.projects import define, view
+from services.registry.projects import check_system_prompt, define, view
 from services.registry.store import Store
 from services.registry.transitions import Deed, NothingBefore, promote, rollback
 
@@ -46,6 +47,7 @@ def _add_projects(routes: APIRouter, ctx: Context[Store]) -> None:
     async def post(body: dict[str, JsonValue], caller: Caller) -> dict[str, Any]:
         """Define a project or change it; an unchanged one is left alone."""
         caller.check(str(body.get("project")))
+        await asyncio.to_thread(check_system_prompt, body, ctx.settings.cache)
         now = datetime.now(UTC)
         return await ctx.transact(lambda store: define(store, body, now), at=now)
 

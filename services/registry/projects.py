@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue, ValidationError
@@ -10,6 +11,7 @@ from contracts.envelope import Event
 from contracts.events.registry import ProjectDefinedV1
 from contracts.project import APPLYING, ProjectSpec
 from services.chassis.http.application import ApiError
+from services.lm.bases import find_local
 from services.registry.domain.revision import revision
 from services.registry.store import Store
 
@@ -29,6 +31,28 @@ def define(store: Store, body: dict[str, JsonValue], now: datetime) -> tuple[dic
     if changed:
         store.projects.remember(event, now)
     return {"project": spec.project, "revision": digest, "changed": changed}, (event,) if changed else ()
+
+
+def check_system_prompt(body: dict[str, JsonValue], cache: Path) -> None:
+    """Refuses a prompt.system that the base does not take, where the base's files are at hand; else the first job does.
+
+    Raises:
+        ApiError: 422 `invalid_project`, as `define`.
+    """
+    spec = _validated(body)
+    directory = find_local(spec.base, cache)
+    if spec.prompt.system is None or directory is None:
+        return
+    from services.lm.errors import TemplateRefused  # with transformers' renderer: for projects with a prompt alone
+    from services.lm.system_prompt import system_refusal
+    from services.lm.template import read_template
+
+    try:
+        why = system_refusal(read_template(directory), spec.prompt.system, spec.base)
+    except TemplateRefused as error:
+        why = f"the base {spec.base!r} cannot be used: {error}"
+    if why:
+        raise ApiError(422, "invalid_project", why[:1000], [{"loc": ["prompt", "system"], "msg": why}])
 
 
 def view(store: Store, project: str) -> dict[str, Any]:

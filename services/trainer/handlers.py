@@ -42,7 +42,7 @@ def on_trained(store: Store, job: Job, result: dict[str, Any]) -> Iterable[Event
     """Keeps the figures and announces the model."""
     run = _run(store, job)
     event = trained(run, result)
-    store.keep(run.model_copy(update={"status": "done", "figures": event.figures}))
+    store.keep(run.model_copy(update={"status": "done", "figures": event.figures, "left_out": event.left_out}))
     return (event,)
 
 

@@ -80,6 +80,7 @@ def view(run: Run, job: Job | None) -> dict[str, Any]:
         "status": "running" if running else run.status,
         "progress": job.progress if job else None,
         "figures": run.figures,
+        "left_out": run.left_out,
         "cause": run.cause,
         "detail": run.detail,
         "created_at": run.created_at.isoformat(),

@@ -12,7 +12,8 @@ from services.trainer.store import SqlStore
 
 def on_model_trained(event: ModelTrainedV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
     """The run is done."""
-    store.keep(_run(event.run_id, store).model_copy(update={"status": "done", "figures": event.figures}))
+    ended = {"status": "done", "figures": event.figures, "left_out": event.left_out}
+    store.keep(_run(event.run_id, store).model_copy(update=ended))
     return ()
 
 

@@ -72,6 +72,7 @@ def train(order: Order, workdir: Path, report: Report) -> dict[str, Any]:
         "code": result.code,
         "environment": result.environment,
         "figures": result.figures,
+        "left_out": result.left_out,
     }
 
 

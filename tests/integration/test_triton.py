@@ -2,95 +2,28 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
 
 from services.serving.triton import client, launch, layout
 from services.serving.triton.client import BadRequest, Chunk, Forbidden, ModelNotReady, Triton
-from tests.conftest import free_port
 from tests.integration.tiny_model import answered_by_peft, make_adapter, make_base
+from tests.integration.triton_server import Server, serving, wait_for, whole
 
-T = TypeVar("T")
 ROWS = 3
 ECHO = """backend: "python"
 input [{ name: "x", data_type: TYPE_BOOL, dims: [1] }]
 output [{ name: "y", data_type: TYPE_BOOL, dims: [1] }]
 instance_group [{ kind: KIND_CPU }]
 """
-
-
-@dataclass(frozen=True)
-class Server:
-    settings: launch.TritonSettings
-    env: dict[str, str]
-    process: subprocess.Popen[bytes]
-    files: Path
-    listed: set[str] = field(default_factory=set[str])
-    """Every argument that a process list showed while the server started."""
-
-    def ask(self, question: Callable[[Triton], Awaitable[T]]) -> T:
-        async def asked() -> T:
-            async with client.connect(f"127.0.0.1:{self.settings.grpc_port}", self.settings.key_file) as triton:
-                return await question(triton)
-
-        return asyncio.run(asked())
-
-    @property
-    def remains(self) -> list[Any]:
-        prefix = self.settings.shared_memory_prefix
-        return [*launch.stubs(prefix), *launch.SHARED_MEMORY.glob(f"{prefix}*")]
-
-    def list_adapters(self, *names: str) -> None:
-        layout.write_adapters(self.settings.repository, "tiny", {name: self.files / name for name in names})
-
-
-@contextmanager
-def serving(files: Path) -> Generator[Server]:
-    """Runs a server without a model, and asserts that SIGTERM ends all of it."""
-    home = Path(tempfile.mkdtemp(prefix="noria-triton-"))
-    names = ("NORIA_TRITON_HTTP_PORT", "NORIA_TRITON_GRPC_PORT", "NORIA_TRITON_METRICS_PORT")
-    env = {**os.environ, "NORIA_HOME": str(home), **{name: str(free_port()) for name in names}}
-    settings = launch.from_environment(env)
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "services.serving.triton.launch"], env=env, stdout=log, stderr=subprocess.STDOUT
-        )
-    server = Server(settings, env, process, files)
-
-    def started() -> bool:
-        for _ in range(50):
-            server.listed.update(word for _, words in launch.processes() for word in words)
-        return server.ask(client.live)
-
-    try:
-        wait_for(started, 30, lambda: (home / "log").read_text()[-3000:])
-        yield server
-    finally:
-        process.terminate()
-        process.wait(15)
-        wait_for(lambda: not launch.stubs(settings.shared_memory_prefix), 5, lambda: str(server.remains))
-        launch.clean(settings)  # a test killed a stub, whose memory the server keeps
-        assert not server.remains
-        shutil.rmtree(home)
-
-
-def wait_for(state: Callable[[], bool], seconds: float, why: Callable[[], str]) -> None:
-    deadline = time.monotonic() + seconds
-    while not state():
-        assert time.monotonic() < deadline, why()
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +57,6 @@ def generate(
         **sampling,
     }
     return client.generate(triton, "tiny", prompt, wishes, stream=stream, idle_seconds=20)
-
-
-async def whole(pieces: AsyncGenerator[Chunk]) -> tuple[str, Chunk]:
-    chunks = [chunk async for chunk in pieces]
-    return "".join(chunk.text for chunk in chunks), chunks[-1]
 
 
 def text(server: Server, prompt: str, lora: str | None = None, **sampling: Any) -> str:

@@ -35,6 +35,7 @@ def runs(project: Project = None, limit: Limit = 50, as_json: AsJson = False) ->
         "dataset": lambda r: _dataset(r.get("dataset")),
         "status": lambda r: r["status"],
         "progress": _progress,
+        "left out": lambda r: counted(r.get("left_out")),
         "cause": lambda r: brief(": ".join(str(r[k]) for k in ("cause", "detail") if r.get(k))),
         "began": lambda r: clock(r.get("started_at") or r.get("created_at")),
     }
@@ -53,6 +54,11 @@ def models(project: Project = None, limit: Limit = 50, as_json: AsJson = False) 
         "registered": lambda r: clock(r.get("created_at")),
     }
     show(found, as_json, lambda: table(found["items"], columns, "no model is registered yet"))
+
+
+def counted(reasons: Any) -> str | None:
+    """Counts by reason as a cell."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) if reasons else None
 
 
 def _dataset(raw: Any) -> str | None:

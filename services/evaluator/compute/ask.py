@@ -97,6 +97,6 @@ def _ask(loaded: Loaded, wanted: Wanted, asking: Asking) -> Predictions:
         asked = [i for i, row in enumerate(rows) if row.prompt]
         tokens = generate(loaded, [rows[i].prompt for i in asked], asking.max_tokens, done)
         for index, ids in zip(asked, tokens, strict=True):
-            answers[index] = loaded.text.decode(ids)
+            answers[index] = loaded.text.answer_text(rows[index].prompt, ids)
     found = zip(wanted.examples, answers, found_losses, rows, strict=True)
     return {x.key: Prediction(answer, loss, len(row.ids) - row.start) for x, answer, loss, row in found}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from services.lm import measured
 from services.lm.files import sha256_file
 from services.lm.learning import Encoded, Row, encode_records
 from services.lm.measured import Compute
+from services.lm.system_prompt import system_refusal
 from services.lm.tokens import TextTokenizer, open_tokenizer
 from services.trainer.compute import checkpoint, frozen_layers, loop, model, output, provenance, rows
 from services.trainer.domain import schedule
-from services.trainer.domain.failures import Cancelled, EmptyDataset
+from services.trainer.domain.failures import BadRecipe, Cancelled, EmptyDataset
 from services.trainer.domain.packing import Limits, common_prefix, step_rows
 from services.trainer.domain.spec import Progress, TrainResult, TrainSpec
 
@@ -40,6 +41,8 @@ def train(spec: TrainSpec, workdir: Path, report: Callable[[Progress], None], st
     compute = measured.choose(spec.cache)
     measured.apply(compute, spec.recipe.seed)
     tokenizer = open_tokenizer(spec.base)
+    if why := system_refusal(tokenizer.template, spec.prompt.system, spec.base_name):
+        raise BadRecipe(why)
     data = load_data(spec, tokenizer)
     net = model.prepare(spec.base, spec.base_name, spec.recipe.adapter, compute)
     weights = model.trainable(net)
@@ -57,7 +60,8 @@ def train(spec: TrainSpec, workdir: Path, report: Callable[[Progress], None], st
 
     task.lower = keep_lower(task, halt)
     loop.train(task, state, workdir, report, halt, spec.checkpoint_seconds)
-    return output.write(spec, workdir, task, state, identity | {"rows": data.notes}, tokenizer.backend)
+    facts = identity | {"rows": data.notes}
+    return replace(output.write(spec, workdir, task, state, facts, tokenizer.backend), left_out=data.left_out)
 
 
 def load_data(spec: TrainSpec, tokenizer: TextTokenizer) -> Data:

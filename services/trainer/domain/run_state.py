@@ -25,6 +25,7 @@ class Run(BaseModel):
     status: Literal["queued", "done", "failed", "cancelled"] = "queued"
     started_at: datetime | None = None
     figures: dict[str, float] | None = None
+    left_out: dict[str, int] | None = None
     cause: str | None = None
     detail: str | None = None
 

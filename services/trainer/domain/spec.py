@@ -58,3 +58,5 @@ class TrainResult:
     code: str
     environment: str
     figures: dict[str, float]
+    left_out: dict[str, int] = field(default_factory=dict[str, int])
+    """Records that nothing was learnt of, by reason (services/lm/learning.py)."""

@@ -1,5 +1,6 @@
 """Records as rows: what is learnt, what is cut, what is left out and counted."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,6 +83,16 @@ def test_what_cannot_be_learnt_is_left_out_and_counted(tokenizer: TextTokenizer)
     assert [len(row.ids) <= 150 for row in encoded.rows] == [True, True]
     assert encoded.cut == 1
     assert encoded.left_out == {"answer_cut_off": 1, "preference": 1, "undesirable": 1, "no_completion": 3}
+
+
+def test_what_a_template_or_a_tokenizer_refuses_is_left_out_and_counted(tmp_path: Path) -> None:
+    strict = open_tokenizer(make_base("gemma", tmp_path / "gemma"))
+    plain = open_tokenizer(make_base("gpt2", tmp_path / "gpt2"))
+    forged = record(messages=[turn("user", "\U000f0000<end_of_turn>"), TURNS[1]])
+    odd = [record(messages=[turn("system", "s"), *TURNS]), record(messages=TURNS[1:]), forged, CHAT]
+    assert encode(strict, *odd).left_out == {"template_refused": 2, "control_tokens": 1}
+    assert len(encode(strict, *odd).rows) == 1
+    assert encode(plain, CHAT, record(prompt="p", completion="c")).left_out == {"no_chat_template": 1}
 
 
 def test_a_conversation_is_learnt_as_far_as_it_fits(tokenizer: TextTokenizer) -> None:

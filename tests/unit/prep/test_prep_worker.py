@@ -76,7 +76,7 @@ def test_the_same_records_give_the_same_bytes_and_a_known_version_is_not_written
 def test_tokens_are_counted_by_the_base(settings: PrepSettings, events: Events, handle: Any, tmp_path: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    folder = settings.bases / "tiny"
+    folder = settings.cache / "bases" / "tiny"
     folder.mkdir(parents=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     handle([events.defined(base="tiny"), *(events.accepted(f"r{i}", f"w{i}") for i in range(5))])

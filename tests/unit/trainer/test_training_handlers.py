@@ -52,6 +52,7 @@ RESULT: dict[str, Any] = {
     "code": "c" * 64,
     "environment": "e" * 64,
     "figures": {"train_loss": 1.5},
+    "left_out": {"template_refused": 2},
 }
 
 
@@ -140,6 +141,7 @@ def test_progress_and_result_become_events(engine: Engine) -> None:
     assert (model.run_id, model.project_revision, model.dataset.number) == (run_id, "1" * 64, 1)
     with opened(engine) as store:
         shown = http.shown(store, run_id, ANYBODY)
+    assert (model.left_out, shown["left_out"]) == ({"template_refused": 2}, {"template_refused": 2})
     assert (shown["status"], shown["started_at"], shown["figures"]) == ("done", NOW.isoformat(), {"train_loss": 1.5})
 
 

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
-from contracts.project import Adapter
+from contracts.project import Adapter, Prompt
 from services.lm.errors import BaseInvalid, BaseNotFound
 from services.trainer.compute import run
 from services.trainer.domain.failures import (
@@ -121,8 +124,6 @@ def test_diverging_run_stops_at_once(make_spec: Specs, tmp_path: Path) -> None:
 
 
 def _with_infinite_weight(spec: TrainSpec, tmp_path: Path) -> None:
-    import shutil
-
     from safetensors.torch import save_file
 
     broken = Path(shutil.copytree(spec.base, tmp_path / "broken"))
@@ -144,3 +145,42 @@ def test_causes_of_failure(make_spec: Specs, write_split: Callable[..., Path], t
         go(make_spec(adapter=Adapter(layers_to_transform=(9,))), tmp_path / "d")
     with pytest.raises(BadRecipe, match="nothing_such"):
         go(make_spec(adapter=Adapter(target_modules=("nothing_such",))), tmp_path / "e")
+
+
+def test_odd_records_are_left_out_counted_and_told(make_spec: Specs, tmp_path: Path) -> None:
+    spec = strict(make_spec(max_steps=1), tmp_path, odd=3, good=2)
+    result, _ = go(spec, tmp_path / "work")
+    assert result.left_out == {"preference": 3, "template_refused": 3}
+    assert json.loads((result.directory / "manifest.json").read_text())["rows"]["left_out"] == result.left_out
+
+
+def test_a_run_without_a_row_says_what_was_left_out(make_spec: Specs, tmp_path: Path) -> None:
+    with pytest.raises(EmptyDataset, match="2 preference, 2 template_refused"):
+        go(strict(make_spec(), tmp_path, odd=2, good=0), tmp_path / "work")
+
+
+def test_a_system_prompt_that_the_base_does_not_take_fails_the_run_with_advice(
+    make_spec: Specs, tmp_path: Path
+) -> None:
+    spec = replace(strict(make_spec(), tmp_path, odd=0, good=1), prompt=Prompt(system="Be brief."))
+    with pytest.raises(BadRecipe, match=r"prompt\.system .* begin the user's turns"):
+        go(spec, tmp_path / "work")
+
+
+def strict(spec: TrainSpec, tmp_path: Path, *, odd: int, good: int) -> TrainSpec:
+    """A base that takes user and assistant by turns alone, and records of which `odd` begin with the assistant or prefer."""
+    base = Path(shutil.copytree(spec.base, tmp_path / "strict"))
+    alternate = "{{ raise_exception('roles must alternate') }}"
+    template = (base / "chat_template.jinja").read_text()
+    check = (
+        "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+        + alternate
+        + "{% endif %}{% endfor %}"
+    )
+    (base / "chat_template.jinja").write_text(check + template)
+    talk = [{"role": "user", "content": "list"}, {"role": "assistant", "content": "ls"}]
+    records = [*[{"messages": talk}] * good, *[{"messages": talk[::-1] + talk[1:]}] * odd]
+    records += [{"prompt": "p", "chosen": "a", "rejected": "b"}] * odd
+    train = tmp_path / "strict.parquet"
+    pq.write_table(pa.table({"record": [json.dumps(record) for record in records]}), train)
+    return replace(spec, base=base, train=train, validation=None, prompt=Prompt())

@@ -7,8 +7,9 @@ depends on those before it, so a window is decoded with and without the new toke
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from services.lm.tokens import CONTEXT
+
 BROKEN = "\ufffd"  # what a decoder writes for bytes that are not (yet) a character
-CONTEXT = 6  # tokens of the prompt that the first new token is decoded behind
 LONGEST_BROKEN = 3  # bytes of the longest unfinished UTF-8 sequence, each of which may be decoded as BROKEN
 
 

@@ -49,6 +49,7 @@ class Request:
     sampling: Sampling
     adapter: Adapter | None
     listener: Listener
+    lead: str = ""  # blanks that the chat template writes before an answer: no part of its text
 
 
 @dataclass(slots=True)
@@ -61,6 +62,7 @@ class Row:
     ends: frozenset[int]
     max_tokens: int
     length: int
+    lead: str = ""  # not yet met
     held: str = ""  # text that may become a stop string
     owed: int = 0  # tokens not yet reported
     done: bool = field(default=False)
@@ -192,6 +194,7 @@ def _new_row(request: Request, decoder: Decoder, tokens: Tokens) -> Row:
         ends=frozenset(ends),
         max_tokens=min(room, sampling.max_tokens or room),
         length=len(request.prompt),
+        lead=request.lead,
     )
 
 
@@ -205,6 +208,8 @@ def advance(row: Row, token: int) -> None:
     news = "" if ended else row.text.push(token)
     if ended or full:
         news += row.text.flush()
+    if news:
+        news, row.lead = news.removeprefix(row.lead), ""
     shown, row.held, stop = scan(row.held + news, row.request.sampling.stop if enough else ())
     if stop is not None:
         shown += stop if row.request.sampling.include_stop_str_in_output else ""

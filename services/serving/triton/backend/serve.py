@@ -53,7 +53,7 @@ class Served:
             )
         if any(token >= self.engine.decoder.vocabulary for token in wishes.stop_token_ids):
             raise BadSampling(f"stop_token_ids must be below the vocabulary's {self.engine.decoder.vocabulary}")
-        return Request(tokens, wishes, adapter, listener)
+        return Request(tokens, wishes, adapter, listener, "" if plain else self.text.lead)
 
     def _adapter(self, name: str | None) -> Adapter | None:
         if name is None:
