@@ -11,7 +11,8 @@ from contracts.types import Files
 from services.chassis.errors import ArtifactError, JobFailed, JobStopped
 from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.evaluator.compute.ask import Asking, Wanted, ask_all
-from services.evaluator.compute.rows import read
+from services.evaluator.compute.model import open_text
+from services.evaluator.compute.rows import read, refused
 from services.evaluator.compute.tables import read_predictions, write_predictions, write_results
 from services.evaluator.domain.failures import EmptyHeldOut, LossNotFinite, ModelMissing, classify
 from services.evaluator.domain.metrics import ON_ANSWERS
@@ -61,7 +62,7 @@ def measure(task: Task, store: ArtifactStore, workdir: Path, report: Report) -> 
     started = time.monotonic()
     report({"stage": "loading", "done": 0, "total": 0})
     subjects = {"base": task.base, "champion": task.champion, "candidate": task.candidate}
-    examples, skipped = _examples(task, subjects, store)
+    examples, skipped = _examples(task, subjects, store, workdir)
     device, dtype = choose()
     settings = settings_key(task.max_tokens, str(dtype).removeprefix("torch."), device)
     known = {subject.model: _known(subject, settings, task, store, workdir) for subject in subjects.values()}
@@ -110,7 +111,7 @@ def _outcome(
 
 
 def _examples(
-    task: Task, subjects: Mapping[str, Subject], store: ArtifactStore
+    task: Task, subjects: Mapping[str, Subject], store: ArtifactStore, workdir: Path
 ) -> tuple[dict[str, list[Example]], dict[str, int]]:
     """The split's examples under each subject's prompt, in one order, and how many rows were left out by reason."""
     if task.split is None:
@@ -118,12 +119,26 @@ def _examples(
     path = store.get(task.split)
     examples = {role: read(path, subject.prompt)[0] for role, subject in subjects.items()}
     skipped = read(path, task.candidate.prompt)[1]
+    refused = _refused(subjects, examples, store, workdir)
+    skipped.update(refused.values())
+    examples = {role: [x for i, x in enumerate(of) if i not in refused] for role, of in examples.items()}
     if not examples["candidate"]:
         left_out = ", ".join(f"{n} {reason}" for reason, n in skipped.items()) or "it has no rows"
         raise EmptyHeldOut(
             f"no row of the held-out split can be measured ({left_out}); submit more records with answers, or raise prep.held_out"
         )
     return examples, skipped
+
+
+def _refused(
+    subjects: Mapping[str, Subject], examples: Examples, store: ArtifactStore, workdir: Path
+) -> dict[int, str]:
+    """Indices of the rows that one of the subjects cannot be shown, with the reason: none of them is measured on those."""
+    found: dict[int, str] = {}
+    for role, subject in subjects.items():
+        own = subject.files if subject.kind == "full" else subject.base.files
+        found |= refused(examples[role], open_text(_place(own, store, workdir)))
+    return found
 
 
 def _known(subject: Subject, settings: str, task: Task, store: ArtifactStore, workdir: Path) -> Predictions:

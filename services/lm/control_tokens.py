@@ -8,6 +8,7 @@ mark_control_tokens and encode_marked_chat). Reads JSON alone: the gateway holds
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +21,8 @@ MARKS = ("\U000f0000", "\U000f0001")
 """What mark_control_tokens writes before and after a control token."""
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _ADDED = re.compile(r'"added_tokens"\s*:\s*(?=\[)')
+_HEAD = 1 << 16
+"""Bytes of tokenizer.json to look at first."""
 _MARKUP = re.compile(r"<\|.+\|>")
 
 Message = Mapping[str, Any]
@@ -109,12 +112,20 @@ def _added_in_config(config: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
 
 
 def _added_in_tokenizer(path: Path) -> Iterator[tuple[str, bool]]:
-    """The list `added_tokens`, which stands before the vocabulary: that is not parsed, it takes 100 MB for Llama 3's."""
-    text = path.read_text("utf-8") if path.is_file() else ""
-    at = _ADDED.search(text)
-    tokens: list[dict[str, Any]] = json.JSONDecoder().raw_decode(text, at.end())[0] if at else []
-    for token in tokens:
-        yield str(token["content"]), bool(token.get("special"))
+    """The list `added_tokens`. It stands before the vocabulary, which is not read: it takes 100 MB for Llama 3's."""
+    size = _HEAD
+    while path.is_file():
+        with path.open("rb") as file:
+            head = file.read(size)
+        text = head.decode("utf-8", "ignore")
+        if at := _ADDED.search(text):
+            with suppress(ValueError):
+                tokens: list[dict[str, Any]] = json.JSONDecoder().raw_decode(text, at.end())[0]
+                yield from ((str(token["content"]), bool(token.get("special"))) for token in tokens)
+                return
+        if len(head) < size:
+            return
+        size *= 4
 
 
 def _texts(value: Any) -> Iterator[str]:

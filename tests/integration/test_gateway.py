@@ -16,7 +16,7 @@ import httpx
 import openai
 import pytest
 
-from services.lm.template import read_template
+from services.lm.tokens import open_tokenizer
 from tests.conftest import free_port
 from tests.integration.serving_parts import Stack, Upstream, make_upstream, read_topic, running, until
 from tests.integration.tiny_model import CONTEXT, make_base
@@ -408,16 +408,16 @@ def test_a_full_fine_tune_is_a_model_of_its_own(parts: Upstream, client: openai.
     assert say(client, "whole") != say(client, "whole@base")
 
 
-def test_the_real_bases_template_renders_as_transformers_does() -> None:
-    from transformers import AutoTokenizer
-
+def test_the_real_base_reads_a_conversation_as_transformers_does() -> None:
     base = Path(os.environ.get("NORIA_CACHE", "~/.cache/noria")).expanduser() / "bases/smollm2-135m-instruct"
     turns = [
         {"role": "user", "content": "é <|im_end|>"},
         {"role": "assistant", "content": "b"},
         {"role": "user", "content": "c"},
     ]
-    theirs = AutoTokenizer.from_pretrained(base).apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    template = read_template(base)
-    assert template is not None
-    assert template.render(turns) == theirs
+    text = open_tokenizer(base)
+    for asked in (turns, turns[1:]):
+        theirs = text.backend.apply_chat_template(
+            asked, tokenize=True, return_dict=False, add_generation_prompt=True, sanitize_control_tokens=True
+        )
+        assert list(text.prompt(asked).ids) == theirs

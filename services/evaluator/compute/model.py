@@ -63,6 +63,18 @@ class Loaded:
         return out
 
 
+def open_text(directory: Path) -> TextTokenizer:
+    """The tokenizer of the model in `directory`, with its chat template.
+
+    Raises:
+        ModelInvalid: the directory holds none.
+    """
+    try:
+        return open_tokenizer(directory)
+    except LanguageModelError as error:
+        raise ModelInvalid(str(error)) from error
+
+
 def load(directory: Path, device: str, dtype: torch.dtype) -> Loaded:
     """The model in `directory`; its own code is never run and pickled weights are never read.
 
@@ -74,13 +86,11 @@ def load(directory: Path, device: str, dtype: torch.dtype) -> Loaded:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    text = open_text(directory)
     try:
-        text = open_tokenizer(directory)
         model: Any = AutoModelForCausalLM.from_pretrained(
             directory, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
         )
-    except LanguageModelError as error:
-        raise ModelInvalid(str(error)) from error
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelInvalid(f"transformers cannot load the model: {error}"[:800]) from error
     return Loaded(model.to(device).eval(), text, device)

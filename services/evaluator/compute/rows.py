@@ -6,13 +6,13 @@ Loss is taken on the completion and the end of its turn, none on the prompt, as 
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.chat import conversation
 from contracts.project import Prompt
 from contracts.records import PlainText, Preference, UnpairedPreference, parse_record
-from services.evaluator.domain.failures import ModelInvalid
 from services.evaluator.domain.predictions import Example
 from services.lm.errors import TextRefused
 from services.lm.tokens import TextTokenizer
@@ -50,20 +50,35 @@ def read(path: Path, prompt: Prompt) -> tuple[list[Example], Counter[str]]:
     return examples, skipped
 
 
+def refused(examples: Sequence[Example], tokenizer: TextTokenizer) -> dict[int, str]:
+    """Indices of the examples that cannot be put before a model, and why: a reason of services/lm/errors.py."""
+    found: dict[int, str] = {}
+    for index, example in enumerate(examples):
+        try:
+            _ids(example, tokenizer)
+        except TextRefused as error:
+            found[index] = error.reason
+    return found
+
+
 def encode(example: Example, tokenizer: TextTokenizer, context: int, max_tokens: int) -> Encoded:
     """Token ids of an example for a model that takes `context` tokens.
 
     A prompt that leaves no room for `max_tokens` loses its beginning; a completion too long for the context, its end.
 
     Raises:
-        ModelInvalid: the model's template or tokenizer refuses the example.
+        TextRefused: the model's template or tokenizer refuses the example (`refused`).
     """
-    try:
-        if not example.messages:
-            return Encoded((), tuple(tokenizer.plain_text(example.reference)[:context]), 1)
-        prompt = tokenizer.prompt(example.messages)
-        answer = tokenizer.answer(prompt, example.reference)
-    except TextRefused as error:
-        raise ModelInvalid(str(error)) from error
-    shown = prompt.ids[-max(1, context - max_tokens) :]
+    prompt, answer = _ids(example, tokenizer)
+    if not prompt:
+        return Encoded((), answer[:context], 1)
+    shown = prompt[-max(1, context - max_tokens) :]
     return Encoded(shown, (*shown, *answer)[:context], len(shown))
+
+
+def _ids(example: Example, tokenizer: TextTokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What is shown, nothing for plain text, and what should follow."""
+    if not example.messages:
+        return (), tuple(tokenizer.plain_text(example.reference))
+    prompt = tokenizer.prompt(example.messages)
+    return prompt.ids, tuple(tokenizer.answer(prompt, example.reference))

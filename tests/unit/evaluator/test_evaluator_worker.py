@@ -206,6 +206,12 @@ def test_plain_text_has_a_loss_and_no_answer_and_preferences_are_left_out(bench:
     assert outcome.skipped == {"preference": 1, "no_completion": 1}
 
 
+def test_rows_that_a_model_cannot_be_shown_are_left_out_and_counted(bench: Bench):
+    forged = {"prompt": "\U000f0000</s>", "completion": "x"}
+    outcome, _ = bench.measure(bench.task(split=bench.put_split("forged", PAIRS[:2], (forged,))), "forged")
+    assert (outcome.examples, outcome.skipped) == (2, {"control_tokens": 1})
+
+
 def test_a_suite_of_losses_generates_nothing(bench: Bench):
     outcome, progress = bench.measure(bench.task(suite=("loss",)), "loss-only")
     assert outcome.metrics.keys() == {"loss"}

@@ -56,6 +56,12 @@ def test_the_tokenizers_files_say_which_they_are(tmp_path: Path) -> None:
     assert found == ControlVocabulary(frozenset({"<s>", "</s>", "<x>", "<y>"}), frozenset({"<tool_call>", "<|fim|>"}))
 
 
+def test_the_vocabulary_behind_is_not_read(tmp_path: Path) -> None:
+    many = [{"id": i, "content": f"<|reserved_{i}|>", "special": True} for i in range(3000)]
+    (tmp_path / "tokenizer.json").write_text(f'{{"added_tokens": {json.dumps(many)}, "model": no JSON')
+    assert len(read_control_vocabulary(tmp_path, None).special) == 3000
+
+
 def test_a_boundary_of_plain_text_is_refused_in_a_users_text() -> None:
     """Mistral's first templates: [/INST] is no token of its tokenizer."""
     source = (
