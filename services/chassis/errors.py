@@ -3,12 +3,13 @@
 NoriaError
 ├── Dead              the message can never be handled -> dead-letter topic
 ├── Park              a passing fault -> tried again later, later messages of its key wait behind it
-├── JobFailed         a job ends without a result, with a code that programs can read
+├── JobFailed         a job has no result, with a code that programs can read; jobs/failures.py says which are tried again
 ├── JobStopped        a job gave way to a stop of the service; it resumes at the next start
 ├── ArtifactError
-│   ├── ArtifactMissing    nothing lies where the reference points
-│   ├── ArtifactCorrupt    what lies there has another digest or size
-│   └── ArtifactRefused    the reference points outside the allowed roots, or a name leaves its folder
+│   ├── ArtifactUnavailable  the store does not answer
+│   ├── ArtifactMissing      nothing lies where the reference points
+│   ├── ArtifactCorrupt      what lies there has another digest or size
+│   └── ArtifactRefused      the reference points outside the allowed roots, or a name leaves its folder
 ├── NotReady          a part the service needs does not answer
 └── SettingRefused    settings do not fit together, or name a file that cannot be used
 """
@@ -35,7 +36,7 @@ class Park(NoriaError):
 
 
 class JobFailed(NoriaError):
-    """A job cannot succeed. `code` is a stable word such as `empty_dataset`."""
+    """A job has no result. `code` is a stable word such as `empty_dataset`."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -49,6 +50,10 @@ class JobStopped(NoriaError):
 
 class ArtifactError(NoriaError):
     """An artifact cannot be read or written."""
+
+
+class ArtifactUnavailable(ArtifactError):
+    """The store does not answer, or refuses for now; the same call may succeed later."""
 
 
 class ArtifactMissing(ArtifactError):

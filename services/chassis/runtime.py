@@ -19,6 +19,7 @@ from services.chassis import memory
 from services.chassis.context import Context
 from services.chassis.http.health import Check, readiness
 from services.chassis.jobs import leases
+from services.chassis.jobs.failures import policy_of
 from services.chassis.jobs.queue import JobQueue
 from services.chassis.jobs.workers import Workers
 from services.chassis.messaging import parking
@@ -133,7 +134,9 @@ class Runtime:
 
     def _reclaim(self) -> None:
         with database.writing(self.engine) as connection, Session(connection) as session:
-            if freed := JobQueue(session).reclaim(leases.vanished):
+            if freed := JobQueue(session).reclaim(
+                leases.vanished, database.clock(connection), policy_of(self.service.settings)
+            ):
                 LOG.info("jobs of an ended process will resume", jobs=freed)
 
     def _spawn(self, *coroutines: Coroutine[Any, Any, Any]) -> None:

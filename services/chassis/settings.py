@@ -48,7 +48,15 @@ class Settings(BaseSettings):
     batch_records: int = Field(default=500, ge=1, description="Most messages in one transaction")
     handler_attempts: int = Field(default=10, ge=1, description="Tries before an unexpected fault makes a message dead")
     park_seconds: float = Field(default=60.0, gt=0, description="Longest pause between tries of a parked message")
-    job_attempts: int = Field(default=3, ge=1, description="Tries of a job whose process crashed")
+    job_attempts: int = Field(default=12, ge=1, description="Tries of a job in a row that fail in passing")
+    job_crashes: int = Field(default=3, ge=1, description="Tries of a job in a row whose process crashed or was killed")
+    job_retry_seconds: float = Field(default=5.0, gt=0, le=3600, description="Pause before a job's second try")
+    job_retry_max_seconds: float = Field(
+        default=900.0, gt=0, le=3600, description="Longest pause between a job's tries"
+    )
+    job_keep_days: float = Field(
+        default=3.0, ge=0, description="Days that a failed or cancelled job's checkpoint stays"
+    )
     job_slots: int = Field(default=1, ge=1, le=256, description="Jobs of a kind that this process runs at once")
     job_turn_seconds: float = Field(
         default=1800.0, gt=0, description="So long a resumable job runs before it gives way to another project's"

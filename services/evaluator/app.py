@@ -5,6 +5,7 @@ from pathlib import Path
 from services.chassis.app import run
 from services.chassis.jobs.queue import JobKind
 from services.chassis.service import Service
+from services.evaluator.domain.failures import ADVICE
 from services.evaluator.handlers import HANDLERS, KIND, on_evaluated, on_failed
 from services.evaluator.http import make_router
 from services.evaluator.restore import RESTORE
@@ -19,7 +20,7 @@ service = Service(
     restore=RESTORE,
     held=held(),
     router=make_router,
-    jobs=(JobKind(KIND, "services.evaluator.worker:run", on_done=on_evaluated, on_failed=on_failed),),
+    jobs=(JobKind(KIND, "services.evaluator.worker:run", on_done=on_evaluated, on_failed=on_failed, advice=ADVICE),),
 )
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from contracts.types import Files
-from services.chassis.errors import ArtifactError, JobFailed, JobStopped
+from services.chassis.errors import ArtifactError, ArtifactUnavailable
 from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.evaluator.compute.ask import Asking, Wanted, ask_all
 from services.evaluator.compute.model import open_text
 from services.evaluator.compute.rows import read, refused
 from services.evaluator.compute.tables import read_predictions, write_predictions, write_results
-from services.evaluator.domain.failures import EmptyHeldOut, LossNotFinite, ModelMissing, classify
+from services.evaluator.domain.failures import EmptyHeldOut, LossNotFinite, ModelMissing
 from services.evaluator.domain.metrics import ON_ANSWERS
 from services.evaluator.domain.predictions import (
     Example,
@@ -39,16 +39,14 @@ def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
 
     Raises:
         JobFailed: with a code of domain/failures.py.
+        ArtifactUnavailable, OSError, MemoryError, ...: what services.chassis.jobs.failures tells apart.
     """
     try:
         outcome = measure(Task.model_validate(spec), open_store(EvaluatorSettings()), workdir, report)
-    except JobStopped:
+    except ArtifactUnavailable:
         raise
     except ArtifactError as error:
-        raise JobFailed(ModelMissing.code, str(error)) from error
-    except Exception as error:
-        failure = classify(error)
-        raise JobFailed(failure.code, str(failure)) from error
+        raise ModelMissing(str(error)) from error
     return outcome.model_dump(mode="json")
 
 

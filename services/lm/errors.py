@@ -2,6 +2,7 @@
 
 LanguageModelError
 |- BaseNotFound       neither the catalogue, nor a directory, nor a hub has the base
+|- HubUnavailable     the hub does not answer, or with an error of its own: nobody knows whether it has the base
 |- BaseInvalid        the files are there, but no model or tokenizer comes of them
 `- TextRefused        this text cannot be put before the model; `reason` is a stable word
    |- TemplateRefused    no_chat_template | template_refused
@@ -19,6 +20,10 @@ class LanguageModelError(ValueError):
 
 class BaseNotFound(LanguageModelError):
     """The base is nowhere to be had."""
+
+
+class HubUnavailable(LanguageModelError):
+    """The hub of base models does not answer, or answers with an error of its own."""
 
 
 class BaseInvalid(LanguageModelError):

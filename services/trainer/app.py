@@ -5,6 +5,7 @@ from pathlib import Path
 from services.chassis.app import run
 from services.chassis.jobs.queue import JobKind
 from services.chassis.service import Service
+from services.trainer.domain.failures import ADVICE
 from services.trainer.handlers import HANDLERS, KIND, on_failed, on_progress, on_trained
 from services.trainer.http import make_router
 from services.trainer.restore import RESTORE
@@ -27,6 +28,7 @@ service = Service(
             on_failed=on_failed,
             on_progress=on_progress,
             resumes=True,
+            advice=ADVICE,
         ),
     ),
 )

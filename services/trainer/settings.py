@@ -14,3 +14,6 @@ class TrainerSettings(Settings):
 
     port: int = Field(default=8083, ge=0, le=65535, description="Port of the HTTP entrance; 0: any free one")
     checkpoint_seconds: float = Field(default=60.0, gt=0, description="Longest time of training that a crash may cost")
+    checkpoint_upload_seconds: float = Field(
+        default=300.0, gt=0, description="Longest time of training that a lost disk or machine may cost, uploads aside"
+    )

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from contracts.types import BaseRef, Files
-from services.chassis.errors import ArtifactError, JobFailed, JobStopped
+from services.chassis.errors import ArtifactError, ArtifactUnavailable, JobFailed, JobStopped
+from services.chassis.jobs.checkpoints import Uploader
 from services.chassis.jobs.child import cancelled, stop_requested
 from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.lm import bases
+from services.lm.errors import LanguageModelError
 from services.lm.files import sha256_tree
-from services.trainer.domain.failures import Cancelled, classify
+from services.trainer.domain.failures import Cancelled, of_base
 from services.trainer.domain.run_state import Order
 from services.trainer.domain.spec import Progress, TrainSpec
 from services.trainer.settings import TrainerSettings
@@ -23,24 +25,22 @@ def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
     """The job's entry: an Order as JSON in, the fields of ModelTrainedV1 that training decides out.
 
     Raises:
-        JobFailed: with a code of domain/failures.py, or `dataset_unavailable`.
+        JobFailed: with a code of domain/failures.py, or `dataset_unavailable`: a file of the dataset is lost or damaged.
         JobStopped: the service stops; a checkpoint lies in `workdir`.
+        ArtifactUnavailable, OSError, MemoryError, ...: what services.chassis.jobs.failures tells apart.
     """
     try:
         return train(Order.model_validate(spec), workdir, report)
-    except (JobFailed, JobStopped):
+    except ArtifactUnavailable:
         raise
     except ArtifactError as error:
         raise JobFailed("dataset_unavailable", str(error)) from error
+    except LanguageModelError as error:
+        raise of_base(error) from error
     except Cancelled as error:
         if not cancelled(workdir):
             raise JobStopped(str(error)) from error
-        raise JobFailed(error.code, str(error)) from error
-    except Exception as error:
-        failure = classify(error)
-        if failure.code == "internal":
-            raise
-        raise JobFailed(failure.code, str(failure)) from error
+        raise
 
 
 def train(order: Order, workdir: Path, report: Report) -> dict[str, Any]:
@@ -58,11 +58,21 @@ def train(order: Order, workdir: Path, report: Report) -> dict[str, Any]:
         report({**progress.as_dict(), "started_at": began, "stage": "training", "final": final})
 
     # Torch is imported here, after the checks that need no torch, and only in this process.
+    from services.trainer.compute import checkpoint
     from services.trainer.compute.memory import keep_pages
     from services.trainer.compute.run import train as compute
 
     keep_pages()
-    result = compute(spec, workdir, tell, lambda: stop_requested() or cancelled(workdir))
+    checkpoint.take_over(workdir, artifacts)
+    uploader = Uploader(artifacts, workdir, report, settings.checkpoint_upload_seconds)
+
+    def saved(step: int, files: dict[str, Path], last: bool) -> None:
+        if not last:
+            uploader.offer(step, files)
+        elif not cancelled(workdir):  # the machine may go for good
+            uploader.flush(step, files)
+
+    result = compute(spec, workdir, tell, lambda: stop_requested() or cancelled(workdir), saved)
     files = artifacts.put_directory(result.directory)
     return {
         "base": base.model_dump(mode="json"),

@@ -65,7 +65,7 @@ def test_job_that_cannot_succeed_says_why(stand: Stand) -> None:
     )
     assert outcomes(stand, 4) == {
         1: "failed no_luck",
-        2: "failed out_of_memory",
+        2: "failed killed",
         3: "failed crashed",
         4: "failed internal ValueError: could not convert string to float: 'not a number'",
     }

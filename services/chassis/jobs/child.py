@@ -20,7 +20,9 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import IO, Any
 
-from services.chassis.errors import JobFailed, JobStopped
+from services.chassis.errors import JobStopped
+from services.chassis.jobs.failures import classify
+from services.chassis.jobs.workdirs import CANCEL
 from services.chassis.observability import redaction
 
 Report = Callable[[dict[str, Any]], None]
@@ -42,7 +44,7 @@ def stop_requested() -> bool:
 
 def cancelled(workdir: Path) -> bool:
     """Whether the job was cancelled, so that nothing needs to be saved."""
-    return (workdir / "cancel").exists()
+    return (workdir / CANCEL).exists()
 
 
 def main() -> None:
@@ -66,13 +68,11 @@ def _outcome(target: str, spec: dict[str, Any], workdir: Path, send: Report) -> 
             return {"result": _load(target)(spec, workdir, _throttled(send))}
     except JobStopped:
         return {"stopped": True}
-    except JobFailed as error:
-        return {"failure": {"code": error.code, "detail": redaction.redact(error.detail)}}
-    except MemoryError as error:
-        return {"failure": {"code": "out_of_memory", "detail": f"the job ran out of memory: {error}"}}
     except Exception as error:
-        print(redaction.redact(traceback.format_exc()), file=sys.stderr)
-        return {"failure": {"code": "internal", "detail": redaction.redact(f"{type(error).__name__}: {error}")[:2000]}}
+        failure = classify(error)
+        if failure.code == "internal":
+            print(redaction.redact(traceback.format_exc()), file=sys.stderr)
+        return {"failure": {"code": failure.code, "detail": redaction.redact(failure.detail)}}
 
 
 @contextlib.contextmanager
@@ -117,11 +117,14 @@ def _load(target: str) -> JobFunction:
 
 
 def _throttled(send: Report) -> Report:
+    """Progress a few times a second, {"checkpoint": ...} always."""
     last = 0.0
 
     def report(progress: dict[str, Any]) -> None:
         nonlocal last
-        if time.monotonic() - last >= 0.2 or progress.get("final"):
+        if "checkpoint" in progress:
+            send(progress)
+        elif time.monotonic() - last >= 0.2 or progress.get("final"):
             last = time.monotonic()
             send({"progress": progress})
 

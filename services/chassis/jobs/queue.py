@@ -3,22 +3,24 @@
 Runs nothing: services.chassis.jobs.workers does.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import func, update
+from sqlalchemy import case, func, update
 from sqlmodel import Session, col, select
 
 from contracts.envelope import Event
 from services.chassis.jobs import fair_share
-from services.chassis.storage.database import storable
+from services.chassis.jobs.failures import Failure, RetryPolicy, pause
 from services.chassis.storage.projects import ProjectRevisions
 from services.chassis.storage.tables import JobRow
 
 LONGEST_PAUSE = timedelta(hours=1)
 """No job waits longer for its next try, also where the clock was set back since."""
+ANEW = {"failures": 0, "crashes": 0, "worker_losses": 0}
+"""Nothing failed in a row."""
 CHANGED = "noria_jobs_changed"
 """Key in Session.info: the transaction left something for the workers."""
 
@@ -50,18 +52,6 @@ class Job:
     finished_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a job has no result. `code` is a stable word: internal, out_of_memory, crashed, cancelled or the job's own."""
-
-    code: str
-    detail: str
-
-    def __post_init__(self) -> None:
-        # What a library said may hold what no database and no event takes; the job must end none the less.
-        object.__setattr__(self, "detail", storable(self.detail))
-
-
 OnDone = Callable[[Any, Job, dict[str, Any]], Iterable[Event]]
 OnFailed = Callable[[Any, Job, Failure], Iterable[Event]]
 OnProgress = Callable[[Any, Job, dict[str, Any]], Iterable[Event]]
@@ -72,6 +62,7 @@ class JobKind:
     """A kind of job: `target` is 'module:function', run in a child process.
 
     `resumes`: a child that is told to stop saves its state, so that it may give way to another project's job.
+    `advice` says by a failure's code what a person can do, where this kind knows better than failures.ADVICE.
     """
 
     kind: str
@@ -80,6 +71,7 @@ class JobKind:
     on_failed: OnFailed
     on_progress: OnProgress | None = None
     resumes: bool = False
+    advice: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Jobs(Protocol):
@@ -91,6 +83,18 @@ class Jobs(Protocol):
 
     def cancel(self, id: str) -> bool:
         """Asks for the end of a queued or running job; False where it is over or unknown."""
+        ...
+
+    def cancel_queued(self, id: str, failure: Failure) -> Job | None:
+        """The job, ended as cancelled now; None where it does not wait."""
+        ...
+
+    def hasten(self, id: str) -> bool:
+        """Ends the pause of a job that waits for its next try; False where it waits for none."""
+        ...
+
+    def restart(self, id: str, spec: dict[str, Any] | None = None) -> bool:
+        """Queues a job anew that is over, from its checkpoint; with another `spec` where one is given."""
         ...
 
     def get(self, id: str) -> Job | None:
@@ -130,6 +134,31 @@ class JobQueue:
         self._session.add(row)
         return True
 
+    def cancel_queued(self, id: str, failure: Failure) -> Job | None:
+        """The job, ended as cancelled now; None where it does not wait."""
+        ended = {"status": "cancelled", "cancel": True, "retry_at": None, "finished_at": datetime.now(UTC)}
+        return (
+            self.get(id) if self._change(id, ("queued",), **ended, code=failure.code, detail=failure.detail) else None
+        )
+
+    def hasten(self, id: str) -> bool:
+        """Ends the pause of a job that waits for its next try; False where it waits for none."""
+        return self._change(id, ("queued",), col(JobRow.retry_at).is_not(None), retry_at=None)
+
+    def restart(self, id: str, spec: dict[str, Any] | None = None) -> bool:
+        """Queues a job anew that is over, from its checkpoint; with another `spec` where one is given."""
+        counts = {"attempts": 0, **ANEW}
+        fresh = {
+            "status": "queued",
+            "cancel": False,
+            "retry_at": None,
+            "finished_at": None,
+            "code": None,
+            "detail": None,
+        }
+        given = {} if spec is None else {"spec": spec, "checkpoint": None}
+        return self._change(id, ("done", "failed", "cancelled"), **fresh, **counts, **given)
+
     def get(self, id: str) -> Job | None:
         """The job, or None."""
         row = self._session.get(JobRow, id)
@@ -159,13 +188,15 @@ class JobQueue:
         queries = (fair_share.next_free(kind, now), *(select(JobRow).where(*which).limit(1) for which in too_far))
         return any(self._session.exec(query).first() is not None for query in queries)
 
-    def reclaim(self, gone: Callable[[str], bool]) -> list[str]:
-        """Frees the running jobs whose owner is gone; their ids."""
+    def reclaim(self, gone: Callable[[str], bool], now: datetime, policy: RetryPolicy) -> list[str]:
+        """Frees the running jobs whose owner is gone, the second time in a row after a pause; their ids."""
         fair_share.join_all(self._session.connection())
         rows = self._session.exec(select(JobRow).where(JobRow.status == "running").with_for_update()).all()
         freed = [row for row in rows if row.owner and gone(row.owner)]
         for row in freed:
             row.status, row.owner, row.lease_until, row.worker_losses = "queued", None, None, row.worker_losses + 1
+            if row.worker_losses > 1 and not row.cancel:
+                row.retry_at = now + timedelta(seconds=pause(row.worker_losses - 1, policy))
             self._session.add(row)
         self._session.flush()
         return [row.id for row in freed]
@@ -175,11 +206,20 @@ class JobQueue:
         query = select(JobRow.kind, JobRow.status, func.count()).group_by(JobRow.kind, JobRow.status)
         return {(kind, status): count for kind, status, count in self._session.exec(query)}
 
-    def heartbeat(self, job: Job, now: datetime, seconds: float, progress: dict[str, Any] | None = None) -> Job | None:
-        """The job with its lease renewed, or None where it is no longer ours."""
+    def heartbeat(
+        self,
+        job: Job,
+        now: datetime,
+        seconds: float,
+        progress: dict[str, Any] | None = None,
+        checkpoint: dict[str, Any] | None = None,
+    ) -> Job | None:
+        """The job with its lease renewed, or None where it is no longer ours. With a checkpoint its tries count anew."""
         changes: dict[str, Any] = {"lease_until": now + timedelta(seconds=seconds), "charged_at": now}
         if progress is not None:
             changes["progress"] = progress
+        if checkpoint is not None:
+            changes |= {"checkpoint": checkpoint, "code": None, "detail": None, **ANEW}
         worked = self._worked(job, now)
         if not self._set(job, **changes):
             return None
@@ -190,17 +230,29 @@ class JobQueue:
         """Whether another project's job waits whose turn is before this one's next."""
         return fair_share.others_turn(self._session.connection(), job.kind, job.project or "", now)
 
-    def give_back(self, job: Job, *, crashed: bool) -> bool:
-        """Frees the job for another lease; False where it is no longer ours."""
-        counts = {"crashes": job.crashes + 1} if crashed else {"attempts": job.attempts - 1}
-        return self._set(job, status="queued", owner=None, lease_until=None, **counts)
+    def held(self, job: Job) -> Job | None:
+        """The job as it stands now, locked, or None where it is no longer ours."""
+        mine = select(JobRow).where(*_mine(job)).with_for_update()
+        row = self._session.exec(mine).first()
+        return None if row is None else view(row)
+
+    def give_back(self, job: Job) -> bool:
+        """Frees the job for another lease, as if it had not been leased; False where it is no longer ours."""
+        return self._set(job, status="queued", owner=None, lease_until=None, attempts=job.attempts - 1)
+
+    def retry_later(self, job: Job, failure: Failure, at: datetime, *, failures: int, crashes: int) -> bool:
+        """Frees the job for another lease from `at` on, and keeps why; False where it is no longer ours."""
+        why = {"code": failure.code, "detail": failure.detail, "failures": failures, "crashes": crashes}
+        retry_at = case((col(JobRow.cancel), None), else_=at)  # whoever cancels shall not wait for the next try
+        return self._set(job, status="queued", owner=None, lease_until=None, retry_at=retry_at, **why)
 
     def finish(self, job: Job, now: datetime, status: str, failure: Failure | None = None) -> bool:
         """Ends the job by compare-and-set on the token; False where it is no longer ours."""
         code, detail = (failure.code, failure.detail) if failure else (None, None)
         worked = self._worked(job, now)
         ended = {"status": status, "finished_at": now, "lease_until": None, "owner": None}
-        if not self._set(job, **ended, code=code, detail=detail):
+        kept = {} if failure else {"checkpoint": None}
+        if not self._set(job, **ended, **kept, code=code, detail=detail):
             return False
         fair_share.charge(self._session.connection(), job.kind, job.project or "", worked)
         return True
@@ -211,11 +263,39 @@ class JobQueue:
         charged, until = self._session.exec(held).first() or (None, None)
         return min(now, until) - charged if charged and until else timedelta(0)
 
+    def ended(self, ids: Iterable[str]) -> dict[str, datetime | None]:
+        """When each of the known jobs ended; None for one that is not over."""
+        rows = self._session.exec(
+            select(JobRow.id, JobRow.status, JobRow.finished_at).where(col(JobRow.id).in_(list(ids)))
+        )
+        return {id: None if status in ("queued", "running") else at for id, status, at in rows}
+
+    def drop_checkpoints(self, before: datetime, limit: int = 100) -> list[dict[str, Any]]:
+        """Forgets the checkpoints of jobs that ended before `before`, some at a time, and gives them."""
+        old = select(JobRow).where(col(JobRow.checkpoint).is_not(None), col(JobRow.finished_at) < before)
+        rows = self._session.exec(old.limit(limit).with_for_update(skip_locked=True)).all()
+        dropped = [row.checkpoint for row in rows if row.checkpoint is not None]
+        for row in rows:
+            row.checkpoint = None
+            self._session.add(row)
+        self._session.flush()
+        return dropped
+
     def _set(self, job: Job, **values: Any) -> bool:
-        mine = (col(JobRow.id) == job.id, col(JobRow.token) == job.token, col(JobRow.status) == "running")
-        result = self._session.connection().execute(update(JobRow).where(*mine).values(**values))
+        return self._update(_mine(job), values)
+
+    def _change(self, id: str, statuses: tuple[str, ...], *conditions: Any, **values: Any) -> bool:
+        self._session.info[CHANGED] = True
+        return self._update((col(JobRow.id) == id, col(JobRow.status).in_(statuses), *conditions), values)
+
+    def _update(self, conditions: tuple[Any, ...], values: dict[str, Any]) -> bool:
+        result = self._session.connection().execute(update(JobRow).where(*conditions).values(**values))
         self._session.expire_all()
         return result.rowcount == 1
+
+
+def _mine(job: Job) -> tuple[Any, ...]:
+    return col(JobRow.id) == job.id, col(JobRow.token) == job.token, col(JobRow.status) == "running"
 
 
 def _lease_too_far(kind: str, until: datetime) -> tuple[Any, ...]:

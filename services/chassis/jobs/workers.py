@@ -1,41 +1,38 @@
-"""Runs leased jobs in child processes: heartbeat, progress, cancellation, give-back, completion by compare-and-set.
-
-Knows the book of jobs and the child's messages; what a job does is its function's affair.
-"""
+"""Runs leased jobs in child processes: lease, heartbeat, progress, checkpoints, cancellation."""
 
 import asyncio
-import contextlib
-import shutil
-import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import structlog
 from sqlmodel import Session
 
 from contracts.envelope import Event
 from services.chassis.context import Context
-from services.chassis.jobs import process
-from services.chassis.jobs.queue import Failure, Job, JobKind, JobQueue
-from services.chassis.storage.database import clock, is_database_fault, reading, tell, writing
+from services.chassis.jobs import checkpoints, process, workdirs
+from services.chassis.jobs.failures import Failure, classify
+from services.chassis.jobs.outcomes import Outcomes, failure_of, wait_at_most
+from services.chassis.jobs.queue import Job, JobKind, JobQueue
+from services.chassis.storage.database import clock, reading, tell, writing
 
 LOG: Any = structlog.get_logger("jobs")
 IDLE_SECONDS = 5.0
-LEASES = 10
-"""A job whose holders vanished so often is given up: it may be what kills them."""
+SWEEP_SECONDS = 600.0
+"""Between two removals of what ended jobs left."""
 
 
 @dataclass(slots=True)
-class Run:
-    """A job under way: the newest progress, and what the child said last."""
+class Attempt:
+    """A job under way: the newest progress and checkpoint not yet in its row, and what the child said last."""
 
     job: Job
     child: process.Process
     progress: dict[str, Any] | None = None
+    checkpoint: dict[str, Any] | None = None
     outcome: dict[str, Any] = field(default_factory=dict[str, Any])
     cancelled: bool = False
     lost: bool = False
@@ -54,17 +51,20 @@ class Workers:
         self._stopping = asyncio.Event()
         self._wakes: list[asyncio.Event] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._runs: list[Run] = []
+        self._attempts: list[Attempt] = []
+        self._outcomes = Outcomes(context, self._stopping)
 
     def progress_ages(self) -> dict[str, float]:
         """Seconds since the start or the last progress of the stillest job under way here, by kind; 0 where none is."""
         now, ages = time.monotonic(), {kind.kind: 0.0 for kind in self._kinds}
-        for run in self._runs:
-            ages[run.job.kind] = max(ages[run.job.kind], now - run.moved)
+        for attempt in self._attempts:
+            ages[attempt.job.kind] = max(ages[attempt.job.kind], now - attempt.moved)
         return ages
 
     def start(self) -> None:
-        """Starts a worker for each slot of each kind."""
+        """Starts a worker for each slot of each kind, and the removal of what ended jobs left."""
+        if self._kinds:
+            self._tasks.append(asyncio.create_task(self._sweep(), name="job-sweep"))
         for kind in self._kinds:
             for slot in range(self._context.settings.job_slots):
                 wake = asyncio.Event()
@@ -89,12 +89,11 @@ class Workers:
             try:
                 job = await asyncio.to_thread(self._lease, kind.kind)
                 if job is not None:
-                    await self._run(kind, job, wake)
+                    await self._attempt(kind, job, wake)
                     continue
             except Exception as error:
                 tell(LOG, "worker stumbled; in 5 s once more", error, kind=kind.kind)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), IDLE_SECONDS)
+            await wait_at_most(wake, IDLE_SECONDS)
 
     def _lease(self, kind: str) -> Job | None:
         seconds = self._context.settings.lease_seconds
@@ -104,135 +103,132 @@ class Workers:
         with writing(self._context.engine) as connection, Session(connection) as session:
             return JobQueue(session).lease(kind, self._owner, clock(connection), seconds)
 
-    def _book(self, deed: Callable[[JobQueue], Any]) -> Any:
-        with writing(self._context.engine) as connection, Session(connection) as session:
-            result = deed(JobQueue(session))
-            session.flush()
-            return result
+    async def _sweep(self) -> None:
+        """Removes what ended jobs left behind, once its time has come, until the service stops."""
+        while not self._stopping.is_set():
+            try:
+                await asyncio.to_thread(self._outcomes.sweep, timedelta(days=self._context.settings.job_keep_days))
+            except Exception as error:
+                tell(LOG, "what ended jobs left was not removed", error)
+            await wait_at_most(self._stopping, SWEEP_SECONDS)
 
-    async def _run(self, kind: JobKind, job: Job, wake: asyncio.Event) -> None:
-        log = LOG.bind(job=job.id, kind=job.kind, attempt=job.attempts)
+    async def _attempt(self, kind: JobKind, job: Job, wake: asyncio.Event) -> None:
+        """Runs the job's child to its end and writes down what became of it."""
+        losses = job.worker_losses
         if job.cancel:
-            await self._end(kind, job, "cancelled", Failure("cancelled", "cancelled before it ran"))
-            return
-        if job.attempts > LEASES:
-            await self._end(kind, job, "failed", Failure("crashed", f"its worker vanished {LEASES} times"))
-            return
-        log.info("job begins")
+            await self._outcomes.cancelled(kind, job, "while it waited" if job.attempts > 1 else "before it ran")
+        elif losses >= self._context.settings.job_attempts:
+            failure = Failure("worker_lost", f"the service that ran it vanished {losses} times in a row")
+            await self._outcomes.given_up(kind, job, failure)
+        else:
+            LOG.info("job begins", job=job.id, kind=job.kind, attempt=job.attempts)
+            try:
+                attempt = Attempt(job, await self._start(kind, job))
+            except OSError as error:  # no room for a folder, no memory for a process
+                await self._outcomes.failed(kind, job, classify(error))
+            else:
+                await self._conclude(kind, attempt, await self._follow(kind, attempt, wake))
+
+    async def _start(self, kind: JobKind, job: Job) -> process.Process:
         settings = self._context.settings
-        child = await process.start(kind.target, job.spec, self.workdir(job), settings.environment())
-        run = Run(job, child)
-        self._runs.append(run)
-        watch = asyncio.create_task(self._watch(kind, run, wake))
+        folder = workdirs.workdir(settings, job.id)
+        await asyncio.to_thread(_prepare, folder, job)
+        return await process.start(kind.target, job.spec, folder, settings.environment())
+
+    async def _follow(self, kind: JobKind, attempt: Attempt, wake: asyncio.Event) -> int:
+        """Listens to the child until it ends; its exit status."""
+        self._attempts.append(attempt)
+        watch = asyncio.create_task(self._watch(kind, attempt, wake))
         try:
-            async for message in child.messages():
-                run.progress, run.moved = message.get("progress", run.progress), time.monotonic()
-                if "progress" not in message:
-                    run.outcome = message
-            status = await child.wait()
+            async for message in attempt.child.messages():
+                attempt.moved = time.monotonic()
+                if "checkpoint" in message:
+                    attempt.checkpoint = message["checkpoint"]
+                elif "progress" in message:
+                    attempt.progress = message["progress"]
+                else:
+                    attempt.outcome = message
+            return await attempt.child.wait()
         finally:
-            self._runs.remove(run)
-            child.kill()
+            self._attempts.remove(attempt)
+            attempt.child.kill()
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
-        await self._conclude(kind, run, status)
 
-    async def _watch(self, kind: JobKind, run: Run, wake: asyncio.Event) -> None:
-        """Renews the lease, passes progress on once a second, and ends the child when asked to."""
+    async def _watch(self, kind: JobKind, attempt: Attempt, wake: asyncio.Event) -> None:
+        """Renews the lease, passes progress and checkpoints on once a second, and ends the child when asked to."""
         settings = self._context.settings
         beat = time.monotonic()
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), 1.0)
-            woken, progress = wake.is_set(), run.progress
+            await wait_at_most(wake, 1.0)
+            woken = wake.is_set()
             wake.clear()
             if self._stopping.is_set():
-                await run.child.stop(settings.stop_seconds)
+                await attempt.child.stop(settings.stop_seconds)
                 return
-            if not (progress or woken or time.monotonic() - beat > settings.lease_seconds / 4):
+            told = attempt.progress or attempt.checkpoint
+            if not (told or woken or time.monotonic() - beat > settings.lease_seconds / 4):
                 continue
-            beat, run.progress = time.monotonic(), None
+            beat = time.monotonic()
             try:
-                await self._beat(kind, run, progress)
+                await self._beat(kind, attempt)
             except Exception as error:
-                tell(LOG, "heartbeat failed", error, job=run.job.id)
-            if run.lost:
-                run.child.kill()
+                tell(LOG, "heartbeat failed", error, job=attempt.job.id)
+            if attempt.lost:
+                attempt.child.kill()
                 return
-            if run.gives_way:
-                LOG.info("job gives way to another project's", job=run.job.id)
-                await run.child.stop(settings.stop_seconds)
+            if attempt.gives_way:
+                LOG.info("job gives way to another project's", job=attempt.job.id)
+                await attempt.child.stop(settings.stop_seconds)
                 return
-            if run.cancelled:
-                (self.workdir(run.job) / "cancel").touch()
-                await run.child.stop(10.0)
+            if attempt.cancelled:
+                (workdirs.workdir(settings, attempt.job.id) / workdirs.CANCEL).touch()
+                await attempt.child.stop(10.0)
                 return
 
-    async def _beat(self, kind: JobKind, run: Run, progress: dict[str, Any] | None) -> None:
-        settings = self._context.settings
-        had_its_turn = kind.resumes and time.monotonic() - run.began > settings.job_turn_seconds
+    async def _beat(self, kind: JobKind, attempt: Attempt) -> None:
+        progress, checkpoint, before = attempt.progress, attempt.checkpoint, attempt.job
+        settings, attempt.progress = self._context.settings, None
+        had_its_turn = kind.resumes and time.monotonic() - attempt.began > settings.job_turn_seconds
 
         def deed(store: Any) -> tuple[Job | None, Iterable[Event]]:
-            book, now = JobQueue(store.session), clock(store.session.connection())
-            job = book.heartbeat(run.job, now, settings.lease_seconds, progress)
-            run.gives_way = job is not None and had_its_turn and book.gives_way(job, now)
+            queue, now = JobQueue(store.session), clock(store.session.connection())
+            job = queue.heartbeat(before, now, settings.lease_seconds, progress, checkpoint)
+            attempt.gives_way = job is not None and had_its_turn and queue.gives_way(job, now)
             report = kind.on_progress if job and progress else None
             return job, list(report(store, job, progress)) if report and job and progress else ()
 
         job = await self._context.transact(deed)
-        run.lost = job is None
-        run.cancelled = job is not None and job.cancel
+        attempt.lost = job is None
+        if job is None:
+            return
+        attempt.cancelled, attempt.job = job.cancel, job
+        if checkpoint is not None:
+            attempt.checkpoint = None if attempt.checkpoint is checkpoint else attempt.checkpoint
+            old = checkpoints.superseded(before.checkpoint, checkpoint)
+            await asyncio.to_thread(checkpoints.discard, self._context.artifacts, old)
 
-    async def _conclude(self, kind: JobKind, run: Run, status: int) -> None:
-        job, outcome = run.job, run.outcome
-        if run.lost:
+    async def _conclude(self, kind: JobKind, attempt: Attempt, status: int) -> None:
+        outcomes, outcome = self._outcomes, attempt.outcome
+        if attempt.checkpoint is not None and not attempt.lost:
+            await outcomes.until_written(attempt.job, lambda: self._beat(kind, attempt))
+        job = attempt.job
+        if attempt.lost:
             LOG.warning("job was taken over by another worker", job=job.id)
         elif "result" in outcome:
-            await self._end(kind, job, "done", outcome["result"])
-        elif run.cancelled:
-            await self._end(kind, job, "cancelled", Failure("cancelled", "cancelled while it ran"))
+            await outcomes.done(kind, job, outcome["result"])
+        elif attempt.cancelled:
+            await outcomes.cancelled(kind, job, "while it ran")
         elif "failure" in outcome:
-            await self._end(kind, job, "failed", Failure(**outcome["failure"]))
-        elif self._stopping.is_set() or run.gives_way or "stopped" in outcome:
-            await asyncio.to_thread(self._book, lambda book: book.give_back(job, crashed=False))
-            LOG.info("job given back", job=job.id)
-        elif status == -signal.SIGKILL:
-            detail = "the process was killed (SIGKILL): most likely the machine ran out of memory"
-            await self._end(kind, job, "failed", Failure("out_of_memory", detail))
-        elif job.crashes + 1 >= self._context.settings.job_attempts:
-            detail = f"the process ended with status {status}, {job.crashes + 1} times"
-            await self._end(kind, job, "failed", Failure("crashed", detail))
+            await outcomes.failed(kind, job, Failure(**outcome["failure"]))
+        elif self._stopping.is_set() or attempt.gives_way or "stopped" in outcome:
+            await outcomes.given_back(job)
         else:
-            LOG.warning("job crashed, trying again", job=job.id, status=status)
-            await asyncio.to_thread(self._book, lambda book: book.give_back(job, crashed=True))
+            await outcomes.failed(kind, job, failure_of(status))
 
-    async def _end(self, kind: JobKind, job: Job, status: str, result: dict[str, Any] | Failure) -> None:
-        """Completes the job and emits its events in one transaction; without effect where the lease was lost."""
-        failure = result if isinstance(result, Failure) else None
 
-        def deed(store: Any) -> tuple[bool, Iterable[Event]]:
-            if not JobQueue(store.session).finish(job, clock(store.session.connection()), status, failure):
-                return False, ()
-            ended = store.jobs.get(job.id) or job
-            if isinstance(result, Failure):
-                return True, list(kind.on_failed(store, ended, result))
-            return True, list(kind.on_done(store, ended, result))
-
-        try:
-            mine = await self._context.transact(deed, cause=f"job:{job.kind}:{job.id}:{status}")
-        except Exception as error:
-            if failure is not None or is_database_fault(error):
-                raise
-            LOG.exception("the job's result could not be taken", job=job.id)
-            detail = f"its result could not be taken: {type(error).__name__}: {error}"[:1000]
-            await self._end(kind, job, "failed", Failure("internal", detail))
-            return
-        fields = {"code": failure.code, "detail": failure.detail[:300]} if failure else {}
-        LOG.info("job ended" if mine else "job had been taken over", job=job.id, kind=job.kind, status=status, **fields)
-        if mine:
-            await asyncio.to_thread(shutil.rmtree, self.workdir(job), ignore_errors=True)
-
-    def workdir(self, job: Job) -> Path:
-        """The job's own folder, kept while it is not over."""
-        settings = self._context.settings
-        return settings.home / "state" / "jobs" / settings.SERVICE / quote(job.id, safe="")[:200].replace(".", "%2E")
+def _prepare(folder: Path, job: Job) -> None:
+    """The job's folder, without what a wish to cancel left of an earlier attempt, with its newest checkpoint's reference."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / workdirs.CANCEL).unlink(missing_ok=True)
+    checkpoints.write_reference(folder, job.checkpoint)

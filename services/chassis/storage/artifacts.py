@@ -5,6 +5,7 @@ renamed, so that a name never stands for half a content.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -20,7 +21,7 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from contracts.types import ArtifactRef, Files
-from services.chassis.errors import ArtifactCorrupt, ArtifactMissing, ArtifactRefused
+from services.chassis.errors import ArtifactCorrupt, ArtifactMissing, ArtifactRefused, ArtifactUnavailable
 from services.chassis.settings import Settings
 from services.chassis.storage.object_store import Objects, open_objects
 
@@ -42,7 +43,10 @@ class Stored:
 
 
 class ArtifactStore:
-    """Puts and gets files by digest. All methods block; call them from a worker thread or a job."""
+    """Puts and gets files by digest. All methods block; call them from a worker thread or a job.
+
+    Every one raises ArtifactUnavailable where the store does not answer; a full disk is an OSError.
+    """
 
     def __init__(self, root: str, cache: Path, roots: tuple[str, ...] = ()) -> None:
         self.root = root.rstrip("/")
@@ -82,6 +86,8 @@ class ArtifactStore:
         base = local_path(root)
         path = self._cached(root, ref) if base is None else inside(base, ref.uri)
         if not path.is_file():
+            if base is not None and not base.is_dir():
+                raise ArtifactUnavailable(f"the store's folder {base} is not there; is its disk mounted?")
             raise ArtifactMissing(f"no artifact lies at {ref.uri}; was its store moved or cleaned?")
         self._verify(path, ref)
         return path
@@ -153,10 +159,12 @@ class ArtifactStore:
     @contextmanager
     def _aside(self) -> Generator[tuple[Path, BinaryIO]]:
         folder = (self._local or self._cache) / "aside"
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / uuid.uuid4().hex
+        with answering(self.root):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = path.open("wb")
         try:
-            with path.open("wb") as file:
+            with file:
                 yield path, file
         finally:
             path.unlink(missing_ok=True)
@@ -169,7 +177,7 @@ class ArtifactStore:
             self._store(self.root).upload(aside, relative(digest))
             return ref
         path = self._local / relative(digest)
-        with collecting(self._local, exclusive=False):
+        with answering(self.root), collecting(self._local, exclusive=False):
             if not (path.is_file() and path.stat().st_size == size and touched(path)):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 aside.chmod(0o444)
@@ -256,6 +264,17 @@ def touched(path: Path) -> bool:
     except PermissionError:
         return False
     return True
+
+
+@contextmanager
+def answering(root: str) -> Generator[None]:
+    """What the file system of a store says, as ArtifactUnavailable; that it is full passes as it is."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ArtifactUnavailable(f"the store {root} cannot be written: {error}") from error
 
 
 def relative(digest: str) -> str:

@@ -145,11 +145,6 @@ def check(engine: Engine) -> None:
         connection.execute(text("SELECT 1"))
 
 
-def storable(text: str) -> str:
-    """Text of unknown origin as every database takes it: PostgreSQL refuses a NUL, both a half of a surrogate pair."""
-    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
-
-
 def clock(connection: Connection) -> datetime:
     """The time by which leases are counted: one clock for all who share the database, PostgreSQL's own where it has one."""
     if connection.dialect.name == "sqlite":

@@ -1,18 +1,25 @@
-"""Why a candidate cannot be measured. Knows nothing of how a failure is told.
+"""Why a candidate cannot be measured, beside what services.chassis.jobs.failures tells of any job.
 
-EvaluationFailed (code `internal`)
-|- EmptyHeldOut      empty_held_out    the split has no row that can be measured
-|- ModelMissing      model_missing     files of the candidate, champion or base are not to be had, or damaged
-|- ModelInvalid      model_invalid     the files are there, but no model comes of them
-|- LossNotFinite     loss_not_finite   the candidate's weights give NaN or infinity
-`- OutOfMemory       out_of_memory     of the device or the machine
+JobFailed
+`- EvaluationFailed (code `internal`)
+   |- EmptyHeldOut      empty_held_out    the split has no row that can be measured
+   |- ModelMissing      model_missing     files of the candidate, champion or base are lost, or damaged
+   |- ModelInvalid      model_invalid     the files are there, but no model comes of them
+   `- LossNotFinite     loss_not_finite   the candidate's weights give NaN or infinity
 """
 
+from collections.abc import Mapping
 
-class EvaluationFailed(Exception):
+from services.chassis.errors import JobFailed
+
+
+class EvaluationFailed(JobFailed):
     """Base of the tree: `code` is a stable word, the message says what was wrong, where, and what to do."""
 
     code = "internal"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(type(self).code, detail)
 
 
 class EmptyHeldOut(EvaluationFailed):
@@ -39,25 +46,8 @@ class LossNotFinite(EvaluationFailed):
     code = "loss_not_finite"
 
 
-class OutOfMemory(EvaluationFailed):
-    """The device or the machine has no memory left."""
-
-    code = "out_of_memory"
-
-
-def classify(error: BaseException) -> EvaluationFailed:
-    """The failure that `error` means; one of the tree is returned as it is.
-
-    Torch on CPU raises a plain RuntimeError when an allocation fails, hence the look at its text.
-    """
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, EvaluationFailed):
-        return error
-    if (
-        isinstance(error, MemoryError)
-        or "OutOfMemory" in text
-        or "not enough memory" in text
-        or "allocate memory" in text
-    ):
-        return OutOfMemory(f"{text[:500]}; lower serve.max_tokens or choose a smaller base")
-    return EvaluationFailed(text[:2000])
+ADVICE: Mapping[str, str] = {
+    "out_of_memory": "lower serve.max_tokens, choose a smaller base, or give the machine more memory",
+    "killed": "lower serve.max_tokens, choose a smaller base, or give the machine more memory",
+}
+"""By a failure's code: what a person can do about it."""

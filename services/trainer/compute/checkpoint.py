@@ -1,6 +1,7 @@
 """What a run needs to go on as if it had never stopped: trained weights, optimiser, random state, counters. Never a pickle.
 
-A checkpoint is a directory `checkpoint-<step>` of two files, written aside and renamed; the newest one counts.
+A checkpoint is a directory `checkpoint-<step>` of two files, written aside and renamed; the newest one counts. With the
+best epoch's weights, which it may name, it goes into the artifact store too, from where another machine takes it over.
 """
 
 import json
@@ -15,7 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from services.chassis.jobs import checkpoints
+from services.chassis.storage.artifacts import ArtifactStore
 from services.lm.files import publish
+
+STATE, TENSORS = "state.json", "tensors.safetensors"
 
 
 @dataclass(slots=True)
@@ -35,6 +40,8 @@ class State:
     epoch_targets: int = 0
     seconds: float = 0.0
     """Time in training so far, over all attempts."""
+    computed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """Device, dtype, threads and platform of each machine that took a turn; one after the other differs."""
 
 
 def save(workdir: Path, state: State, weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
@@ -42,8 +49,8 @@ def save(workdir: Path, state: State, weights: dict[str, nn.Parameter], optimize
     final = workdir / f"checkpoint-{state.step:09d}"
     if not final.exists():
         aside = Path(tempfile.mkdtemp(dir=workdir, prefix="aside-"))
-        save_file(_tensors(weights, optimizer), aside / "tensors.safetensors")
-        (aside / "state.json").write_text(json.dumps(asdict(state)))
+        save_file(_tensors(weights, optimizer), aside / TENSORS, {"identity": state.identity})
+        (aside / STATE).write_text(json.dumps(asdict(state)))
         publish(aside, final)
     for old in _all(workdir)[:-1]:
         shutil.rmtree(old)
@@ -58,14 +65,42 @@ def load(workdir: Path, identity: str, weights: dict[str, nn.Parameter], optimiz
         shutil.rmtree(aside)
     for directory in reversed(_all(workdir)):
         try:
-            state = State(**json.loads((directory / "state.json").read_text()))
-            tensors = load_file(directory / "tensors.safetensors")
+            state = State(**json.loads((directory / STATE).read_text()))
+            tensors = load_file(directory / TENSORS)
         except (OSError, ValueError, TypeError, SafetensorError):
             continue  # damaged by a failing disk: an older one or the beginning is still right
-        if state.identity == identity:
+        if state.identity == identity and _has_best(workdir, state):
             _restore(tensors, weights, optimizer)
             return state
     return State(identity=identity)
+
+
+def files(workdir: Path, state: State) -> dict[str, Path]:
+    """What another machine needs to go on from `state`, which `save` has published, by name below the job's folder."""
+    final = workdir / f"checkpoint-{state.step:09d}"
+    found = [final / TENSORS, final / STATE, *([best_file(workdir, state.best_step)] if state.best_step else [])]
+    return {path.relative_to(workdir).as_posix(): path for path in found}
+
+
+def take_over(workdir: Path, artifacts: ArtifactStore) -> None:
+    """Put the job's newest checkpoint of the artifact store beside those of this machine, where it is further.
+
+    Raises:
+        ArtifactUnavailable: the store does not answer.
+    """
+    local = max((int(path.name.rpartition("-")[2]) for path in _all(workdir)), default=0)
+    fetched = checkpoints.fetch(workdir, artifacts, beyond=local)
+    if fetched is None:
+        return
+    for file in fetched.glob("best-*.safetensors"):
+        file.replace(workdir / file.name)
+    for directory in _all(fetched):  # last: what it names is there by now
+        directory.rename(workdir / directory.name)
+    shutil.rmtree(fetched)
+
+
+def _has_best(workdir: Path, state: State) -> bool:
+    return state.best_step is None or state.best_step == state.step or best_file(workdir, state.best_step).is_file()
 
 
 def best_file(workdir: Path, step: int | None) -> Path:

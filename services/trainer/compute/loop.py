@@ -62,9 +62,18 @@ def make_optimizer(weights: dict[str, nn.Parameter], recipe: Train) -> torch.opt
 
 
 def train(
-    task: Task, state: State, workdir: Path, report: Callable[[Progress], None], halt: Callable[[], None], every: float
+    task: Task,
+    state: State,
+    workdir: Path,
+    report: Callable[[Progress], None],
+    halt: Callable[[], None],
+    save: Callable[[], None],
+    every: float,
 ) -> None:
-    """Run the steps that are left, then put the best epoch's weights into the model. `halt` may raise between steps."""
+    """Run the steps that are left, then put the best epoch's weights into the model. `halt` may raise between steps.
+
+    `save` publishes a checkpoint: after each epoch, and `every` so many seconds.
+    """
     clock, saved, told = time.monotonic(), time.monotonic(), 0.0
     fresh_tokens, start = state.tokens, time.monotonic()
     while state.step < task.steps:
@@ -78,7 +87,7 @@ def train(
             told, speed = clock, (state.tokens - fresh_tokens) / max(1e-9, clock - start)
             report(_progress(task, state, loss, rate, speed))
         if ended or clock - saved >= every:
-            checkpoint.save(workdir, state, task.weights, task.optimizer)
+            save()
             saved = time.monotonic()
     if state.best_step is not None and state.best_step != state.step:
         checkpoint.load_best(workdir, state.best_step, task.weights)

@@ -31,7 +31,17 @@ class Data:
     left_out: dict[str, int]
 
 
-def train(spec: TrainSpec, workdir: Path, report: Callable[[Progress], None], stop: Callable[[], bool]) -> TrainResult:
+Saved = Callable[[int, dict[str, Path], bool], None]
+"""Hears of each checkpoint on disk: its step, its files by name, and whether it is the last one before a stop."""
+
+
+def train(
+    spec: TrainSpec,
+    workdir: Path,
+    report: Callable[[Progress], None],
+    stop: Callable[[], bool],
+    saved: Saved = lambda step, files, last: None,
+) -> TrainResult:
     """Run `spec` in `workdir`, going on from a checkpoint that lies there; the result's files are in `workdir`/output.
 
     Raises:
@@ -48,19 +58,27 @@ def train(spec: TrainSpec, workdir: Path, report: Callable[[Progress], None], st
     weights = model.trainable(net)
     optimizer = loop.make_optimizer(weights, spec.recipe)
     identity = identify(spec, compute)
-    state = checkpoint.load(workdir, digest(identity), weights, optimizer)
+    state = checkpoint.load(workdir, digest(resumable(identity)), weights, optimizer)
+    computed = {name: identity[name] for name in MACHINE}
+    if computed not in state.computed[-1:]:
+        state.computed.append(computed)
     task = loop.Task(
         spec.recipe, data.rows, data.train, data.prefix, limits(net, compute), compute, net, weights, optimizer
     )
 
+    def save(last: bool = False) -> None:
+        checkpoint.save(workdir, state, weights, optimizer)
+        saved(state.step, checkpoint.files(workdir, state), last)
+
     def halt() -> None:
         if stop():
-            checkpoint.save(workdir, state, weights, optimizer)
+            save(last=True)
             raise Cancelled(f"stopped on request after step {state.step}; the checkpoint is kept")
 
     task.lower = keep_lower(task, halt)
-    loop.train(task, state, workdir, report, halt, spec.checkpoint_seconds)
-    facts = identity | {"rows": data.notes}
+    loop.train(task, state, workdir, report, halt, save, spec.checkpoint_seconds)
+    turns = {"turns": state.computed} if len(state.computed) > 1 else {}
+    facts = identity | turns | {"rows": data.notes}
     return replace(output.write(spec, workdir, task, state, facts, tokenizer.backend), left_out=data.left_out)
 
 
@@ -149,6 +167,18 @@ def identify(spec: TrainSpec, compute: Compute) -> dict[str, Any]:
         "environment": provenance.environment_digest(),
         "platform": provenance.platform_facts(),
     }
+
+
+MACHINE = ("compute", "platform")
+
+
+def resumable(identity: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same for a run to go on from a checkpoint: all of its identity but the machine it is on.
+
+    Another machine goes on from the same numbers, and the manifest names both. Only one of the same processor, device
+    and threads gives the same bits as a run that was never moved.
+    """
+    return {name: value for name, value in identity.items() if name not in MACHINE}
 
 
 def digest(value: dict[str, Any]) -> str:

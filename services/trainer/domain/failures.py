@@ -1,25 +1,29 @@
-"""Why a run ends without a model. Knows nothing of how a failure is told.
+"""Why a run ends without a model, beside what services.chassis.jobs.failures tells of any job.
 
-TrainingFailed (code `internal`)
-|- EmptyDataset         empty_dataset     no row has a token to learn from
-|- BaseNotFound         base_not_found    neither the catalogue, nor a directory, nor a hub has the base
-|- BaseInvalid          base_invalid      the base lies there, but is no model that can be trained
-|- BadRecipe            bad_recipe        the recipe asks for what this base does not have
-|- OutOfMemory          out_of_memory     of the device or the machine
-|- LossNotFinite        loss_not_finite   NaN or infinity: the run has diverged
-|- DiskFull             disk_full
-`- Cancelled            cancelled         somebody asked for it; the checkpoint stays
+JobFailed
+`- TrainingFailed (code `internal`)
+   |- EmptyDataset         empty_dataset     no row has a token to learn from
+   |- BaseNotFound         base_not_found    neither the catalogue, nor a directory, nor a hub has the base
+   |- BaseInvalid          base_invalid      the base lies there, but is no model that can be trained
+   |- BadRecipe            bad_recipe        the recipe asks for what this base does not have
+   |- LossNotFinite        loss_not_finite   NaN or infinity: the run has diverged
+   |- HubUnavailable       hub_unavailable   the hub does not answer: tried again
+   `- Cancelled            cancelled         somebody asked for it; the checkpoint stays
 """
 
-import errno
+from collections.abc import Mapping
 
+from services.chassis.errors import JobFailed
 from services.lm import errors as lm
 
 
-class TrainingFailed(Exception):
+class TrainingFailed(JobFailed):
     """Base of the tree: `code` is a stable word, the message says what was wrong, where, and what to do."""
 
     code = "internal"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(type(self).code, detail)
 
 
 class EmptyDataset(TrainingFailed):
@@ -46,22 +50,16 @@ class BadRecipe(TrainingFailed):
     code = "bad_recipe"
 
 
-class OutOfMemory(TrainingFailed):
-    """The device or the machine has no memory left."""
-
-    code = "out_of_memory"
-
-
 class LossNotFinite(TrainingFailed):
     """The loss is NaN or infinite."""
 
     code = "loss_not_finite"
 
 
-class DiskFull(TrainingFailed):
-    """No space is left where the run writes."""
+class HubUnavailable(TrainingFailed):
+    """The hub of base models does not answer, or answers with an error of its own."""
 
-    code = "disk_full"
+    code = "hub_unavailable"
 
 
 class Cancelled(TrainingFailed):
@@ -70,19 +68,16 @@ class Cancelled(TrainingFailed):
     code = "cancelled"
 
 
-def classify(error: BaseException) -> TrainingFailed:
-    """The failure that `error` means; one of the tree is returned as it is.
+def of_base(error: lm.LanguageModelError) -> TrainingFailed:
+    """What is wrong with a base, as a run's failure."""
+    if isinstance(error, lm.HubUnavailable):
+        return HubUnavailable(str(error))
+    return BaseNotFound(str(error)) if isinstance(error, lm.BaseNotFound) else BaseInvalid(str(error))
 
-    Torch on CPU raises a plain RuntimeError when an allocation fails, hence the look at its text.
-    """
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, TrainingFailed):
-        return error
-    if isinstance(error, lm.LanguageModelError):
-        return BaseNotFound(str(error)) if isinstance(error, lm.BaseNotFound) else BaseInvalid(str(error))
-    if isinstance(error, MemoryError) or "OutOfMemory" in text or "not enough memory" in text:
-        return OutOfMemory(f"{text[:500]}; lower train.batch_size or train.max_length, or choose a smaller base")
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or "No space left on device" in text:  # safetensors wraps the OSError into an error of its own
-        return DiskFull(f"{text[:500]}; free space under NORIA_HOME and start the run again: it resumes")
-    return TrainingFailed(text[:2000])
+
+ADVICE: Mapping[str, str] = {
+    "out_of_memory": "lower train.batch_size or train.max_length, choose a smaller base, or give the machine more memory",
+    "killed": "lower train.batch_size or train.max_length, choose a smaller base, or give the machine more memory",
+    "dataset_unavailable": "restore the artifact and retry the run, or freeze the dataset again",
+}
+"""By a failure's code: what a person can do about it."""

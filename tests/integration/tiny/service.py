@@ -1,9 +1,8 @@
 """Notes pings and answers with pongs; fails, waits and works on demand."""
 
 import os
-import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,8 +13,7 @@ from sqlmodel import Field, SQLModel, col, select
 from contracts.envelope import Event, Meta
 from services.chassis.app import run
 from services.chassis.context import Context
-from services.chassis.errors import Dead, JobFailed, JobStopped, Park
-from services.chassis.jobs import child
+from services.chassis.errors import Dead, Park
 from services.chassis.jobs.queue import Failure, Job, JobKind
 from services.chassis.service import Service
 from services.chassis.settings import Settings
@@ -84,36 +82,6 @@ def misbehave(how: str, text: str) -> None:
             pass
 
 
-def work(spec: dict[str, Any], workdir: Path, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Counts to ten with a checkpoint at each step, and misbehaves as `how` says."""
-    match spec["how"]:
-        case "fails":
-            raise JobFailed("no_luck", "there was none")
-        case "leaks":
-            names = ("NORIA_DATABASE", "AWS_SECRET_ACCESS_KEY", "NORIA_KAFKA_SASL_PASSWORD")
-            raise ValueError(f"no access with {[os.environ[name] for name in names]}")
-        case "out-of-memory":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "crashes":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        case "stubborn":
-            time.sleep(3600)
-        case _:
-            pass
-    place = workdir / "step"
-    first = step = int(place.read_text()) if place.exists() else 0
-    while step < 10:
-        time.sleep(float(spec["how"] or 0))
-        step += 1
-        place.write_text(str(step))
-        report({"step": step})
-        if child.stop_requested() and not child.cancelled(workdir):
-            raise JobStopped
-        if child.cancelled(workdir):
-            raise JobStopped
-    return {"first": first, "last": step}
-
-
 def on_done(store: SqlStore, job: Job, result: dict[str, Any]) -> Iterable[Event]:
     return [Pong(project="p", number=job.spec["number"], text=f"done from {result['first']} to {result['last']}")]
 
@@ -140,7 +108,7 @@ def make_service(settings: TinySettings) -> Service:
         store=SqlStore,
         migrations=Path(__file__).parent / "migrations",
         router=make_router,
-        jobs=(JobKind("work", "tests.integration.tiny.service:work", on_done, on_failed),),
+        jobs=(JobKind("work", "tests.integration.tiny.counting:work", on_done, on_failed),),
     )
 
 

@@ -58,6 +58,8 @@ class Stand:
             "NORIA_DATABASE": database,
             "NORIA_LEASE_SECONDS": "4",
             "NORIA_HANDLER_ATTEMPTS": "2",
+            "NORIA_JOB_RETRY_SECONDS": "0.2",
+            "NORIA_JOB_RETRY_MAX_SECONDS": "1",
         }
         self.ping = f"{self.name}.ping.sent.v1"
         self.pong = f"{self.name}.pong.sent.v1"

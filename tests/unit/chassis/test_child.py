@@ -8,7 +8,7 @@ from typing import Any
 from services.chassis.jobs import process
 from tests.integration.tiny.stand import until
 
-TARGET = "tests.integration.tiny.service:work"
+TARGET = "tests.integration.tiny.counting:work"
 
 
 def test_child_of_a_worker_that_lost_its_lease_ends_before_the_next_begins(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from sqlmodel import Session
 from contracts.events.registry import ProjectDefinedV1
 from contracts.project import ProjectSpec
 from services.chassis.jobs import fair_share
+from services.chassis.jobs.failures import RetryPolicy
 from services.chassis.jobs.queue import Job, JobQueue
 from services.chassis.storage.database import open_sqlite, reading, writing
 from services.chassis.storage.migration import migrate
@@ -123,7 +124,7 @@ class Simulation:
             else:
                 assert jobs.heartbeat(job, self.clock, EVER / 1000)
                 if jobs.gives_way(job, self.clock):
-                    assert jobs.give_back(job, crashed=False)
+                    assert jobs.give_back(job)
                     slot.job = None
         slot.until = self.now + min(TURN, self.left[job.id])
         if slot.job is None and self.left[job.id] <= 0 and project in self.again:
@@ -253,5 +254,5 @@ def test_jobs_of_a_release_without_turns_are_found_at_the_next_start(engine: Eng
         connection.execute(text("DELETE FROM fair_share"))
     with book(engine) as jobs:
         assert jobs.lease("train", "me", BEGIN, 20) is None
-        jobs.reclaim(lambda owner: False)
+        jobs.reclaim(lambda owner: False, BEGIN, RetryPolicy())
         assert jobs.lease("train", "me", BEGIN, 20) is not None

@@ -16,7 +16,8 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from services.chassis.jobs import leases
-from services.chassis.jobs.queue import Failure, Job, JobQueue
+from services.chassis.jobs.failures import Failure, RetryPolicy
+from services.chassis.jobs.queue import LONGEST_PAUSE, Job, JobQueue
 from services.chassis.storage.database import writing
 from tests.unit.chassis.machines import Crash, dying_at_commit, empty, explore
 
@@ -24,6 +25,9 @@ SECONDS = 20.0
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 OWNERS = st.sampled_from(["a.example:1:1", "b.example:1:1", "c.example:1:1"])
 JUMPS = st.sampled_from([1.0, 5.0, 11.0, 21.0, 21.0, 3600.0, -3600.0])
+AT_ONCE = RetryPolicy(first_pause=0)
+CHECKPOINT = {"step": 1, "files": {}}
+ENDED = ("done", "failed", "cancelled")
 CRASHES = st.booleans().flatmap(lambda first: st.booleans().map(lambda second: first and second))
 
 
@@ -35,6 +39,9 @@ class Expected:
     token: int = 0
     owner: str | None = None
     until: datetime | None = None
+    retry_at: datetime | None = None
+    failures: int = 0
+    losses: int = 0
     cancel: bool = False
     completions: int = 0
     views: list[Job] = field(default_factory=list[Job])
@@ -72,6 +79,12 @@ class JobsMachine(RuleBasedStateMachine):
         """Time passes, or the clock is set."""
         self.now += timedelta(seconds=seconds)
 
+    def cut_pauses(self) -> None:
+        """What lies further ahead than any pause was set under another clock."""
+        for job in self.jobs.values():
+            if job.status == "queued" and job.retry_at is not None:
+                job.retry_at = min(job.retry_at, self.now + LONGEST_PAUSE)
+
     @precondition(lambda self: self.jobs)
     @rule(owner=OWNERS, crash=CRASHES)
     def lease(self, owner: str, crash: bool) -> None:
@@ -86,6 +99,7 @@ class JobsMachine(RuleBasedStateMachine):
                 assert may or got is None
         except Crash:
             return
+        self.cut_pauses()
         for job in self.jobs.values():
             if job.status == "running" and job.until is not None and job.until > until:
                 job.until = until
@@ -93,12 +107,17 @@ class JobsMachine(RuleBasedStateMachine):
             job = self.jobs[got.id]
             assert got.id in free
             assert got.token == job.token + 1
+            job.losses += job.status == "running"
+            assert (got.failures, got.worker_losses) == (job.failures, job.losses)
+            job.retry_at = None
             job.status, job.owner, job.token, job.until = "running", owner, got.token, until
             job.views.append(got)
 
     def is_free(self, job: Expected) -> bool:
         """Whether nobody holds the job now."""
-        return job.status == "queued" or (job.status == "running" and job.until is not None and job.until < self.now)
+        if job.status == "queued":
+            return job.retry_at is None or job.retry_at <= self.now
+        return job.status == "running" and job.until is not None and job.until < self.now
 
     def pick(self, which: int, *, newest: bool) -> tuple[Job, Expected, bool] | None:
         """A lease that was given once, what the model knows of its job, and whether it still holds."""
@@ -108,29 +127,72 @@ class JobsMachine(RuleBasedStateMachine):
         view, job = given[which % len(given)]
         return view, job, job.status == "running" and job.token == view.token
 
-    @rule(which=st.integers(0, 20), newest=st.booleans(), crash=CRASHES)
-    def heartbeat(self, which: int, newest: bool, crash: bool) -> None:
+    @rule(which=st.integers(0, 20), newest=st.booleans(), further=st.booleans(), crash=CRASHES)
+    def heartbeat(self, which: int, newest: bool, further: bool, crash: bool) -> None:
         if (picked := self.pick(which, newest=newest)) is None:
             return
         view, job, holds = picked
         try:
             with self.book(crash=crash) as book:
-                renewed = book.heartbeat(view, self.now, SECONDS, {"step": which})
+                renewed = book.heartbeat(view, self.now, SECONDS, {"step": which}, CHECKPOINT if further else None)
                 assert (renewed is not None) == holds
                 assert renewed is None or renewed.cancel == job.cancel
         except Crash:
             return
         if holds:
             job.until = self.now + timedelta(seconds=SECONDS)
+        if holds and further:
+            job.failures = job.losses = 0
 
-    @rule(which=st.integers(0, 20), newest=st.booleans(), crashed=st.booleans(), crash=CRASHES)
-    def give_back(self, which: int, newest: bool, crashed: bool, crash: bool) -> None:
+    @rule(which=st.integers(0, 20), newest=st.booleans(), seconds=st.sampled_from([0, 5, 900]), crash=CRASHES)
+    def retry_later(self, which: int, newest: bool, seconds: float, crash: bool) -> None:
+        if (picked := self.pick(which, newest=newest)) is None:
+            return
+        view, job, holds = picked
+        at = self.now + timedelta(seconds=seconds)
+        try:
+            with self.book(crash=crash) as book:
+                held = book.held(view)
+                assert (held is not None) == holds
+                count = held.failures + 1 if held else 0
+                assert book.retry_later(view, Failure("killed", "x"), at, failures=count, crashes=count) == holds
+        except Crash:
+            return
+        if holds:
+            job.status, job.owner, job.until, job.failures = "queued", None, None, job.failures + 1
+            job.retry_at = None if job.cancel else at
+
+    @precondition(lambda self: self.jobs)
+    @rule(which=st.integers(0, 3))
+    def restart(self, which: int) -> None:
+        """Somebody wants a job that is over once more."""
+        id = list(self.jobs)[which % len(self.jobs)]
+        job = self.jobs[id]
+        with self.book() as book:
+            assert book.restart(id) == (job.status in ENDED)
+        if job.status in ENDED:
+            job.status, job.cancel, job.retry_at = "queued", False, None
+            job.failures = job.losses = job.completions = 0
+
+    @precondition(lambda self: self.jobs)
+    @rule(which=st.integers(0, 3))
+    def cancel_queued(self, which: int) -> None:
+        id = list(self.jobs)[which % len(self.jobs)]
+        job = self.jobs[id]
+        with self.book() as book:
+            ended = book.cancel_queued(id, Failure("cancelled", "x"))
+        assert (ended is not None) == (job.status == "queued")
+        if ended is not None:
+            job.status, job.cancel, job.retry_at, job.completions = "cancelled", True, None, 1
+
+    @rule(which=st.integers(0, 20), newest=st.booleans(), crash=CRASHES)
+    def give_back(self, which: int, newest: bool, crash: bool) -> None:
         if (picked := self.pick(which, newest=newest)) is None:
             return
         view, job, holds = picked
         try:
             with self.book(crash=crash) as book:
-                assert book.give_back(view, crashed=crashed) == holds
+                assert book.give_back(view) == holds
         except Crash:
             return
         if holds:
@@ -157,18 +219,20 @@ class JobsMachine(RuleBasedStateMachine):
         id = list(self.jobs)[which % len(self.jobs)]
         job = self.jobs[id]
         with self.book() as book:
-            assert book.cancel(id) == (job.status in ("queued", "running"))
-        job.cancel = job.cancel or job.status in ("queued", "running")
+            assert book.cancel(id) == (job.status not in ENDED)
+        if job.status not in ENDED:
+            job.cancel, job.retry_at = True, None
 
     @rule(gone=OWNERS)
     def reclaim(self, gone: str) -> None:
         """A process starts and finds that another of its host is gone."""
         with self.book() as book:
-            freed = book.reclaim(lambda owner: owner == gone)
+            freed = book.reclaim(lambda owner: owner == gone, self.now, AT_ONCE)
         mine = [job for job in self.jobs.values() if job.status == "running" and job.owner == gone]
         assert len(freed) == len(mine)
         for job in mine:
-            job.status, job.owner, job.until = "queued", None, None
+            job.status, job.owner, job.until, job.losses = "queued", None, None, job.losses + 1
+            job.retry_at = self.now if job.losses > 1 and not job.cancel else job.retry_at
 
     @invariant()
     def book_holds_what_it_should(self) -> None:
@@ -177,7 +241,7 @@ class JobsMachine(RuleBasedStateMachine):
                 job = book.get(id)
                 assert job is not None
                 assert (job.status, job.token, job.cancel) == (expected.status, expected.token, expected.cancel)
-                assert expected.completions == (job.status in ("done", "failed"))
+                assert expected.completions == (job.status in ENDED)
                 assert (job.finished_at is not None) == bool(expected.completions)
 
     def teardown(self) -> None:
@@ -185,12 +249,12 @@ class JobsMachine(RuleBasedStateMachine):
         if not hasattr(self, "jobs"):
             return
         self.lease("d.example:1:1", False)
-        self.now += timedelta(seconds=SECONDS + 1)
+        self.now += timedelta(seconds=SECONDS + 1) + LONGEST_PAUSE
         for _ in self.jobs:
             self.lease("d.example:1:1", False)
         for which in range(len(self.jobs)):
             self.finish(which, True, False, False)
-        assert all(job.completions == 1 for job in self.jobs.values())
+        assert all(job.completions >= 1 for job in self.jobs.values())
 
 
 class LeaseMachine(RuleBasedStateMachine):

@@ -9,9 +9,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from contracts.project import Prompt
 from contracts.types import ArtifactRef, BaseRef
-from services.chassis.errors import JobFailed
+from services.chassis.errors import ArtifactUnavailable, JobFailed
+from services.chassis.jobs.failures import classify, final
 from services.chassis.storage.artifacts import ArtifactStore
 from services.evaluator import worker
+from services.evaluator.domain.failures import ADVICE
 from services.evaluator.domain.metrics import chrf
 from services.evaluator.domain.task import Subject, Task, untouched
 from tests.unit.evaluator import tiny
@@ -257,11 +259,25 @@ def test_weights_that_are_not_numbers_are_named(bench: Bench, tmp_path: Path, mo
     assert (error.code, "candidate's loss" in error.detail) == ("loss_not_finite", True)
 
 
-def test_memory_that_ran_out_is_told_as_such(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_passes_is_told_from_what_is_the_candidate_s_own(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     def no_memory(*_: Any) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried")
 
-    monkeypatch.setattr(worker, "ask_all", no_memory)
-    error = failing(bench, bench.task(), tmp_path, monkeypatch)
-    assert error.code == "out_of_memory"
-    assert "max_tokens" in error.detail
+    def away(*_: Any) -> None:
+        raise ArtifactUnavailable("the store does not answer")
+
+    monkeypatch.setenv("NORIA_EVALUATOR_ARTIFACTS", bench.store.root)
+    monkeypatch.setenv("NORIA_HOME", str(tmp_path))
+    task = bench.task().model_dump(mode="json")
+    for place, fails, code in (
+        ("services.evaluator.worker.ask_all", no_memory, "out_of_memory"),
+        ("services.chassis.storage.artifacts.ArtifactStore.get", away, "store_unavailable"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, fails)
+            with pytest.raises(Exception, match=r"memory|answer") as caught:
+                worker.run(task, tmp_path, lambda _: None)
+        assert (classify(caught.value).code, classify(caught.value).passes) == (code, True)
+    assert "max_tokens" in final(classify(MemoryError()), 2, ADVICE).detail

@@ -1,18 +1,26 @@
 """The rules without tensors: packs, orders, schedules, bases, causes of failure."""
 
-import errno
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
 from contracts.project import Train
+from services.chassis.jobs.failures import classify
 from services.lm import bases
-from services.lm.errors import BaseInvalid, BaseNotFound
+from services.lm.errors import BaseInvalid, BaseNotFound, HubUnavailable
 from services.lm.learning import Row
 from services.trainer.domain import schedule
-from services.trainer.domain.failures import DiskFull, OutOfMemory, classify
+from services.trainer.domain.failures import of_base
 from services.trainer.domain.packing import Limits, common_prefix, split, step_rows
 
 
@@ -86,13 +94,31 @@ def test_bases_are_found_or_refused_with_reasons(tmp_path: Path, monkeypatch: py
         bases.resolve("nobody/nothing", tmp_path)
 
 
-def test_causes_are_told_apart() -> None:
-    assert isinstance(classify(OSError(errno.ENOSPC, "No space left on device")), DiskFull)
-    assert isinstance(classify(MemoryError()), OutOfMemory)
-    torch_says = (
-        "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"
-    )
-    assert classify(RuntimeError(torch_says)).code == "out_of_memory"
-    assert classify(ValueError("else")).code == "internal"
-    assert classify(BaseNotFound("nowhere")).code == "base_not_found"
-    assert classify(BaseInvalid("no config")).code == "base_invalid"
+def answer(status: int) -> Any:
+    """A hub's answer, as far as its client's errors look at it."""
+    return SimpleNamespace(status_code=status, headers={}, request=None)
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (LocalEntryNotFoundError("no connection, and no copy here"), True),
+        (HfHubHTTPError("bad gateway", response=answer(502)), True),
+        (HfHubHTTPError("slow down", response=answer(429)), True),
+        (RepositoryNotFoundError("none", response=answer(404)), False),
+        (RepositoryNotFoundError("not for you", response=answer(401)), False),
+        (HFValidationError("a name that no repository can have"), False),
+    ],
+)
+def test_a_hub_that_is_away_is_told_from_a_base_that_is_not_there(
+    error: Exception, away: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fails)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(HubUnavailable if away else BaseNotFound) as caught:
+        bases.resolve("nobody/nothing", tmp_path)
+    assert of_base(caught.value).code == ("hub_unavailable" if away else "base_not_found")
+    assert classify(of_base(caught.value)).passes == away

@@ -1,16 +1,20 @@
 """The job as the service starts it: references in, references out, and how it gives way."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from contracts.events.trainer import ModelTrainedV1
 from contracts.project import Adapter, Prompt, Train
 from contracts.types import ArtifactRef, DatasetRef
-from services.chassis.errors import JobFailed, JobStopped
+from services.chassis.errors import ArtifactUnavailable, JobFailed, JobStopped
+from services.chassis.jobs.checkpoints import write_reference
+from services.chassis.jobs.failures import classify
 from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.trainer import worker
 from services.trainer.domain.run_state import Order
@@ -80,6 +84,89 @@ def test_a_cancelled_run_fails_and_a_stopped_one_gives_way(
     with pytest.raises(JobFailed) as cancelled:
         worker.run(order(), work, ignore)
     assert cancelled.value.code == "cancelled"
+
+
+def test_another_machine_goes_on_from_the_store_to_the_same_bits(
+    order: Callable[..., Any], artifacts: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instance A leaves a checkpoint in the store and dies with its disk; B, with an empty one, ends as A would have."""
+    recipe = Train(adapter=Adapter(r=2, dropout=0.1), epochs=4, batch_size=2, max_length=64)
+    whole = worker.run(order(recipe=recipe), tmp_path / "whole", ignore)
+    told: list[dict[str, Any]] = []
+    asked = iter([False, False, False, False, False, True])
+    monkeypatch.setattr(worker, "stop_requested", lambda: next(asked, True))
+    with pytest.raises(JobStopped):
+        worker.run(order(recipe=recipe), tmp_path / "a", told.append)
+    shutil.rmtree(tmp_path / "a")
+    (checkpoint,) = [said["checkpoint"] for said in told if "checkpoint" in said]
+    assert checkpoint["step"] == 5
+    assert any(name.startswith("best-") for name in checkpoint["files"]), "the best epoch's weights come along"
+    monkeypatch.setattr(worker, "stop_requested", lambda: False)
+    write_reference(tmp_path / "b", checkpoint)
+    steps: list[int] = []
+    moved = worker.run(order(recipe=recipe), tmp_path / "b", lambda said: steps.append(said.get("step", 0)))
+    assert min(step for step in steps if step) > checkpoint["step"]
+    names = ("files", "weights")
+    assert {name: moved[name] for name in names} == {name: whole[name] for name in names}
+
+
+def test_a_machine_of_another_kind_goes_on_and_the_manifest_names_both(
+    order: Callable[..., Any], artifacts: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = iter([False, False, False, True])
+    monkeypatch.setattr(worker, "stop_requested", lambda: next(asked, False))
+    with pytest.raises(JobStopped):
+        worker.run(order(), tmp_path / "work", ignore)
+    monkeypatch.setattr("services.trainer.compute.provenance.platform_facts", lambda: {"cpu": "another"})
+    told: list[dict[str, Any]] = []
+    result = worker.run(order(), tmp_path / "work", told.append)
+    assert min(said["step"] for said in told if said.get("step")) > 1
+    files = {name: ArtifactRef.model_validate(ref) for name, ref in result["files"].items()}
+    turns = json.loads(artifacts.read_bytes(files["manifest.json"]))["turns"]
+    assert [turn["platform"].get("cpu") == "another" for turn in turns] == [False, True]
+
+
+def test_a_store_that_is_away_when_the_result_is_stored_loses_no_step(
+    order: Callable[..., Any], artifacts: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = worker.run(order(), tmp_path / "whole", ignore)
+
+    def away(*_: Any) -> None:
+        raise ArtifactUnavailable("the store does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ArtifactStore, "put_directory", away)
+        with pytest.raises(ArtifactUnavailable) as caught:
+            worker.run(order(), tmp_path / "work", ignore)
+    assert classify(caught.value).code == "store_unavailable"
+    told: list[dict[str, Any]] = []
+    assert worker.run(order(), tmp_path / "work", told.append)["files"] == whole["files"]
+    assert not [said for said in told if said.get("step")], "no step was made again"
+
+
+def test_a_full_disk_under_a_checkpoint_costs_the_steps_since_the_one_before(
+    order: Callable[..., Any], artifacts: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services.trainer.compute import checkpoint
+
+    whole = worker.run(order(), tmp_path / "whole", ignore)
+    write, written = checkpoint.save_file, []
+
+    def full(tensors: Any, path: Path, *rest: Any) -> None:
+        written.append(path)
+        if len(written) == 4:  # best and checkpoint of the first epoch, best of the second, and then
+            path.write_bytes(b"half")
+            raise SafetensorError('I/O error: Os { code: 28, kind: StorageFull, message: "No space left on device" }')
+        write(tensors, path, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "save_file", full)
+        with pytest.raises(SafetensorError) as caught:
+            worker.run(order(), tmp_path / "work", ignore)
+    assert classify(caught.value).code == "disk_full"
+    told: list[dict[str, Any]] = []
+    assert worker.run(order(), tmp_path / "work", told.append)["files"] == whole["files"]
+    assert min(said["step"] for said in told if said.get("step")) == 3
 
 
 def ignore(_: dict[str, Any]) -> None:
