@@ -2,7 +2,10 @@
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from contracts.envelope import Event
+from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef, DatasetRef, Metrics, ModelRef, ProjectName, Sha256
 
 
@@ -24,6 +27,9 @@ class ModelScoredV1(Event):
     """Candidate minus champion, paired by example."""
     results: ArtifactRef
     """Parquet: one row an example with the answers of candidate, champion and base and their figures."""
+    spec: ProjectSpec | None = Field(
+        default=None, description="What project_revision says: whoever never saw that definition needs no other event"
+    )
 
 
 class EvaluationFailedV1(Event):

@@ -5,6 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from contracts.envelope import Event
+from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef, DatasetRef, ProjectName, Sha256
 
 
@@ -21,3 +22,6 @@ class DatasetFrozenV1(Event):
     cause: str = Field(description="policy or on_demand")
     profile: ArtifactRef = Field(description="JSON")
     report: ArtifactRef = Field(description="The profile as one self-contained HTML page")
+    spec: ProjectSpec | None = Field(
+        default=None, description="What project_revision says: whoever never saw that definition needs no other event"
+    )

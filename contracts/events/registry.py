@@ -17,6 +17,11 @@ class ProjectDefinedV1(Event):
     project: ProjectName
     revision: Sha256 = Field(description="Digest of the specification's canonical JSON")
     spec: ProjectSpec
+    sequence: int | None = Field(
+        default=None,
+        ge=1,
+        description="Grows with each definition of the project: the one with the greatest is in force, whatever ce_time says",
+    )
 
 
 class ModelRegisteredV1(Event):
@@ -51,6 +56,9 @@ class ModelPromotedV1(Event):
     by: str = Field(description="gate, or who did it by hand")
     cause: Literal["gate", "promote", "rollback"]
     detail: str = ""
+    spec: ProjectSpec | None = Field(
+        default=None, description="What project_revision says: whoever never saw that definition needs no other event"
+    )
 
 
 class ModelRejectedV1(Event):

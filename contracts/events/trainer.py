@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from contracts.envelope import Event
+from contracts.project import ProjectSpec
 from contracts.types import BaseRef, DatasetRef, Files, ProjectName, Sha256
 
 
@@ -59,4 +60,7 @@ class ModelTrainedV1(Event):
     left_out: dict[str, int] = Field(
         default_factory=dict[str, int],
         description="Records of the training split that nothing was learnt of, by reason",
+    )
+    spec: ProjectSpec | None = Field(
+        default=None, description="What project_revision says: whoever never saw that definition needs no other event"
     )

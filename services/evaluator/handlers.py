@@ -8,9 +8,8 @@ from contracts.events.evaluator import EvaluationFailedV1
 from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
 from contracts.events.trainer import ModelTrainedV1
 from contracts.project import ProjectSpec
-from services.chassis.errors import Park
 from services.chassis.jobs.queue import Failure, Job
-from services.chassis.storage.projects import on_project_defined
+from services.chassis.storage.projects import on_project_defined, specification
 from services.evaluator.domain.evaluation import Champion, Evaluation, plan, scored, with_predictions
 from services.evaluator.domain.task import Outcome
 from services.evaluator.store import Store
@@ -20,11 +19,7 @@ KIND = "evaluate"
 
 def on_model_trained(event: ModelTrainedV1, meta: Meta, store: Store) -> Iterable[Event]:
     """Enqueues the measurement of a candidate against the champion of this moment."""
-    spec = store.projects.at(event.project, event.project_revision)
-    if spec is None:
-        raise Park(
-            "unknown_project", f"revision {event.project_revision[:12]} of {event.project!r} has not arrived yet"
-        )
+    spec = specification(event, store)
     current = _current(event.project, spec, store)
     evaluation, task = plan(event, spec, current, _champion(event.project, current, store), meta.time)
     if store.evaluation(evaluation.evaluation_id) is not None:
@@ -37,6 +32,8 @@ def on_model_trained(event: ModelTrainedV1, meta: Meta, store: Store) -> Iterabl
 
 def on_model_promoted(event: ModelPromotedV1, meta: Meta, store: Store) -> Iterable[Event]:
     """Candidates are compared with this version from now on."""
+    if event.spec is not None:
+        store.projects.learn(event.project, event.project_revision, event.spec)
     store.crown(event)
     return ()
 
@@ -46,7 +43,7 @@ def on_evaluated(store: Store, job: Job, result: dict[str, Any]) -> Iterable[Eve
     evaluation, outcome = _evaluation(store, job), Outcome.model_validate(result)
     store.keep(evaluation.model_copy(update={"status": "done", "outcome": outcome}))
     store.keep_predictions(outcome.predictions)
-    return [scored(evaluation, outcome)]
+    return [scored(evaluation, outcome, store.projects.at(evaluation.project, evaluation.project_revision))]
 
 
 def on_failed(store: Store, job: Job, failure: Failure) -> Iterable[Event]:

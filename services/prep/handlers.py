@@ -8,6 +8,7 @@ from contracts.envelope import Event, Meta
 from contracts.events.ingestion import RecordAcceptedV1
 from contracts.events.prep import DatasetFrozenV1
 from contracts.events.registry import ProjectDefinedV1
+from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef, DatasetRef
 from services.chassis.jobs.queue import Failure, Job
 from services.chassis.storage.projects import on_project_defined
@@ -80,13 +81,14 @@ def on_freeze_done(store: Store, job: Job, result: dict[str, Any]) -> Iterable[E
     """Announces the dataset. The newest version again is no new dataset: it is announced only to a changed project."""
     revision = job.spec["revision"]
     progress = store.progress(job.spec["project"])
+    spec = store.projects.at(progress.project, revision)
     same_project = progress.announced == revision
     progress.job, progress.failure = None, None
     progress.frozen = progress.tried = max(progress.frozen, result["through"])
     progress.announced = revision
     newest = store.newest(progress.project)
     if newest is not None and newest.version == result["version"]:
-        return () if same_project else (frozen(newest, revision, job.spec["cause"]),)
+        return () if same_project else (frozen(newest, revision, job.spec["cause"], spec),)
     number = newest.number + 1 if newest else 1
     values = {name: result[name] for name in ("version", "counts", "drops", "files", "profile", "report")}
     dataset = DatasetRow(
@@ -98,7 +100,7 @@ def on_freeze_done(store: Store, job: Job, result: dict[str, Any]) -> Iterable[E
         **values,
     )
     store.add(dataset)
-    return (frozen(dataset, revision, dataset.cause),)
+    return (frozen(dataset, revision, dataset.cause, spec),)
 
 
 def on_freeze_failed(store: Store, job: Job, failure: Failure) -> Iterable[Event]:
@@ -111,7 +113,7 @@ def on_freeze_failed(store: Store, job: Job, failure: Failure) -> Iterable[Event
     return ()
 
 
-def frozen(dataset: DatasetRow, revision: str, cause: str) -> DatasetFrozenV1:
+def frozen(dataset: DatasetRow, revision: str, cause: str, spec: ProjectSpec | None) -> DatasetFrozenV1:
     """The event that announces a dataset to a revision of its project."""
     return DatasetFrozenV1(
         project=dataset.project,
@@ -127,6 +129,7 @@ def frozen(dataset: DatasetRow, revision: str, cause: str) -> DatasetFrozenV1:
         cause=cause,
         profile=ArtifactRef.model_validate(dataset.profile),
         report=ArtifactRef.model_validate(dataset.report),
+        spec=spec,
     )
 
 

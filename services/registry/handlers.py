@@ -8,6 +8,7 @@ from contracts.envelope import Event, Meta
 from contracts.events.evaluator import EvaluationFailedV1, ModelScoredV1
 from contracts.events.trainer import ModelTrainedV1
 from services.chassis.errors import Park
+from services.chassis.storage.projects import specification
 from services.registry.domain.verdict import decide
 from services.registry.domain.version import ModelVersion, registered, rejected, score, standing
 from services.registry.store import Store
@@ -34,12 +35,7 @@ def on_model_scored(event: ModelScoredV1, meta: Meta, store: Store) -> Iterable[
     if version.stage != "candidate":
         store.keep(version)
         return ()
-    spec = store.projects.at(event.project, event.project_revision)
-    if spec is None:
-        raise Park(
-            "unknown_project", f"revision {event.project_revision[:12]} of {event.project!r} was never defined here"
-        )
-    verdict = decide(spec, score(event), standing(store.production(version.name)))
+    verdict = decide(specification(event, store), score(event), standing(store.production(version.name)))
     deed = Deed(GATE, verdict.detail, meta.time, meta.id)
     match verdict.decision:
         case "promote":

@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
-from contracts.envelope import Event
 from contracts.events.registry import ProjectDefinedV1
 from contracts.project import APPLYING, ProjectSpec
 from services.chassis.http.application import ApiError
@@ -15,8 +14,13 @@ from services.lm.bases import find_local
 from services.registry.domain.revision import revision
 from services.registry.store import Store
 
+MOST_BYTES = 128 << 10
+"""Of a specification as JSON: datasets', models' and scores' events carry it, and Kafka takes 1 MB."""
 
-def define(store: Store, body: dict[str, JsonValue], now: datetime) -> tuple[dict[str, Any], Iterable[Event]]:
+
+def define(
+    store: Store, body: dict[str, JsonValue], now: datetime
+) -> tuple[dict[str, Any], Iterable[ProjectDefinedV1]]:
     """The answer {project, revision, changed} and the event that tells everyone, none where nothing changed.
 
     Raises:
@@ -24,10 +28,12 @@ def define(store: Store, body: dict[str, JsonValue], now: datetime) -> tuple[dic
     """
     spec = _validated(body)
     digest = revision(spec)
+    _check_size(spec)
     store.lock(spec.project)
     known = store.projects.current(spec.project)
     changed = known is None or known[0] != digest
-    event = ProjectDefinedV1(project=spec.project, revision=digest, spec=spec)
+    sequence = store.projects.next_sequence(spec.project, now)
+    event = ProjectDefinedV1(project=spec.project, revision=digest, spec=spec, sequence=sequence)
     if changed:
         store.projects.remember(event, now)
     return {"project": spec.project, "revision": digest, "changed": changed}, (event,) if changed else ()
@@ -66,6 +72,16 @@ def view(store: Store, project: str) -> dict[str, Any]:
         raise ApiError(404, "unknown_project", f"no project {project!r}; define it with POST /v1/projects")
     past = [{"revision": digest, "defined_at": at.isoformat()} for digest, at in store.revisions(project)]
     return {"project": project, "revision": known[0], "spec": known[1].model_dump(mode="json"), "revisions": past}
+
+
+def _check_size(spec: ProjectSpec) -> None:
+    size = len(spec.model_dump_json().encode())
+    if size > MOST_BYTES:
+        raise ApiError(
+            422,
+            "invalid_project",
+            f"the specification has {size} bytes; at most {MOST_BYTES} travel with events, shorten it",
+        )
 
 
 def _validated(body: dict[str, JsonValue]) -> ProjectSpec:

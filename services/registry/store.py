@@ -9,7 +9,7 @@ from sqlmodel import Field, SQLModel, col, select
 from contracts.events.evaluator import ModelScoredV1
 from contracts.events.trainer import ModelTrainedV1
 from services.chassis.retention.references import Held
-from services.chassis.storage.projects import Projects
+from services.chassis.storage.projects import NEWEST_FIRST, Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import NUMBER, ProjectRevision, UtcDateTime
 from services.registry.domain.history import Transition
@@ -196,13 +196,14 @@ class SqlStore(ChassisStore):
     def revisions(self, project: str) -> list[tuple[str, datetime]]:
         """A project's revisions and when each came in force, newest first."""
         of_project = select(ProjectRevision).where(ProjectRevision.project == project)
-        rows = self.session.exec(of_project.order_by(col(ProjectRevision.defined_at).desc())).all()
-        return [(row.revision, row.defined_at) for row in rows]
+        rows = self.session.exec(of_project.order_by(*NEWEST_FIRST)).all()
+        return [(row.revision, row.defined_at) for row in rows if row.defined_at is not None]
 
     def project_names(self, limit: int, after: str | None = None) -> list[str]:
         """Names of projects in alphabetical order, from behind `after`."""
         name = col(ProjectRevision.project)
-        query = select(name).where(name > (after or "")).distinct().order_by(name).limit(limit)
+        defined = (name > (after or ""), col(ProjectRevision.defined_at).is_not(None))
+        query = select(name).where(*defined).distinct().order_by(name).limit(limit)
         return list(self.session.exec(query).all())
 
 

@@ -11,6 +11,8 @@ from services.serving.store import Store
 
 def on_model_promoted(event: ModelPromotedV1, meta: Meta, store: Store) -> Iterable[Event]:
     """The version is wanted in production; what answers now goes on until the new one has answered a probe."""
+    if event.spec is not None:
+        store.projects.learn(event.project, event.project_revision, event.spec)
     store.promote(event, meta.time)
     return ()
 

@@ -125,8 +125,8 @@ class SqlStore(ChassisStore):
     def stamp(self) -> tuple[Any, ...]:
         """Differs whenever a promotion or a project has come since."""
         promotions = self.session.exec(select(func.count(), func.sum(DeploymentRow.sequence))).one()
-        newest = func.max(ProjectRevision.defined_at)
-        return (*promotions, *self.session.exec(select(func.count(), newest).select_from(ProjectRevision)).one())
+        newest = (func.max(ProjectRevision.defined_at), func.sum(ProjectRevision.sequence))
+        return (*promotions, *self.session.exec(select(func.count(), *newest).select_from(ProjectRevision)).one())
 
     def _standing(self, row: DeploymentRow) -> Standing:
         now = self.projects.current(row.project)

@@ -7,9 +7,8 @@ from typing import Any
 from contracts.envelope import Event, Meta
 from contracts.events.prep import DatasetFrozenV1
 from contracts.events.registry import ProjectDefinedV1
-from services.chassis.errors import Park
 from services.chassis.jobs.queue import Failure, Job
-from services.chassis.storage.projects import on_project_defined
+from services.chassis.storage.projects import on_project_defined, specification
 from services.trainer.domain.run_state import Run, failed, plan, progressed, trained
 from services.trainer.store import Store
 
@@ -19,11 +18,7 @@ KIND = "train"
 
 def on_dataset_frozen(event: DatasetFrozenV1, meta: Meta, store: Store) -> Iterable[Event]:
     """Enqueues the run that the project's recipe asks for."""
-    spec = store.projects.at(event.project, event.project_revision)
-    if spec is None:
-        revision = event.project_revision[:12]
-        raise Park("unknown_project", f"revision {revision} of {event.project!r} has not arrived yet")
-    run, order = plan(event, spec, meta.time)
+    run, order = plan(event, specification(event, store), meta.time)
     if store.run(run.run_id) is None:
         store.keep(run)
         store.jobs.enqueue(KIND, run.run_id, order.model_dump(mode="json"), project=event.project)
@@ -41,7 +36,7 @@ def on_progress(store: Store, job: Job, progress: dict[str, Any]) -> Iterable[Ev
 def on_trained(store: Store, job: Job, result: dict[str, Any]) -> Iterable[Event]:
     """Keeps the figures and announces the model."""
     run = _run(store, job)
-    event = trained(run, result)
+    event = trained(run, result, store.projects.at(run.project, run.project_revision))
     store.keep(run.model_copy(update={"status": "done", "figures": event.figures, "left_out": event.left_out}))
     return (event,)
 

@@ -43,7 +43,10 @@ def differences(live: Engine, rebuilt: Engine, restore: Restore) -> list[Differe
     return [
         found
         for name in names
-        for found in compare(name, _rows(live, old.get(name), restore), _rows(rebuilt, new.get(name), restore))
+        for found in compare(
+            name,
+            *_both(name, _rows(live, old.get(name), restore), _rows(rebuilt, new.get(name), restore)),
+        )
     ]
 
 
@@ -57,6 +60,25 @@ def compare(table: str, live: Rows, rebuilt: Rows) -> Iterator[Difference]:
         for column in sorted(before.keys() | after.keys()):
             if before.get(column) != after.get(column):
                 yield Difference(table, shown, column, before.get(column), after.get(column))
+
+
+def _both(table: str, live: Rows, rebuilt: Rows) -> tuple[Rows, Rows]:
+    """Without what compaction took of the projects' topic: old revisions that no event names, and when others were defined."""
+    if table != "project_revision":
+        return live, rebuilt
+    newest: dict[str, tuple[Any, ...]] = {}
+    for (project, _), row in live.items():
+        newest[project] = max(newest.get(project, (0, "")), (row["sequence"] or 0, row["defined_at"] or ""))
+    kept = {
+        key: row
+        for key, row in live.items()
+        if key in rebuilt or newest[key[0]] == (row["sequence"] or 0, row["defined_at"] or "")
+    }
+    when = ("defined_at", "sequence")
+    return kept, {
+        key: row | {name: live[key][name] for name in when} if key in live and row["defined_at"] is None else row
+        for key, row in rebuilt.items()
+    }
 
 
 def _tables(engine: Engine) -> dict[str, Table]:

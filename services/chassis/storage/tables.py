@@ -165,11 +165,15 @@ class IdempotencyKey(Base, table=True):
 
 
 class ProjectRevision(Base, table=True):
-    """A project's specification as it was defined; the newest of a project is in force."""
+    """A project's specification; of those with `defined_at` the one with the greatest sequence is in force.
+
+    `sequence` is null where an older registry gave none; `defined_at` where only an event that needed it brought it.
+    """
 
     __tablename__ = "project_revision"  # pyright: ignore[reportAssignmentType]
 
     project: str = Field(primary_key=True)
     revision: str = Field(primary_key=True)
     spec: str = Field(sa_column=Column(Text, nullable=False))
-    defined_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    defined_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    sequence: int | None = Field(default=None, sa_column=Column(BigInteger))

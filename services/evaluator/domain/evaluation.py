@@ -85,7 +85,7 @@ def _served(champion: Champion) -> Subject:
     return Subject(kind=promotion.kind, base=promotion.base, files=promotion.files, prompt=champion.prompt)
 
 
-def scored(evaluation: Evaluation, outcome: Outcome) -> ModelScoredV1:
+def scored(evaluation: Evaluation, outcome: Outcome, spec: ProjectSpec | None) -> ModelScoredV1:
     """The event that says what was measured."""
     return ModelScoredV1(
         project=evaluation.project,
@@ -99,4 +99,5 @@ def scored(evaluation: Evaluation, outcome: Outcome) -> ModelScoredV1:
         base_metrics=outcome.base_metrics,
         differences=outcome.differences,
         results=outcome.results,
+        spec=spec,
     )

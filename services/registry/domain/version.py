@@ -85,6 +85,7 @@ def promoted(
         by=by,
         cause=cause,
         detail=detail,
+        spec=trained.spec,
     )
 
 

@@ -70,10 +70,10 @@ def progressed(run: Run, progress: dict[str, Any]) -> RunProgressedV1:
     return RunProgressedV1.model_validate({**progress, "project": run.project, "run_id": run.run_id})
 
 
-def trained(run: Run, result: dict[str, Any]) -> ModelTrainedV1:
+def trained(run: Run, result: dict[str, Any], spec: ProjectSpec | None) -> ModelTrainedV1:
     """The event for the result of a job."""
     ours = run.model_dump(include={"project", "project_revision", "run_id", "dataset"})
-    return ModelTrainedV1.model_validate({**result, **ours})
+    return ModelTrainedV1.model_validate({**result, **ours, "spec": spec})
 
 
 def failed(run: Run, cause: str, detail: str) -> RunFailedV1:

@@ -90,7 +90,7 @@ def test_a_run_is_measured_once(store: SqlStore):
 
 def test_an_unknown_project_waits(store: SqlStore):
     with pytest.raises(Park, match=PROJECT):
-        on_model_trained(trained(), meta(), store)
+        on_model_trained(trained().model_copy(update={"spec": None}), meta(), store)
 
 
 def test_a_promoted_version_is_the_champion_of_the_next(store: SqlStore):
