@@ -1,8 +1,8 @@
 """Projects change in the order of their sequence; a revision that an event brings along is known, and in force nowhere."""
 
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import Engine
@@ -16,8 +16,18 @@ from services.chassis.replay.restore import Restore
 from services.chassis.storage.database import open_sqlite, writing
 from services.chassis.storage.migration import migrate
 from services.chassis.storage.projects import ProjectRevisions, specification
+from services.chassis.storage.store import ChassisStore
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Named:
+    """An event that names a revision."""
+
+    project: str
+    project_revision: str
+    spec: ProjectSpec | None = None
 
 
 def spec(base: str) -> ProjectSpec:
@@ -71,16 +81,15 @@ def test_sequence_grows_whatever_the_clock_says_and_a_restored_registry_gives_no
 
 def test_revision_that_an_event_brings_is_known_but_not_in_force(engine: Engine) -> None:
     with writing(engine) as connection, Session(connection) as session:
-        store = SimpleNamespace(projects=ProjectRevisions(session))
-        bare = SimpleNamespace(project="p", project_revision="a" * 64, spec=None)
+        store, bare = ChassisStore(session), Named("p", "a" * 64)
         with pytest.raises(Park, match="has not arrived"):
             specification(bare, store)
-        assert specification(SimpleNamespace(**vars(bare) | {"spec": spec("a")}), store) == spec("a")
+        assert specification(replace(bare, spec=spec("a")), store) == spec("a")
         assert specification(bare, store) == spec("a")
         assert store.projects.current("p") is None
         assert store.projects.names() == []
         store.projects.remember(defined("b", 2), NOON)
-        assert specification(SimpleNamespace(**vars(bare) | {"spec": spec("c")}), store) == spec("a")
+        assert specification(replace(bare, spec=spec("c")), store) == spec("a")
         current = store.projects.current("p")
         assert current is not None
         assert current[1].base == "b"

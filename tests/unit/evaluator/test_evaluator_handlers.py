@@ -119,7 +119,7 @@ def test_each_is_measured_under_the_prompt_it_is_served_with(store: SqlStore):
 
 def test_a_champion_whose_revision_is_not_known_has_the_prompt_of_today(store: SqlStore):
     define(store, prompt={"system": "today"})
-    on_model_promoted(promoted().model_copy(update={"project_revision": "9" * 64}), meta(), store)
+    on_model_promoted(promoted().model_copy(update={"project_revision": "9" * 64, "spec": None}), meta(), store)
     on_model_trained(trained(), meta(), store)
     assert Task.model_validate(job(store).spec).champion.prompt.system == "today"
 
