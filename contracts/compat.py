@@ -5,96 +5,125 @@ classes (forward). Under one version both must hold; whatever breaks takes a new
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 Schema = dict[str, Any]
 _BOUNDS = {
     "minimum": 1, "exclusiveMinimum": 1, "minLength": 1, "minItems": 1, "minProperties": 1,
     "maximum": -1, "exclusiveMaximum": -1, "maxLength": -1, "maxItems": -1, "maxProperties": -1,
 }  # fmt: skip
-_EXACT = ("type", "const", "pattern", "format", "additionalProperties")
+_SETS = ("type", "enum")
+_UNIONS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_ANNOTATIONS = frozenset(
+    {"$schema", "$id", "$defs", "$ref", "$comment", "title", "description", "default", "examples", "deprecated"}
+)
+_COMPARED = frozenset({*_BOUNDS, *_SETS, *_UNIONS, "format", "properties", "required", "items", "additionalProperties"})
+NOTHING: Schema = {"not": {}}
+
+
+class Sides(NamedTuple):
+    """Two schemas with the documents in which their references point."""
+
+    old: Any
+    new: Any
+    old_root: Schema
+    new_root: Schema
+
+    def at(self, old: Any, new: Any) -> "Sides":
+        """Parts of the same documents."""
+        return self._replace(old=old, new=new)
 
 
 def breaking_changes(old: Schema, new: Schema) -> list[str]:
-    """What in `new` breaks messages or consumers of `old`, a line each; empty where the change is additive.
+    """What in `new` breaks messages or consumers of `old` at any depth, a line each; empty where the change is additive.
 
-    Additive: a new optional field, a description, a default. Breaking: a field removed, a field newly required,
-    a type, pattern, bound, constant or union changed, an enumeration narrowed or widened.
+    Additive: a new optional field of an open object, an object opened, a description, a default, a format taken back
+    (an annotation: JSON Schema 2020-12, Validation 7.2.1). Breaking: a field removed or renamed, newly required or no
+    longer required; an object closed, or a closed one with a new field; a type, pattern, bound, enumeration, union or any
+    other keyword changed.
     """
-    return list(_compare(old, new, old, new, "$", frozenset()))
+    return list(_compare(Sides(old, new, old, new), "$", frozenset()))
 
 
-def _compare(
-    old: Schema, new: Schema, old_root: Schema, new_root: Schema, at: str, seen: frozenset[str]
-) -> Iterator[str]:
+def _compare(sides: Sides, at: str, seen: frozenset[str]) -> Iterator[str]:
+    old, new = (side if isinstance(side, dict) else {} if side else NOTHING for side in sides[:2])
     pair = f"{old.get('$ref')}|{new.get('$ref')}"
     if "$ref" in old and pair in seen:
         return
     seen = seen | {pair}
-    old, new = _resolve(old, old_root), _resolve(new, new_root)
-    yield from _keywords(old, new, at)
-    yield from _fields(old, new, old_root, new_root, at, seen)
-    yield from _unions(old, new, old_root, new_root, at, seen)
-    for inner in ("items", "additionalProperties"):
-        if isinstance(old.get(inner), dict) and isinstance(new.get(inner), dict):
-            yield from _compare(old[inner], new[inner], old_root, new_root, f"{at}.{inner}", seen)
+    here = sides.at(_resolve(old, sides.old_root), _resolve(new, sides.new_root))
+    yield from _keywords(here.old, here.new, at)
+    yield from _objects(here.old, here.new, at)
+    yield from _parts(here, at, seen)
 
 
 def _keywords(old: Schema, new: Schema, at: str) -> Iterator[str]:
-    for word in _EXACT:
-        before, after = old.get(word), new.get(word)
-        if isinstance(before, dict) and isinstance(after, dict):
-            continue
-        if before != after:
-            yield f"{at}: {word} was {before!r}, is {after!r}"
-    before, after = old.get("enum"), new.get("enum")
-    if (before is None) != (after is None) or set(before or ()) != set(after or ()):
-        yield f"{at}: enum was {before!r}, is {after!r}"
+    for word in sorted((old.keys() | new.keys()) - _ANNOTATIONS - _COMPARED):
+        if old.get(word) != new.get(word):
+            yield f"{at}: {word} was {old.get(word)!r}, is {new.get(word)!r}"
+    if new.get("format") not in (None, old.get("format")):
+        yield f"{at}: format was {old.get('format')!r}, is {new['format']!r}"
+    for word in _SETS:
+        if _set(old.get(word)) != _set(new.get(word)):
+            yield f"{at}: {word} was {old.get(word)!r}, is {new.get(word)!r}"
     for word, direction in _BOUNDS.items():
         if old.get(word) != new.get(word):
             verb = "tightened" if _tighter(old.get(word), new.get(word), direction) else "loosened"
             yield f"{at}: {word} {verb} from {old.get(word)!r} to {new.get(word)!r}"
 
 
+def _set(value: Any) -> frozenset[Any] | None:
+    return None if value is None else frozenset(value if isinstance(value, list) else [value])
+
+
 def _tighter(before: float | None, after: float | None, direction: int) -> bool:
     return before is None or (after is not None and (after - before) * direction > 0)
 
 
-def _fields(
-    old: Schema, new: Schema, old_root: Schema, new_root: Schema, at: str, seen: frozenset[str]
-) -> Iterator[str]:
+def _objects(old: Schema, new: Schema, at: str) -> Iterator[str]:
+    """What became of an object's fields and of its openness."""
     before: Schema = old.get("properties", {})
     after: Schema = new.get("properties", {})
+    closed, closed_now = (side.get("additionalProperties") is False for side in (old, new))
+    if closed_now and not closed:
+        yield f"{at}: closed; fields that come later are refused"
     for name in sorted(before.keys() - after.keys()):
         yield f"{at}.{name}: removed"
+    for name in sorted(after.keys() - before.keys()) if closed else ():
+        yield f"{at}.{name}: new in an object that was closed; consumers of before refuse it"
     required_before, required_after = set(old.get("required", ())), set(new.get("required", ()))
     for name in sorted(required_after - required_before):
         yield f"{at}.{name}: newly required; messages of before lack it"
     for name in sorted((required_before - required_after) & after.keys()):
         yield f"{at}.{name}: no longer required; consumers of before rely on it"
+
+
+def _parts(sides: Sides, at: str, seen: frozenset[str]) -> Iterator[str]:
+    """The same of fields, items, values of maps, and branches of unions."""
+    before: Schema = sides.old.get("properties", {})
+    after: Schema = sides.new.get("properties", {})
     for name in sorted(before.keys() & after.keys()):
-        yield from _compare(before[name], after[name], old_root, new_root, f"{at}.{name}", seen)
-
-
-def _unions(
-    old: Schema, new: Schema, old_root: Schema, new_root: Schema, at: str, seen: frozenset[str]
-) -> Iterator[str]:
-    for word in ("anyOf", "oneOf", "prefixItems"):
-        before: list[Schema] = old.get(word, [])
-        after: list[Schema] = new.get(word, [])
-        if len(before) != len(after):
-            yield f"{at}: {word} had {len(before)} branches, has {len(after)}"
+        yield from _compare(sides.at(before[name], after[name]), f"{at}.{name}", seen)
+    for word in ("items", "additionalProperties"):
+        if word in sides.old or word in sides.new:
+            old, new = sides.old.get(word, True), sides.new.get(word, True)
+            if word == "items" or not (old is False or new is False):  # open or closed is told with the fields
+                yield from _compare(sides.at(old, new), f"{at}.{word}", seen)
+    for word in _UNIONS:
+        old, new = sides.old.get(word, []), sides.new.get(word, [])
+        if len(old) != len(new):
+            yield f"{at}: {word} had {len(old)} branches, has {len(new)}"
             continue
-        for index, (left, right) in enumerate(zip(before, after, strict=True)):
-            yield from _compare(left, right, old_root, new_root, f"{at}.{word}[{index}]", seen)
+        for index, (left, right) in enumerate(zip(old, new, strict=True)):
+            yield from _compare(sides.at(left, right), f"{at}.{word}[{index}]", seen)
 
 
 def _resolve(schema: Schema, root: Schema) -> Schema:
-    """`schema` with its local reference followed, keywords beside the reference kept."""
+    """`schema` with its local references followed, keywords beside a reference kept."""
     reference = schema.get("$ref")
     if not isinstance(reference, str):
         return schema
     target: Any = root
     for part in reference.removeprefix("#/").split("/"):
         target = target[part]
-    return {**target, **{k: v for k, v in schema.items() if k != "$ref"}}
+    return _resolve({**target, **{k: v for k, v in schema.items() if k != "$ref"}}, root)

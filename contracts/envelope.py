@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.config import ExtraValues
 
 TYPE_PREFIX = "io.noria."
 JSON = "application/json"
@@ -32,10 +33,12 @@ class Malformed(ValueError):
 class Event(BaseModel):
     """A frozen, versioned event. A subclass names its topic; its `key` puts related events into one partition.
 
-    Unknown fields are ignored, so that an additive revision does not break older consumers.
+    Unknown fields are ignored at every level, so that an additive revision does not break older consumers: also within
+    classes that are closed where people write them, as a project file or a record. NaN and infinity are refused.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="constants")
+    # What JsonValue lets through of them is written as it is, for `decode` to refuse, rather than as null.
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, ser_json_inf_nan="constants")
 
     TOPIC: ClassVar[str]
 
@@ -45,6 +48,18 @@ class Event(BaseModel):
     def key(self) -> str:
         """Kafka key: events of one key keep their order."""
         return self.project
+
+    @classmethod
+    def model_validate(cls, obj: Any, *, extra: ExtraValues | None = "ignore", **options: Any) -> Self:
+        """The event of a dictionary; open, see the class."""
+        return super().model_validate(obj, extra=extra, **options)
+
+    @classmethod
+    def model_validate_json(
+        cls, json_data: str | bytes | bytearray, *, extra: ExtraValues | None = "ignore", **options: Any
+    ) -> Self:
+        """The event of JSON; open, see the class."""
+        return super().model_validate_json(json_data, extra=extra, **options)
 
     @classmethod
     def ce_type(cls) -> str:
@@ -91,7 +106,7 @@ def attributes(meta: Meta) -> dict[str, str]:
         "ce_id": meta.id,
         "ce_source": meta.source,
         "ce_type": meta.type,
-        "ce_time": meta.time.isoformat(),
+        "ce_time": meta.time.astimezone(UTC).isoformat(),  # RFC 3339 knows no offset with seconds
         "content-type": JSON,
     }
     if meta.subject is not None:
@@ -126,7 +141,13 @@ def decode(cls: type[E], headers: Iterable[Header], value: bytes | None) -> Rece
 
 
 def new_meta(event: Event, source: str, id: str, *, time: datetime | None = None, **extensions: str) -> Meta:
-    """Attributes for an event that starts here."""
+    """Attributes for an event that starts here.
+
+    Raises:
+        ValueError: `time` has no zone.
+    """
+    if time is not None and time.tzinfo is None:
+        raise ValueError(f"{time!r} has no time zone; give it in UTC")
     return Meta(id=id, source=source, type=event.ce_type(), time=time or datetime.now(UTC), extensions=extensions)
 
 
@@ -231,7 +252,9 @@ def _check_text(attributes: Mapping[str, str]) -> None:
 
 def _validate(cls: type[E], value: bytes) -> E:
     try:
-        return cls.__pydantic_validator__.validate_json(value)  # model_validate_json without its options
+        if b"NaN" in value or b"Infinity" in value:
+            load_json(value)  # refuses them where they are no text: pydantic's parser takes them
+        return cls.__pydantic_validator__.validate_json(value, extra="ignore")  # model_validate_json, only quicker
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         if first["type"] != "json_invalid":

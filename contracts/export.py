@@ -1,4 +1,4 @@
-"""Writes what outsiders read: JSON Schemas, the AsyncAPI 3 document, the events page. Knows only the catalogue.
+"""Writes what outsiders read: JSON Schemas, the AsyncAPI 3 document, the events page.
 
 Run `python -m contracts.export` after a change of an event class; a test fails while the files differ.
 Source: AsyncAPI 3.0.0 (https://www.asyncapi.com/docs/reference/specification/v3.0.0), Kafka bindings 0.5.0.
@@ -10,7 +10,7 @@ from typing import Any
 
 from contracts.envelope import JSON, STRUCTURED
 from contracts.page import events_page
-from contracts.schema import ROOT, SCHEMAS, example_path, schema
+from contracts.schema import PROJECT_FILE, ROOT, SCHEMAS, example_path, project_file_schema, schema
 from contracts.topics import FOR_EVER, TOPICS, Topic, dead_letter_topic
 
 ASYNCAPI = SCHEMAS / "asyncapi.json"
@@ -117,7 +117,8 @@ def _headers() -> dict[str, Any]:
 def files() -> dict[Path, str]:
     """Every generated file with its content."""
     schemas = {SCHEMAS / f"{t.name}.json": _text(schema(t.event)) for t in TOPICS}
-    return {**schemas, ASYNCAPI: _text(asyncapi()), EVENTS_PAGE: events_page()}
+    project_file = {SCHEMAS / f"{PROJECT_FILE}.json": _text(project_file_schema())}
+    return {**schemas, **project_file, ASYNCAPI: _text(asyncapi()), EVENTS_PAGE: events_page()}
 
 
 def _text(document: dict[str, Any]) -> str:

@@ -1,7 +1,11 @@
-"""What a project wants of every stage, closed and typed: a project file's content. Knows no YAML and no service."""
+"""What a project wants of every stage, typed: a project file's content.
+
+Closed, so that a misspelt key is refused. Within an event the same classes are open (contracts/envelope.py).
+"""
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -13,34 +17,49 @@ from pydantic import (
     PlainSerializer,
     StringConstraints,
     ValidationInfo,
+    WithJsonSchema,
     model_validator,
 )
 
 from contracts.types import ProjectName
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
+_UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+"""Microseconds."""
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?(?:e[+-]?\d{1,3})?)(ms|s|m|h|d)$")
+"""The exponent stands in what was written before: 2592000 seconds were 2.592e+06s."""
+_DURATION_SCHEMA = {"type": "string", "examples": ["20s", "5m", "1.5h", "2d"]}
 
 
 def parse_duration(raw: Any) -> Any:
-    """Seconds of '20s', '5m', '1.5h', '2d'; numbers are seconds.
+    """The timedelta of '20s', '5m', '1.5h', '2d', to the microsecond; numbers are seconds.
 
     Raises:
-        ValueError: for any other text.
+        ValueError: for any other text, and for more than a timedelta holds (999999999 days).
     """
     if isinstance(raw, timedelta | int | float) and not isinstance(raw, bool):
         return raw
     match = _DURATION.match(raw.strip()) if isinstance(raw, str) else None
     if match is None:
         raise ValueError("give a duration as 20s, 5m, 1.5h or 2d")
-    return float(match[1]) * _UNITS[match[2]]
+    try:
+        return timedelta(microseconds=round(Decimal(match[1]) * _UNITS[match[2]]))
+    except ArithmeticError as error:
+        raise ValueError("give a duration of at most 999999999 days") from error
 
 
-def _seconds_text(value: timedelta) -> str:
-    return f"{value.total_seconds():g}s"
+def duration_text(value: timedelta) -> str:
+    """The duration in seconds as `parse_duration` reads it, exactly: '20s', '2592000s', '0.5s'."""
+    microseconds = value // timedelta(microseconds=1)
+    whole, rest = divmod(microseconds, 1_000_000)
+    return f"{whole}.{rest:06d}".rstrip("0") + "s" if rest else f"{whole}s"
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(_seconds_text, return_type=str)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(duration_text, return_type=str),
+    WithJsonSchema(_DURATION_SCHEMA),
+]
 APPLYING = {"applying": True}
 """Validation context of a project that somebody applies now: what is written today is held to today's units."""
 
@@ -67,9 +86,9 @@ MetricName = Literal["loss", "exact_match", "chrf", "bleu", "rouge_l"]
 
 
 class Section(BaseModel):
-    """Base of the sections: frozen and closed, so that a misspelt key is refused."""
+    """Base of the sections: frozen and closed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Prompt(Section):
@@ -125,7 +144,7 @@ class Train(Section):
     learn: Learn = Field(
         default="all", description="Assistant turns of a conversation that are learnt: all, or the last"
     )
-    epochs: float = Field(default=3, gt=0, le=1000)
+    epochs: float = Field(default=3.0, gt=0, le=1000)
     max_steps: int | None = Field(default=None, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0, le=10)
     lr_scheduler: Literal["linear", "cosine", "constant"] = "linear"

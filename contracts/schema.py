@@ -1,25 +1,48 @@
-"""JSON Schemas of events and where schemas and golden messages lie. Knows no catalogue."""
+"""JSON Schemas of events and of the project file, and where schemas and golden messages lie.
+
+Events are open at every level, the project file is closed: so the specification of a project has two schemas.
+"""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from contracts.envelope import Event
+from contracts.project import ProjectSpec
 
 ROOT = Path(__file__).parent
 SCHEMAS = ROOT / "schemas"
 EXAMPLES = ROOT / "examples"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+PROJECT_FILE = "project-file"
 SCHEMA_BASE = "https://noria.dev/schemas/"
 
 
 def schema(event: type[Event]) -> dict[str, Any]:
     """JSON Schema (2020-12) of the event's data as it stands on the wire."""
-    body = event.model_json_schema(mode="validation")
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": DIALECT,
         "$id": f"{SCHEMA_BASE}{event.TOPIC}.json",
-        **body,
+        **opened(event.model_json_schema(mode="validation")),
     }
+
+
+def project_file_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a project file, for editors: closed, so that a misspelt key is seen."""
+    return {
+        "$schema": DIALECT,
+        "$id": f"{SCHEMA_BASE}{PROJECT_FILE}.json",
+        **ProjectSpec.model_json_schema(mode="validation"),
+    }
+
+
+def opened(body: Any) -> Any:
+    """`body` with its closed objects open."""
+    if isinstance(body, list):
+        return [opened(part) for part in cast(list[Any], body)]
+    if not isinstance(body, dict):
+        return body
+    parts = cast(dict[str, Any], body)
+    return {k: opened(v) for k, v in parts.items() if not (k == "additionalProperties" and v is False)}
 
 
 def example_path(event: type[Event]) -> Path:

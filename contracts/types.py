@@ -1,12 +1,10 @@
-"""Values that several events carry: references to artifacts, datasets, bases and models, and metrics with intervals.
-
-Knows nothing of where artifacts lie or how metrics are computed.
-"""
+"""Values that several events carry: references to artifacts, datasets, bases and models, and metrics with intervals."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 digest, 64 lower-case hexadecimal digits."""
@@ -18,10 +16,25 @@ RecordId = Annotated[str, StringConstraints(min_length=1, max_length=200, patter
 """A record's identity within its project, chosen by whoever submits it; no control characters."""
 
 
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError("NaN and infinity are no JSON numbers")
+    parts = (
+        cast(Any, value).values() if isinstance(value, dict) else cast(Any, value) if isinstance(value, list) else ()
+    )
+    for part in parts:
+        _finite(part)
+    return value
+
+
+JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
+"""Any JSON object."""
+
+
 class Value(BaseModel):
     """Base of the values inside events: frozen; unknown fields are ignored so that producers may add some."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class ArtifactRef(Value):

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from contracts.envelope import Event
-from contracts.types import ModelRef, ProjectName
+from contracts.types import JsonObject, ModelRef, ProjectName
 
 
 class DeploymentChangedV1(Event):
@@ -29,9 +29,9 @@ class InferenceCompletedV1(Event):
     request_id: str = Field(max_length=100)
     model: ModelRef
     endpoint: Literal["chat.completions", "completions"]
-    messages: tuple[dict[str, Any], ...] | None = None
+    messages: tuple[JsonObject, ...] | None = None
     prompt: str | None = None
-    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
+    parameters: JsonObject = Field(default_factory=dict[str, Any])
     stream: bool = False
     user: str | None = None
     output: str = ""

@@ -1,47 +1,173 @@
-"""breaking_changes finds what breaks and lets pass what is additive."""
+"""breaking_changes finds what breaks, at any depth, and lets pass what is additive."""
 
+import copy
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from contracts.compat import breaking_changes
+from contracts.schema import project_file_schema, schema
+from contracts.topics import TOPICS
 
-OLD: dict[str, Any] = {
+Schema = dict[str, Any]
+PART: Schema = {
     "type": "object",
-    "required": ["a"],
-    "properties": {"a": {"type": "string"}, "b": {"$ref": "#/$defs/B"}, "c": {"anyOf": [{"type": "null"}]}},
-    "$defs": {"B": {"type": "integer", "minimum": 1, "enum": [1, 2]}},
+    "required": ["need"],
+    "properties": {
+        "need": {"type": "string"},
+        "wish": {"type": "integer", "minimum": 1, "maximum": 9, "default": 1},
+        "word": {"enum": ["a", "b"], "type": "string"},
+        "text": {"type": "string", "maxLength": 5, "pattern": "^x"},
+    },
+}
+PLACES: dict[str, Callable[[Schema], Schema]] = {
+    "top": lambda part: part,
+    "field": lambda part: {"type": "object", "properties": {"f": part}},
+    "$defs": lambda part: {"type": "object", "properties": {"f": {"$ref": "#/$defs/P"}}, "$defs": {"P": part}},
+    "array": lambda part: {"type": "array", "items": part},
+    "map": lambda part: {"type": "object", "additionalProperties": part},
+    "union": lambda part: {"anyOf": [{"type": "null"}, part]},
+    "tuple": lambda part: {"type": "array", "prefixItems": [part]},
+    "deep": lambda part: {
+        "type": "object",
+        "properties": {"f": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/P"}}, {"type": "null"}]}},
+        "$defs": {"P": {"type": "object", "additionalProperties": {"$ref": "#/$defs/Q"}}, "Q": part},
+    },
+    "recursive": lambda part: {
+        "$ref": "#/$defs/T",
+        "$defs": {"T": {"type": "object", "properties": {"kids": {"items": {"$ref": "#/$defs/T"}}, "part": part}}},
+    },
 }
 
 
-def changed(**properties: Any) -> dict[str, Any]:
-    return {**OLD, "properties": {**OLD["properties"], **properties}}
+def without(word: str) -> Callable[[Schema], None]:
+    return lambda part: part.pop(word)
 
 
-def test_same_and_additive_changes_pass() -> None:
-    assert breaking_changes(OLD, OLD) == []
-    assert breaking_changes(OLD, changed(d={"type": "string", "default": "x"})) == []
-    assert breaking_changes(OLD, changed(a={"type": "string", "description": "now described"})) == []
+def field(name: str, **words: Any) -> Callable[[Schema], None]:
+    return lambda part: part["properties"][name].update(words)
 
 
-@pytest.mark.parametrize(
-    ("new", "where"),
-    [
-        (changed(a={"type": "integer"}), "$.a: type"),
-        (changed(a={"type": "string", "pattern": "^x"}), "$.a: pattern"),
-        (changed(b={"type": "integer", "minimum": 2, "enum": [1, 2]}), "$.b: minimum tightened"),
-        (changed(b={"type": "integer", "enum": [1, 2]}), "$.b: minimum loosened"),
-        (changed(b={"type": "integer", "minimum": 1, "enum": [1]}), "$.b: enum"),
-        (changed(c={"anyOf": [{"type": "null"}, {"type": "string"}]}), "$.c: anyOf"),
-        ({**OLD, "required": ["a", "b"]}, "$.b: newly required"),
-        ({**OLD, "required": []}, "$.a: no longer required"),
-        ({**OLD, "properties": {"a": {"type": "string"}}}, "$.b: removed"),
-    ],
-)
-def test_breaking_changes_are_found(new: dict[str, Any], where: str) -> None:
-    assert any(line.startswith(where) for line in breaking_changes(OLD, new)), breaking_changes(OLD, new)
+def renamed(part: Schema) -> None:
+    part["properties"]["wished"] = part["properties"].pop("wish")
 
 
-def test_recursive_schemas_end() -> None:
-    tree = {"$ref": "#/$defs/T", "$defs": {"T": {"type": "array", "items": {"$ref": "#/$defs/T"}}}}
-    assert breaking_changes(tree, tree) == []
+def newly_needed(part: Schema) -> None:
+    part["properties"]["new"] = {"type": "string"}
+    part["required"] = ["need", "new"]
+
+
+BREAKING: dict[str, tuple[Callable[[Schema], Any], str]] = {
+    "closed": (lambda p: p.update(additionalProperties=False), "closed"),
+    "removed": (lambda p: p["properties"].pop("wish"), "wish: removed"),
+    "renamed": (renamed, "wish: removed"),
+    "required": (lambda p: p.update(required=["need", "wish"]), "wish: newly required"),
+    "new and required": (newly_needed, "new: newly required"),
+    "no longer required": (lambda p: p.update(required=[]), "need: no longer required"),
+    "other type": (field("wish", type="string"), "wish: type was 'integer', is 'string'"),
+    "type narrowed": (field("wish", type=["integer"], const=1), "wish: const"),
+    "type widened": (field("need", type=["string", "null"]), "need: type"),
+    "enum narrowed": (field("word", enum=["a"]), "word: enum"),
+    "enum widened": (field("word", enum=["a", "b", "c"]), "word: enum"),
+    "minimum tightened": (field("wish", minimum=2), "wish: minimum tightened"),
+    "minimum loosened": (field("wish", minimum=0), "wish: minimum loosened"),
+    "maximum tightened": (field("wish", maximum=8), "wish: maximum tightened"),
+    "length bounded": (field("need", maxLength=3), "need: maxLength tightened"),
+    "pattern": (field("text", pattern="^y"), "text: pattern"),
+    "new pattern": (field("need", pattern="^y"), "need: pattern"),
+    "new format": (field("need", format="uri"), "need: format"),
+    "now a reference that differs": (lambda p: p["properties"].update(wish={"type": "number"}), "wish: type"),
+    "other keyword": (field("wish", multipleOf=2), "wish: multipleOf"),
+    "names of a map bounded": (lambda p: p.update(propertyNames={"pattern": "^x"}), "propertyNames"),
+    "values of a map bounded": (
+        lambda p: p.update(additionalProperties={"type": "string"}),
+        "additionalProperties: type",
+    ),
+}
+ADDITIVE: dict[str, Callable[[Schema], Any]] = {
+    "nothing": lambda p: None,
+    "optional field": lambda p: p["properties"].update(new={"type": "string", "default": "x"}),
+    "optional object": lambda p: p["properties"].update(new={"type": "object", "additionalProperties": False}),
+    "described": field("wish", description="now described", title="T", examples=[1]),
+    "default": field("wish", default=2),
+    "said to be open": lambda p: p.update(additionalProperties=True),
+    "order": lambda p: p.update(properties=dict(reversed(p["properties"].items()))),
+    "order of an enum": field("word", enum=["b", "a"]),
+}
+
+
+def changed(place: str, change: Callable[[Schema], Any], before: Schema = PART) -> list[str]:
+    after = copy.deepcopy(before)
+    change(after)
+    return breaking_changes(PLACES[place](copy.deepcopy(before)), PLACES[place](after))
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("change", BREAKING)
+def test_breaking_change_is_found_at_any_depth(place: str, change: str) -> None:
+    how, said = BREAKING[change]
+    found = changed(place, how)
+    assert any(said in line for line in found), found
+    assert all(line.startswith("$") for line in found)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("change", ADDITIVE)
+def test_additive_change_passes_at_any_depth(place: str, change: str) -> None:
+    assert changed(place, ADDITIVE[change]) == []
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_object_may_be_opened_but_a_closed_one_gets_no_field(place: str) -> None:
+    shut = {**PART, "additionalProperties": False}
+    assert changed(place, without("additionalProperties"), shut) == []
+    [found] = changed(place, ADDITIVE["optional field"], shut)
+    assert "new: new in an object that was closed" in found
+
+
+def test_format_is_an_annotation_that_may_be_taken_back() -> None:
+    dated = {"properties": {"at": {"type": "string", "format": "duration"}}}
+    assert breaking_changes(dated, {"properties": {"at": {"type": "string"}}}) == []
+    assert breaking_changes({"properties": {"at": {"type": "string"}}}, dated) != []
+
+
+def test_branch_more_or_less_and_bounds_of_items_are_found() -> None:
+    two = {"anyOf": [{"type": "null"}, {"type": "string"}]}
+    assert breaking_changes(two, {"anyOf": two["anyOf"][:1]}) == ["$: anyOf had 2 branches, has 1"]
+    assert breaking_changes({"type": "array"}, {"type": "array", "items": {"type": "string"}}) != []
+    assert breaking_changes({"type": "array", "items": {"type": "string"}}, {"type": "array"}) != []
+
+
+def test_any_value_is_spelt_in_several_ways() -> None:
+    ways: list[Schema] = [
+        {"additionalProperties": True},
+        {"additionalProperties": {}},
+        {"additionalProperties": {"$ref": "#/$defs/J"}, "$defs": {"J": {}}},
+        {},
+    ]
+    assert [breaking_changes(one, other) for one in ways for other in ways] == [[]] * 16
+
+
+def fields(body: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every field of every object."""
+    if isinstance(body, list):
+        return [found for i, part in enumerate(body) for found in fields(part, (*path, i))]
+    if not isinstance(body, dict):
+        return []
+    own = [(*path, "properties", name) for name in body.get("properties", {})]
+    return own + [found for name, part in body.items() for found in fields(part, (*path, name))]
+
+
+@pytest.mark.parametrize("body", [*(schema(t.event) for t in TOPICS), project_file_schema()], ids=lambda b: b["title"])
+def test_every_field_of_every_schema_is_missed(body: Schema) -> None:
+    """Also where it is reached through references, arrays, maps and unions alone."""
+    assert breaking_changes(body, json.loads(json.dumps(body))) == []
+    for *parents, name in fields(body):
+        less = copy.deepcopy(body)
+        place = less
+        for part in parents:
+            place = place[part]
+        del place[name]
+        assert any(line.endswith(f".{name}: removed") for line in breaking_changes(body, less)), (parents, name)
