@@ -57,7 +57,7 @@ def taught(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pyt
     base = make_base(request.param, folder / "base", weights=True)
     record = {"messages": [{"role": "user", "content": ASK}, {"role": "assistant", "content": ANSWER}]}
     pq.write_table(pa.table({"record": [json.dumps(record)]}), folder / "train.parquet")
-    recipe = Train(adapter=Adapter(kind="none"), epochs=80, learning_rate=1e-2, batch_size=1, max_length=128)
+    recipe = Train(adapter=Adapter(kind="none"), epochs=50, learning_rate=1e-2, batch_size=1, max_length=128)
     spec = TrainSpec(base, request.param, folder / "train.parquet", None, Prompt(), recipe, folder / "cache")
     result = run.train(spec, folder / "work", lambda _: None, lambda: False)
     layout.write_model(server.settings.repository, request.param, layout.EngineArgs(result.directory, dtype="float32"))

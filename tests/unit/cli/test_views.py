@@ -7,6 +7,7 @@ from contracts.topics import BY_NAME, dead_letter_topics
 from services.cli.dead_letters import letter
 from services.cli.health import render
 from services.cli.verbs.lineage import tree
+from services.cli.verbs.lists import counted
 from services.cli.verbs.watch import document, line, matching
 
 
@@ -54,6 +55,11 @@ def test_lineage_is_a_tree_with_artifacts_on_one_line() -> None:
     text = printed(tree("m@1", {"dataset": {"number": 3, "files": {"train": ref}}, "rules": ["a", "b"], "none": {}}))
     for part in ("m@1", "dataset", "number: 3", "train: 7 bytes, sha256 abababababab", "rules: a, b", "none: -"):
         assert part in text
+
+
+def test_runs_count_what_was_left_out() -> None:
+    assert counted({"template_refused": 2, "preference": 3}) == "3 preference, 2 template_refused"
+    assert counted(None) is None
 
 
 def test_status_names_what_is_wrong() -> None:
