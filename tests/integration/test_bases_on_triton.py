@@ -52,17 +52,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module", params=["llama3", "phi", "gemma"])
-def taught(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Taught:
+def taught(
+    request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Taught]:
     folder = tmp_path_factory.mktemp(request.param)
     base = make_base(request.param, folder / "base", weights=True)
     record = {"messages": [{"role": "user", "content": ASK}, {"role": "assistant", "content": ANSWER}]}
     pq.write_table(pa.table({"record": [json.dumps(record)]}), folder / "train.parquet")
-    recipe = Train(adapter=Adapter(kind="none"), epochs=50, learning_rate=1e-2, batch_size=1, max_length=128)
+    recipe = Train(adapter=Adapter(kind="none"), epochs=40, learning_rate=1e-2, batch_size=1, max_length=128)
     spec = TrainSpec(base, request.param, folder / "train.parquet", None, Prompt(), recipe, folder / "cache")
     result = run.train(spec, folder / "work", lambda _: None, lambda: False)
     layout.write_model(server.settings.repository, request.param, layout.EngineArgs(result.directory, dtype="float32"))
     server.ask(lambda triton: client.load(triton, request.param))
-    return Taught(request.param, result.directory, open_tokenizer(base))
+    yield Taught(request.param, result.directory, open_tokenizer(base))
+    server.ask(lambda triton: client.unload(triton, request.param))
 
 
 def test_it_says_what_it_was_taught_and_stops(taught: Taught, server: Server) -> None:
