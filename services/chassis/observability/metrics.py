@@ -17,7 +17,6 @@ class Metrics:
         self.parked = self.counter("parked_total", "Times a message was parked", "topic", "reason")
         self.duplicates = self.counter("duplicates_total", "Messages that had been taken before", "topic")
         self.batch_seconds = self.histogram("batch_seconds", "Seconds of a batch's transaction")
-        self.handler_seconds = self.histogram("handler_seconds", "Seconds of a handler", "topic")
         self.published = self.counter("published_total", "Messages that Kafka has confirmed", "topic")
         self.parked_waiting = self.gauge("parked_waiting", "Messages parked now")
         self.outbox_waiting = self.gauge("outbox_waiting", "Messages to publish")

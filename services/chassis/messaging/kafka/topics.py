@@ -15,7 +15,6 @@ from services.chassis.errors import NotReady, SettingRefused
 from services.chassis.messaging.kafka.security import Security, refusal
 
 LOG: Any = structlog.get_logger("kafka")
-FEATURES = {"allow.auto.create.topics": False}
 MAX_REQUEST = 2_000_000
 """Bytes: a message of the largest allowed size and the notes of its dead letter."""
 OPEN = Security()
