@@ -18,6 +18,7 @@ from services.chassis.observability.metrics import Metrics
 from services.chassis.settings import Settings
 from services.chassis.storage.artifacts import ArtifactStore
 from services.chassis.storage.database import reading, writing
+from services.chassis.storage.store import ChassisStore
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -75,7 +76,10 @@ class Context(Generic[S]):
         self, fn: Callable[[S], tuple[T, Iterable[Event]]], cause: str | None, at: datetime | None
     ) -> tuple[T, bool]:
         with writing(self.engine) as connection, Session(connection, expire_on_commit=False) as session:
-            result, events = fn(self.store(session))
+            store = self.store(session)
+            result, events = fn(store)
+            if isinstance(store, ChassisStore):  # a Protocol's one as well
+                store.flush()
             key = (self.settings.source, cause or uuid.uuid4().hex)
             now = at or datetime.now(UTC)
             names = {"group": self.settings.group, "source": self.settings.source}

@@ -19,6 +19,7 @@ from services.chassis.replay.restore import Restore
 from services.chassis.retention.pruning import Horizon
 from services.chassis.retention.references import Held
 from services.chassis.settings import Settings
+from services.chassis.storage.store import ChassisStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Service:
 
     settings: Settings
     handlers: Mapping[type[Event], Handler] = field(default_factory=dict[type[Event], Handler])
-    store: Callable[[Session], Any] = field(default=lambda session: session)
+    store: Callable[[Session], ChassisStore] = ChassisStore
     migrations: Path | None = None
     router: Callable[[Context[Any]], APIRouter] | None = None
     jobs: tuple[JobKind, ...] = ()

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from contracts.canonical import canonical, digest
 from contracts.envelope import Event, Meta
 from contracts.events.ingestion import RecordAcceptedV1, RecordRefusedV1
+from contracts.records import canonical_record
 from services.chassis.replay.restore import Restore
 from services.ingestion.store import SqlStore, Standing
 
@@ -20,7 +21,7 @@ def on_record_accepted(event: RecordAcceptedV1, meta: Meta, store: SqlStore) -> 
     """The revision stands, though its submission may be older than the topic's retention."""
     standing = store.standing(event.project, event.record_id)
     if standing is None or standing.revision < event.revision:
-        content, around = canonical(event.record.model_dump(mode="json")), canonical([event.subject, event.tags])
+        content, around = canonical_record(event.record), canonical([event.subject, event.tags])
         store.put(event.project, event.record_id, Standing(event.revision, digest(f"{content}\n{around}")))
     return ()
 

@@ -3,22 +3,28 @@
 Holds no record's content: that is in the topics and in prep.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any, Protocol
 
-from sqlalchemy import Column, MetaData, Text, and_, bindparam, delete, func, update
-from sqlmodel import Field, SQLModel, col, select
+from sqlalchemy import Column, MetaData, Table, Text, and_, delete, func, update
+from sqlmodel import Field, Session, SQLModel, col, select
 
+from contracts.envelope import Event
 from contracts.events.upstream import RecordSubmittedV1
-from services.chassis.storage.bulk_insert import upserting
+from services.chassis.storage.bulk_insert import upsert
+from services.chassis.storage.bulk_select import rows_by_pair
+from services.chassis.storage.database import Overtaken
 from services.chassis.storage.projects import Projects
+from services.chassis.storage.sharded_rows import lock_free_shard
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import NUMBER, UtcDateTime
 
 METADATA = MetaData()
+Key = tuple[str, str]
+"""(project, record_id)."""
 
 
 class RecordRow(SQLModel, table=True):
@@ -34,14 +40,15 @@ class RecordRow(SQLModel, table=True):
 
 
 class TallyRow(SQLModel, table=True):
-    """How often a project's submissions ended so: `unchanged`, or `refused.<reason>`."""
+    """How often a project's submissions ended so: `unchanged`, or `refused.<reason>`; the sum over the shards."""
 
     __tablename__ = "tally"  # pyright: ignore[reportAssignmentType]
     metadata = METADATA
 
     project: str = Field(primary_key=True)
     outcome: str = Field(primary_key=True)
-    n: int
+    shard: int = Field(default=0, primary_key=True)
+    n: int = 0
 
 
 class WaitingRow(SQLModel, table=True):
@@ -117,34 +124,74 @@ class Store(Protocol):
 
 
 class SqlStore(ChassisStore):
-    """`Store` in the service's database."""
+    """`Store` in the service's database. Revisions and tallies are written together, by `flush`."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._known: set[str] = set()
+        self._read: dict[Key, Standing | None] = {}
+        self._written: dict[Key, Standing] = {}
+        self._tallies: Counter[tuple[str, str]] = Counter()
+
+    def prefetch(self, events: Sequence[Event]) -> None:
+        """Reads the standing revisions of the records that these events submit, in one query."""
+        wanted = {(event.project, event.record_id) for event in events if isinstance(event, RecordSubmittedV1)}
+        found = rows_by_pair(self.session.connection(), RECORD, ("project", "record_id"), wanted)
+        self._read |= dict.fromkeys(wanted) | {(row.project, row.record_id): _standing(row) for row in found}
+
+    def flush(self) -> None:
+        """Writes the revisions, then the tallies, in the order of their keys, so that no two instances deadlock.
+
+        Raises:
+            Overtaken: another instance gave one of the records a revision meanwhile.
+        """
+        connection = self.session.connection()
+        rows = [(*key, put.revision, put.fingerprint, self._base(key)) for key, put in sorted(self._written.items())]
+        if upsert(connection, PUT, rows) != len(rows):
+            raise Overtaken("another instance gave a record of this batch a revision meanwhile")
+        for (project, outcome), n in sorted(self._tallies.items()):
+            key = {"project": project, "outcome": outcome}
+            shard = lock_free_shard(connection, TALLY, **key)
+            row = (TALLY.c.project == project, TALLY.c.outcome == outcome, TALLY.c.shard == shard)
+            connection.execute(update(TALLY).where(*row).values(n=TALLY.c.n + n))
+        self._read |= self._written
+        self._written, self._tallies = {}, Counter()
+
+    def _base(self, key: Key) -> int:
+        read = self._read[key]
+        return read.revision if read else 0
 
     def knows(self, project: str) -> bool:
-        """Whether the project was defined; asked once a transaction where it was."""
-        known: set[str] = self.session.info.setdefault("known_projects", set())
-        if project not in known and self.projects.current(project) is not None:
-            known.add(project)
-        return project in known
+        """Whether the project was defined; asked once where it was."""
+        if project not in self._known and self.projects.current(project) is not None:
+            self._known.add(project)
+        return project in self._known
 
     def standing(self, project: str, record_id: str) -> Standing | None:
         """The record's newest revision, or None."""
-        found = self.session.connection().execute(STANDING, {"project": project, "record_id": record_id}).first()
-        return Standing(*found) if found else None
+        key = (project, record_id)
+        if key in self._written:
+            return self._written[key]
+        if key not in self._read:
+            found = rows_by_pair(self.session.connection(), RECORD, ("project", "record_id"), [key])
+            self._read[key] = _standing(found[0]) if found else None
+        return self._read[key]
 
     def put(self, project: str, record_id: str, standing: Standing) -> None:
         """Makes `standing` the record's newest revision."""
-        values = {"revision": standing.revision, "fingerprint": standing.fingerprint}
-        self._execute(_put, {"project": project, "record_id": record_id, **values})
+        self.standing(project, record_id)  # what it replaces: see `flush`
+        self._written[project, record_id] = standing
 
     def count(self, project: str, outcome: str) -> None:
         """One more submission ended so."""
-        self._execute(_count, {"project": project, "outcome": outcome, "n": 1})
+        self._tallies[project, outcome] += 1
 
     def counts(self, project: str) -> dict[str, Any]:
         """Accepted (revisions), records, unchanged, refused, refused_by_reason."""
         sums = select(func.coalesce(func.sum(RecordRow.revision), 0), func.count()).where(RecordRow.project == project)
         accepted, records = self.session.exec(sums).one()
-        tallies = self.session.exec(select(TallyRow.outcome, TallyRow.n).where(TallyRow.project == project)).all()
+        shards = select(TallyRow.outcome, func.sum(TallyRow.n)).where(TallyRow.project == project)
+        tallies = [(outcome, int(n)) for outcome, n in self.session.exec(shards.group_by(TallyRow.outcome))]
         refused = {name.removeprefix("refused."): n for name, n in sorted(tallies) if name.startswith("refused.")}
         return {
             "accepted": int(accepted),
@@ -191,25 +238,15 @@ class SqlStore(ChassisStore):
             Submission(RecordSubmittedV1.model_validate_json(row.submitted), row.source, row.source_id) for row in rows
         ]
 
-    def _execute(self, statement: Callable[[str], Any], values: dict[str, Any]) -> None:
-        connection = self.session.connection()
-        connection.execute(statement(connection.dialect.name), values)
+
+RECORD: Table = getattr(RecordRow, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
+TALLY: Table = getattr(TallyRow, "__table__")  # noqa: B009
+PUT = """
+INSERT INTO record (project, record_id, revision, fingerprint) VALUES (?, ?, ?, ?)
+ON CONFLICT (project, record_id) DO UPDATE SET revision = excluded.revision, fingerprint = excluded.fingerprint
+WHERE record.revision = ?
+"""
 
 
-# Statements are built once: building one takes longer than running it.
-STANDING = select(RecordRow.revision, RecordRow.fingerprint).where(
-    col(RecordRow.project) == bindparam("project"), col(RecordRow.record_id) == bindparam("record_id")
-)
-
-
-@cache
-def _put(dialect: str) -> Any:
-    insert = upserting(dialect, RecordRow)
-    values = {"revision": insert.excluded.revision, "fingerprint": insert.excluded.fingerprint}
-    return insert.on_conflict_do_update(index_elements=["project", "record_id"], set_=values)
-
-
-@cache
-def _count(dialect: str) -> Any:
-    more = {"n": col(TallyRow.n) + 1}
-    return upserting(dialect, TallyRow).on_conflict_do_update(index_elements=["project", "outcome"], set_=more)
+def _standing(row: Any) -> Standing:
+    return Standing(row.revision, row.fingerprint)

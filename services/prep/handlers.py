@@ -13,6 +13,7 @@ from contracts.types import ArtifactRef, DatasetRef
 from services.chassis.jobs.queue import Failure, Job
 from services.chassis.storage.projects import on_project_defined
 from services.prep.domain.policy import Pending, due
+from services.prep.domain.positions import Positions, furthest, total
 from services.prep.store import Store
 from services.prep.tables import DatasetRow, ProgressRow
 
@@ -28,23 +29,23 @@ def on_record_accepted(event: RecordAcceptedV1, meta: Meta, store: Store) -> Ite
 
 def freeze_due(store: Store, now: datetime) -> Iterable[Event]:
     """Asks for a freeze of every project whose policy says so. Quiet is measured from when a change was first seen here."""
-    for progress in store.unfrozen():
-        if progress.seen != progress.sequence:
-            progress.seen, progress.seen_at = progress.sequence, now
+    for progress, positions in store.unfrozen():
+        if progress.seen != total(positions):
+            progress.seen, progress.seen_at = total(positions), now
         known = store.projects.current(progress.project)
         if known is None:
             continue
         revision, spec = known
         freeze = spec.prep.freeze
-        changed = store.changed(progress.project, max(progress.frozen, progress.tried), 2 * freeze.records)
-        if due(Pending(changed, quiet(progress, now)), freeze):
-            ask(progress, revision, "policy", store)
+        changed = store.changed(progress.project, progress.tried_positions, 2 * freeze.records)
+        if due(Pending(changed, quiet(progress, positions, now)), freeze):
+            ask(progress, positions, revision, "policy", store)
     return ()
 
 
-def quiet(progress: ProgressRow, now: datetime) -> float:
+def quiet(progress: ProgressRow, positions: Positions, now: datetime) -> float:
     """Seconds without a change."""
-    if progress.seen_at is None or progress.seen != progress.sequence:
+    if progress.seen_at is None or progress.seen != total(positions):
         return 0.0
     return (now - progress.seen_at).total_seconds()
 
@@ -54,13 +55,13 @@ def freeze_now(project: str, revision: str, store: Store) -> str | DatasetRow:
     progress = store.progress(project)
     if progress.job is not None:
         return progress.job
-    newest = store.newest(project)
-    if newest is not None and progress.announced == revision and progress.sequence == progress.frozen:
+    newest, positions = store.newest(project), store.positions(project)
+    if newest is not None and progress.announced == revision and positions == progress.frozen_positions:
         return newest
-    return ask(progress, revision, "on_demand", store)
+    return ask(progress, positions, revision, "on_demand", store)
 
 
-def ask(progress: ProgressRow, revision: str, cause: str, store: Store) -> str:
+def ask(progress: ProgressRow, positions: Positions, revision: str, cause: str, store: Store) -> str:
     """Records the job of a freeze and gives its id."""
     progress.freezes += 1
     job = f"freeze-{progress.project}-{progress.freezes}"
@@ -69,7 +70,7 @@ def ask(progress: ProgressRow, revision: str, cause: str, store: Store) -> str:
         "project": progress.project,
         "revision": revision,
         "cause": cause,
-        "sequence": progress.sequence,
+        "positions": positions,
         "newest": newest.version if newest else None,
     }
     store.jobs.enqueue(FREEZE, job, spec, project=progress.project)
@@ -84,7 +85,8 @@ def on_freeze_done(store: Store, job: Job, result: dict[str, Any]) -> Iterable[E
     spec = store.projects.at(progress.project, revision)
     same_project = progress.announced == revision
     progress.job, progress.failure = None, None
-    progress.frozen = progress.tried = max(progress.frozen, result["through"])
+    progress.frozen_positions = furthest(progress.frozen_positions, result["through"].items())
+    note_tried(progress, result["through"])
     progress.announced = revision
     newest = store.newest(progress.project)
     if newest is not None and newest.version == result["version"]:
@@ -107,10 +109,16 @@ def on_freeze_failed(store: Store, job: Job, failure: Failure) -> Iterable[Event
     """Notes why, where people look. It is tried again when enough new records came, or on demand."""
     progress = store.progress(job.spec["project"])
     progress.job = None
-    progress.tried = max(progress.tried, job.spec["sequence"])
+    note_tried(progress, job.spec.get("positions", {}))  # a job of before there were any names none
     asked_at = job.created_at.isoformat()
     progress.failure = {"code": failure.code, "detail": failure.detail, "job": job.id, "asked_at": asked_at}
     return ()
+
+
+def note_tried(progress: ProgressRow, positions: Positions) -> None:
+    """Up to these positions a freeze was tried."""
+    progress.tried_positions = furthest(progress.tried_positions, positions.items())
+    progress.tried = total(progress.tried_positions)
 
 
 def frozen(dataset: DatasetRow, revision: str, cause: str, spec: ProjectSpec | None) -> DatasetFrozenV1:

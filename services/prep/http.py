@@ -97,10 +97,11 @@ def _freeze(store: SqlStore, project: str) -> str | dict[str, Any]:
 def _pending(store: SqlStore, project: str, now: datetime) -> dict[str, Any]:
     _, spec = _project(store, project)
     progress = store.seen(project)
-    frozen = progress.frozen if progress else 0
-    tried = max(frozen, progress.tried) if progress else 0
+    frozen = progress.frozen_positions if progress else {}
+    tried = progress.tried_positions if progress else {}
+    still = handlers.quiet(progress, store.positions(project), now) if progress else 0.0
     job = store.jobs.get(progress.job) if progress and progress.job else None
-    waiting = Pending(store.changed(project, tried), handlers.quiet(progress, now) if progress else 0.0)
+    waiting = Pending(store.changed(project, tried), still)
     return {
         "changed": store.changed(project, frozen),
         "total": store.total(project),

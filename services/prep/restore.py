@@ -27,8 +27,11 @@ _JOB = "how freezes stand at this moment, failed ones and those that found nothi
 RESTORE = Restore(
     events={DatasetFrozenV1: on_dataset_frozen},
     omitted={
+        "record.shard": _ORDER,
         "record.sequence": _ORDER,
-        "progress.frozen": _ORDER,
+        "shard": _ORDER,
+        "progress.frozen_positions": _ORDER,
+        "progress.tried_positions": _ORDER,
         "progress.tried": _ORDER,
         "progress.seen": _ORDER,
         "progress.seen_at": "when the timer saw a change",
@@ -37,4 +40,5 @@ RESTORE = Restore(
         "progress.failure": _JOB,
         "dataset.frozen_at": "the job's own time; the event says when it was announced",
     },
+    omitted_rows={"progress": ("announced", (None,), "made by the timer; nothing was announced yet")},
 )

@@ -1,21 +1,27 @@
 """What prep keeps: accepted records, how far each project's have come, and the frozen datasets. Decides nothing."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from functools import cache
 from typing import Any, Protocol, cast
 
-from sqlalchemy import Table, func, tuple_
+from sqlalchemy import Table, exists, func, literal, tuple_, update
 from sqlalchemy import select as select_rows
-from sqlmodel import SQLModel, col, select
+from sqlmodel import Session, SQLModel, col, select
 
 from contracts.canonical import canonical
 from contracts.events.ingestion import RecordAcceptedV1
+from contracts.records import canonical_record
 from services.chassis.jobs.queue import Jobs
-from services.chassis.storage.bulk_insert import upserting
+from services.chassis.storage.bulk_insert import moment, upsert, upserting
 from services.chassis.storage.projects import Projects
+from services.chassis.storage.sharded_rows import lock_free_shard
 from services.chassis.storage.store import ChassisStore
+from services.prep.domain.positions import Positions, furthest
 from services.prep.domain.rows import Accepted
-from services.prep.tables import DatasetRow, ProgressRow, RecordRow
+from services.prep.tables import DatasetRow, ProgressRow, RecordRow, ShardRow
+
+Put = tuple[RecordAcceptedV1, datetime]
+"""A revision and when it was accepted."""
 
 
 class Store(Protocol):
@@ -31,20 +37,24 @@ class Store(Protocol):
         """The book of jobs."""
         ...
 
-    def put(self, event: RecordAcceptedV1, at: datetime) -> bool:
-        """Makes the event's revision the record's; False where a later one stands already."""
+    def put(self, event: RecordAcceptedV1, at: datetime) -> None:
+        """Makes the event's revision the record's, unless a later one stands."""
+        ...
+
+    def positions(self, project: str) -> Positions:
+        """How far the project's changes have come."""
         ...
 
     def progress(self, project: str) -> ProgressRow:
-        """How far the project has come, to be changed in this transaction."""
+        """How far the project's datasets have come, to be changed in this transaction."""
         ...
 
-    def unfrozen(self) -> list[ProgressRow]:
-        """The projects with records that no freeze has tried and with no freeze under way."""
+    def unfrozen(self) -> list[tuple[ProgressRow, Positions]]:
+        """The projects with records that no freeze has tried and with no freeze under way, and how far they have come."""
         ...
 
-    def changed(self, project: str, since: int, most: int | None = None) -> int:
-        """How many records changed after the sequence `since`; counts no further than `most`."""
+    def changed(self, project: str, since: Positions, most: int | None = None) -> int:
+        """How many records changed after `since`; counts no further than `most`."""
         ...
 
     def newest(self, project: str) -> DatasetRow | None:
@@ -57,72 +67,117 @@ class Store(Protocol):
 
 
 class SqlStore(ChassisStore):
-    """`Store` in the service's database, and what HTTP and the worker read."""
+    """`Store` in the service's database, and what HTTP and the worker read. Records are written together, by `flush`."""
 
-    def put(self, event: RecordAcceptedV1, at: datetime) -> bool:
-        """Makes the event's revision the record's; False where a later one stands already."""
-        progress = self.progress(event.project)
-        values = {
-            "project": event.project,
-            "record_id": event.record_id,
-            "revision": event.revision,
-            "format": event.format,
-            "record": canonical(event.record.model_dump(mode="json")),
-            "digest": event.digest,
-            "tags": canonical(event.tags),
-            "subject": event.subject,
-            "accepted_at": at,
-            "sequence": progress.sequence + 1,
-        }
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._put: dict[str, dict[str, Put]] = {}
+
+    def put(self, event: RecordAcceptedV1, at: datetime) -> None:
+        """Makes the event's revision the record's, unless a later one stands; written by `flush`."""
+        records = self._put.setdefault(event.project, {})
+        held = records.pop(event.record_id, None)
+        records[event.record_id] = held if held and held[0].revision >= event.revision else (event, at)
+
+    def flush(self) -> None:
+        """Writes the records in the order of their keys, so that no two instances deadlock; numbered as they came."""
+        put, self._put = self._put, {}
+        for project, records in sorted(put.items()):
+            self._write(project, list(records.values()))
+
+    def _write(self, project: str, records: Sequence[Put]) -> None:
+        """A shard of the project's numbers the changes; no other transaction waits for it."""
         connection = self.session.connection()
-        done = connection.execute(_upsert(connection.dialect.name), values)
-        if done.rowcount == 1:
-            progress.sequence += 1
-        return done.rowcount == 1
+        shard = lock_free_shard(connection, SHARD, project=project)
+        own = (SHARD.c.project == project, SHARD.c.shard == shard)
+        before = connection.execute(select_rows(SHARD.c.sequence).where(*own)).scalar_one()
+        rows = [
+            (
+                project,
+                event.record_id,
+                event.revision,
+                event.format,
+                canonical_record(event.record),
+                event.digest,
+                canonical(event.tags),
+                event.subject,
+                moment(connection, at),
+                shard,
+                before + number,
+            )
+            for number, (event, at) in enumerate(records, 1)
+        ]
+        now = before + len(rows)
+        if upsert(connection, PUT, sorted(rows)) != len(rows):  # a later revision of some stood there
+            mine = (RECORD.c.project == project, RECORD.c.shard == shard)
+            now = connection.execute(select_rows(func.max(RECORD.c.sequence)).where(*mine)).scalar() or 0
+        if now > before:
+            connection.execute(update(SHARD).where(*own).values(sequence=now))
+
+    def positions(self, project: str) -> Positions:
+        """How far the project's changes have come."""
+        own = select_rows(SHARD.c.shard, SHARD.c.sequence).where(SHARD.c.project == project)
+        return {str(shard): sequence for shard, sequence in self.session.connection().execute(own)}
 
     def progress(self, project: str) -> ProgressRow:
-        """How far the project has come; its row is locked, so that sequences are in the order of commits."""
-        held: dict[str, ProgressRow] = self.session.info.setdefault("progress", {})
-        row = held.get(project)
-        if row is None or row not in self.session:
-            self._create(project)
-            row = self.session.get_one(ProgressRow, project, with_for_update=True)
-            held[project] = row
-        return row
+        """How far the project's datasets have come; its row is locked, for whoever asks for a freeze or ends one."""
+        self._create(select_rows(literal(project).label("project")))
+        return self.session.get_one(ProgressRow, project, with_for_update=True)
 
-    def _create(self, project: str) -> None:
-        zero = ProgressRow(project=project).model_dump(exclude_none=True)
+    def _create(self, projects: Any) -> None:
+        """Rows for those of `projects`, a query, that have none."""
+        new = projects.subquery()
+        zero = {name: literal(value, PROGRESS.c[name].type) for name, value in ZERO.items()}
+        missing = select_rows(new.c.project, *zero.values()).where(~exists().where(PROGRESS.c.project == new.c.project))
         connection = self.session.connection()
-        connection.execute(upserting(connection.dialect.name, ProgressRow).values(zero).on_conflict_do_nothing())
+        insert = upserting(connection.dialect.name, PROGRESS).from_select(["project", *zero], missing)
+        connection.execute(insert.on_conflict_do_nothing())
 
-    def unfrozen(self) -> list[ProgressRow]:
-        """The projects with records that no freeze has tried and with no freeze under way."""
-        new = (col(ProgressRow.sequence) > col(ProgressRow.frozen), col(ProgressRow.sequence) > col(ProgressRow.tried))
-        idle = col(ProgressRow.job).is_(None)
-        statement = select(ProgressRow).where(*new, idle).order_by(col(ProgressRow.project))
-        return list(self.session.exec(statement.with_for_update()).all())
+    def unfrozen(self) -> list[tuple[ProgressRow, Positions]]:
+        """The projects with records that no freeze has tried and with no freeze under way, and how far they have come."""
+        self._create(select_rows(SHARD.c.project).distinct())
+        totals = select_rows(SHARD.c.project, func.sum(SHARD.c.sequence).label("total")).group_by(SHARD.c.project)
+        found = totals.subquery()
+        new = found.c.total > col(ProgressRow.tried)
+        statement = select(ProgressRow).join(found, found.c.project == col(ProgressRow.project))
+        idle = statement.where(new, col(ProgressRow.job).is_(None)).order_by(col(ProgressRow.project))
+        rows = self.session.exec(idle.with_for_update(of=ProgressRow)).all()
+        return [(row, self.positions(row.project)) for row in rows]
 
-    def changed(self, project: str, since: int, most: int | None = None) -> int:
-        """How many records changed after the sequence `since`; counts no further than `most`."""
-        later = select(RecordRow.record_id).where(RecordRow.project == project, RecordRow.sequence > since).limit(most)
-        return self.session.exec(select(func.count()).select_from(later.subquery())).one()
+    def changed(self, project: str, since: Positions, most: int | None = None) -> int:
+        """How many records changed after `since`; counts no further than `most`."""
+        found = 0
+        for shard, sequence in self.positions(project).items():
+            left = None if most is None else most - found
+            if sequence > since.get(shard, 0) and left != 0:
+                later = select_rows(RECORD.c.record_id).where(*_after(project, shard, since)).limit(left)
+                found += (
+                    self.session.connection()
+                    .execute(select_rows(func.count()).select_from(later.subquery()))
+                    .scalar_one()
+                )
+        return found
 
     def total(self, project: str) -> int:
         """How many records the project has."""
         return self.session.exec(select(func.count()).select_from(RecordRow).where(RecordRow.project == project)).one()
 
-    def latest(self, project: str, since: int, limit: int) -> list[RecordRow]:
+    def latest(self, project: str, since: Positions, limit: int) -> list[RecordRow]:
         """The records that changed after `since`, newest change first."""
-        later = select(RecordRow).where(RecordRow.project == project, RecordRow.sequence > since)
-        return list(self.session.exec(later.order_by(col(RecordRow.sequence).desc()).limit(limit)).all())
+        found: list[RecordRow] = []
+        for shard in self.positions(project):
+            later = select(RecordRow).where(*_after(project, shard, since))
+            found += self.session.exec(later.order_by(col(RecordRow.sequence).desc()).limit(limit)).all()
+        return sorted(found, key=lambda row: (row.accepted_at, row.sequence), reverse=True)[:limit]
 
-    def accepted(self, project: str) -> tuple[list[Accepted], int]:
-        """All records of the project and the newest sequence among them, 0 without any."""
-        record = _table(RecordRow)
-        names = (*Accepted.__dataclass_fields__, "sequence")
-        statement = select_rows(*(record.c[name] for name in names)).where(record.c.project == project)
+    def accepted(self, project: str) -> tuple[list[Accepted], Positions]:
+        """All records of the project, and up to where they are all there."""
+        through = self.positions(project)  # before the records: what is counted here is among them
+        names = (*Accepted.__dataclass_fields__, "shard", "sequence")
+        statement = select_rows(*(RECORD.c[name] for name in names)).where(RECORD.c.project == project)
         rows = self.session.connection().execute(statement).all()
-        return [Accepted(*list(row)[:-1]) for row in rows], max((row[-1] for row in rows), default=0)
+        found = furthest(through, ((str(row.shard), row.sequence) for row in rows))
+        return [Accepted(*list(row)[:-2]) for row in rows], found
 
     def newest(self, project: str) -> DatasetRow | None:
         """The project's newest dataset."""
@@ -160,17 +215,21 @@ class SqlStore(ChassisStore):
         self.session.flush()
 
 
-@cache
-def _upsert(dialect: str) -> Any:
-    """A record's newest revision in place of an older one. Built once: building it takes longer than running it."""
-    insert = upserting(dialect, RecordRow)
-    key = ["project", "record_id"]
-    values = {column.name: insert.excluded[column.name] for column in _table(RecordRow).c if column.name not in key}
-    newer = insert.excluded.revision > col(RecordRow.revision)
-    upsert = insert.on_conflict_do_update(index_elements=key, set_=values, where=newer)
-    # Without the option psycopg's count of an INSERT is not passed on.
-    return upsert.execution_options(preserve_rowcount=True)
+def _after(project: str, shard: str, since: Positions) -> tuple[Any, ...]:
+    return (RECORD.c.project == project, RECORD.c.shard == int(shard), RECORD.c.sequence > since.get(shard, 0))
 
 
 def _table(model: type[SQLModel]) -> Table:
     return cast(Table, getattr(model, "__table__"))  # noqa: B009 - SQLModel's types do not know the attribute
+
+
+RECORD, SHARD, PROGRESS = _table(RecordRow), _table(ShardRow), _table(ProgressRow)
+ZERO = ProgressRow(project="").model_dump(exclude={"project"}, exclude_none=True)
+PUT = """
+INSERT INTO record (project, record_id, revision, format, record, digest, tags, subject, accepted_at, shard, sequence)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (project, record_id) DO UPDATE SET revision = excluded.revision, format = excluded.format,
+record = excluded.record, digest = excluded.digest, tags = excluded.tags, subject = excluded.subject,
+accepted_at = excluded.accepted_at, shard = excluded.shard, sequence = excluded.sequence
+WHERE excluded.revision > record.revision
+"""

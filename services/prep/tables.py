@@ -8,12 +8,13 @@ from sqlmodel import Field, SQLModel
 
 from services.chassis.retention.references import Held
 from services.chassis.storage.tables import UtcDateTime
+from services.prep.domain.positions import Positions
 
 METADATA = MetaData()
 
 
 class RecordRow(SQLModel, table=True):
-    """An accepted record's newest revision. `sequence` grows with each change in the project."""
+    """An accepted record's newest revision. (`shard`, `sequence`) numbers the change that made it so: see ShardRow."""
 
     __tablename__ = "record"  # pyright: ignore[reportAssignmentType]
     metadata = METADATA
@@ -27,24 +28,40 @@ class RecordRow(SQLModel, table=True):
     tags: str = Field(sa_column=Column(Text, nullable=False))
     subject: str | None = None
     accepted_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    shard: int = Field(sa_column=Column(BigInteger, nullable=False))
     sequence: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
-class ProgressRow(SQLModel, table=True):
-    """How far a project's records have come. All numbers but `freezes` are record sequences.
+class ShardRow(SQLModel, table=True):
+    """A counter of a project's changes, held by the transaction that counts in it until its end.
 
-    `seen` is the newest change the timer knows, at `seen_at`; up to `frozen` all is in a dataset, up to `tried` a freeze was
-    tried. `announced` is the project's revision with which the newest dataset was announced.
+    So the sequences of a shard are in the order of commits: whoever has read one has read all before it.
+    """
+
+    __tablename__ = "shard"  # pyright: ignore[reportAssignmentType]
+    metadata = METADATA
+
+    project: str = Field(primary_key=True)
+    shard: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    sequence: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, default=0))
+
+
+class ProgressRow(SQLModel, table=True):
+    """How far a project's datasets have come, which no consumed record waits for.
+
+    `seen` is how many changes the timer knew at `seen_at`. Up to the `frozen_positions` all is in a dataset, up to
+    `tried_positions`, the total of which is `tried`, a freeze was tried. `announced` is the project's revision with which the
+    newest dataset was announced.
     """
 
     __tablename__ = "progress"  # pyright: ignore[reportAssignmentType]
     metadata = METADATA
 
     project: str = Field(primary_key=True)
-    sequence: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     seen: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     seen_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
-    frozen: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    frozen_positions: Positions = Field(default_factory=Positions, sa_column=Column(JSON, nullable=False))
+    tried_positions: Positions = Field(default_factory=Positions, sa_column=Column(JSON, nullable=False))
     tried: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     freezes: int = 0
     job: str | None = None

@@ -18,6 +18,7 @@ from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.chassis.storage.database import open_engine, reading
 from services.prep import parquet, tokens
 from services.prep.domain import pipeline
+from services.prep.domain.positions import Positions
 from services.prep.domain.profile import profile
 from services.prep.domain.report import page
 from services.prep.domain.rows import SPLITS, Accepted
@@ -48,8 +49,8 @@ def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
     return result | files | {"counts": dataset.counts(), "drops": dataset.drops_by_reason()}
 
 
-def read(settings: PrepSettings, project: str, revision: str) -> tuple[ProjectSpec, list[Accepted], int]:
-    """The project, its records, and the newest sequence among them."""
+def read(settings: PrepSettings, project: str, revision: str) -> tuple[ProjectSpec, list[Accepted], Positions]:
+    """The project, its records, and up to where they are all there."""
     with reading(open_engine(settings)) as connection, Session(connection) as session:
         store = SqlStore(session)
         spec = store.projects.at(project, revision)

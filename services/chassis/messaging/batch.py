@@ -24,6 +24,7 @@ from services.chassis.messaging.messages import Item, Raw, Route, dead_letter_ro
 from services.chassis.observability import traces
 from services.chassis.observability.metrics import Metrics
 from services.chassis.storage.database import is_database_fault, writing
+from services.chassis.storage.store import ChassisStore
 
 LOG: Any = structlog.get_logger("consume")
 HANDLER_FAILED = "handler_failed"
@@ -39,7 +40,7 @@ class BatchContext:
     source: str
     routes: Mapping[str, Route]
     engine: Engine
-    store: Callable[[Session], Any]
+    store: Callable[[Session], ChassisStore]
     metrics: Metrics
     attempts: int = 10
     longest_pause: float = 60.0
@@ -88,8 +89,11 @@ def _transaction(context: BatchContext, items: Sequence[Item], *, careful: bool)
         keys = {item.raw.key for item in items if item.raw.key is not None}
         busy = parking.occupied(connection, context.group, keys)
         store = context.store(session)
+        if not careful:
+            store.prefetch([item.event for item in items if item.event is not None and item.identity in fresh])
         for item in items:
             _settle(context, item, result, fresh, busy, session if careful else None, store)
+        store.flush()
         session.flush()
         result.jobs = CHANGED in session.info
         _write(connection, result)
@@ -126,7 +130,7 @@ def _settle(
     fresh: set[inbox.Identity],
     busy: set[parking.Lane],
     session: Session | None,
-    store: Any,
+    store: ChassisStore,
 ) -> None:
     raw = item.raw
     if item.identity not in fresh:
@@ -140,11 +144,11 @@ def _settle(
         park(context, raw, result, "behind", "waits behind an older message of its key", attempts=0)
     elif session is None:
         handle(context, item, result, store)
-    elif not _carefully(context, item, result, session, store) and raw.key is not None:
+    elif not _carefully(context, item, result, session) and raw.key is not None:
         busy.add(lane)
 
 
-def handle(context: BatchContext, item: Item, result: BatchResult, store: Any) -> None:
+def handle(context: BatchContext, item: Item, result: BatchResult, store: ChassisStore) -> None:
     """Runs the handler of the message's event and keeps the events it returns."""
     event, meta = item.event, item.meta
     assert event is not None and meta is not None  # noqa: S101, PT018 - a malformed message never gets here
@@ -163,10 +167,10 @@ def handle(context: BatchContext, item: Item, result: BatchResult, store: Any) -
     result.note("done", topic)
 
 
-def _carefully(context: BatchContext, item: Item, result: BatchResult, session: Session, store: Any) -> bool:
+def _carefully(context: BatchContext, item: Item, result: BatchResult, session: Session) -> bool:
     """Whether the message is settled for good; False where it was parked."""
     try:
-        attempt(context, item, result, session, store)
+        attempt(context, item, result, session)
     except Dead as error:
         give_up(context, item, result, session.connection(), error.reason, str(error))
     except Park as error:
@@ -175,8 +179,8 @@ def _carefully(context: BatchContext, item: Item, result: BatchResult, session: 
     return True
 
 
-def attempt(context: BatchContext, item: Item, result: BatchResult, session: Session, store: Any) -> None:
-    """Runs the handler in a savepoint.
+def attempt(context: BatchContext, item: Item, result: BatchResult, session: Session) -> None:
+    """Runs the handler in a savepoint, with a store of its own: one that held back what is undone would write it later.
 
     Raises:
         Dead, Park: as the handler said; Dead with `unstorable` where the database takes no such value;
@@ -186,7 +190,9 @@ def attempt(context: BatchContext, item: Item, result: BatchResult, session: Ses
     own = BatchResult(result.now)
     try:
         with session.begin_nested():
+            store = context.store(session)
             handle(context, item, own, store)
+            store.flush()
             session.flush()
         result.rows += own.rows
         result.fates += own.fates

@@ -59,12 +59,11 @@ def try_due(context: BatchContext) -> int:
     result = BatchResult(datetime.now(UTC))
     tried = 0
     with writing(context.engine) as connection, Session(connection, expire_on_commit=False) as session:
-        store = context.store(session)
         for head in parking.due(connection, context.group, result.now, HEADS, context.longest_pause):
             lane = [head, *parking.followers(connection, context.group, head, FOLLOWERS)]
             for waiting in lane:
                 tried += 1
-                if not _try(context, waiting, result, session, store):
+                if not _try(context, waiting, result, session):
                     break
         session.flush()
         outbox.put(connection, result.rows, result.now)
@@ -72,7 +71,7 @@ def try_due(context: BatchContext) -> int:
     return tried
 
 
-def _try(context: BatchContext, waiting: parking.Waiting, result: BatchResult, session: Session, store: Any) -> bool:
+def _try(context: BatchContext, waiting: parking.Waiting, result: BatchResult, session: Session) -> bool:
     """Whether the message is settled for good."""
     connection = session.connection()
     route = context.routes.get(waiting.topic)
@@ -85,7 +84,7 @@ def _try(context: BatchContext, waiting: parking.Waiting, result: BatchResult, s
     try:
         if item.malformed is not None:
             raise Dead(item.malformed.reason, str(item.malformed))
-        attempt(context, item, result, session, store)
+        attempt(context, item, result, session)
     except Dead as error:
         give_up(context, item, result, connection, error.reason, str(error))
     except Park as error:

@@ -18,8 +18,8 @@ class Restore:
     events: Mapping[type[Event], Handler] = field(default_factory=dict[type[Event], Handler])
     omitted: Mapping[str, str] = field(default_factory=dict[str, str])
     """What is not compared, 'table', 'table.column' or 'table.column.key' of a JSON object, and why."""
-    omitted_rows: Mapping[str, tuple[str, tuple[str, ...], str]] = field(
-        default_factory=dict[str, tuple[str, tuple[str, ...], str]]
+    omitted_rows: Mapping[str, tuple[str, tuple[str | None, ...], str]] = field(
+        default_factory=dict[str, tuple[str, tuple[str | None, ...], str]]
     )
     """table -> (column, values of the rows that are not compared, why)."""
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])

@@ -18,6 +18,14 @@ def insert(connection: Connection, table: Table, columns: tuple[str, ...], rows:
         connection.exec_driver_sql(_insert(table, columns, connection.dialect.name), list(rows))
 
 
+def upsert(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Runs an INSERT ... ON CONFLICT with ? as its marks for every row; gives how many rows it made or changed."""
+    if not rows:
+        return 0
+    text = statement if connection.dialect.name == "sqlite" else statement.replace("?", "%s")
+    return connection.exec_driver_sql(text, list(rows), execution_options={"preserve_rowcount": True}).rowcount
+
+
 @cache
 def _insert(table: Table, columns: tuple[str, ...], dialect: str) -> str:
     mark = "?" if dialect == "sqlite" else "%s"

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from contracts.canonical import canonical, digest
+from contracts.canonical import digest
 from contracts.events.upstream import RecordSubmittedV1
-from contracts.records import RecordInvalid
+from contracts.records import RecordInvalid, canonical_record
 from services.ingestion.domain.validation import judge, valid_record
 
 KEYS = frozenset({"project", "record_id", "subject", "tags", "record"})
@@ -27,7 +27,7 @@ def submitted(project: str, item: Any) -> RecordSubmittedV1:
     """
     fields = _fields(project, item)
     _, record = valid_record(fields["record"])
-    fields.setdefault("record_id", f"sha-{digest(canonical(record.model_dump(mode='json')))[:16]}")
+    fields.setdefault("record_id", f"sha-{digest(canonical_record(record))[:16]}")
     try:
         event = RecordSubmittedV1.model_validate(fields | {"project": project})
     except ValidationError as error:

@@ -6,7 +6,7 @@ from typing import Any
 from contracts.canonical import canonical, digest
 from contracts.chat import completion_text
 from contracts.events.upstream import RecordSubmittedV1
-from contracts.records import Record, RecordFormat, RecordInvalid, parse_record
+from contracts.records import Record, RecordFormat, RecordInvalid, canonical_record, parse_record
 
 MAX_RECORD_BYTES = 900_000
 """Room for the rest of the accepted event within a Kafka message of one megabyte."""
@@ -29,8 +29,7 @@ def judge(submitted: RecordSubmittedV1) -> Judged:
         RecordInvalid: `not_an_object`, `unknown_format`, `invalid_field`, `empty` or `too_large`.
     """
     name, record = valid_record(submitted.record)
-    content = canonical(record.model_dump(mode="json"))
-    around = canonical([submitted.subject, submitted.tags])
+    content, around = canonical_record(record), canonical([submitted.subject, submitted.tags])
     size = len(content.encode()) + len(around.encode())
     if size > MAX_RECORD_BYTES:
         raise RecordInvalid(

@@ -39,7 +39,9 @@ def opened(database_url: str, tmp_path: Path) -> Iterator[Opened]:
     @contextmanager
     def open_store() -> Generator[SqlStore]:
         with writing(engine) as connection, Session(connection) as session:
-            yield SqlStore(session)
+            store = SqlStore(session)
+            yield store
+            store.flush()
             session.flush()
 
     yield open_store

@@ -37,7 +37,9 @@ def opened(engine: Engine) -> Opened:
     @contextmanager
     def open_store() -> Generator[SqlStore]:
         with writing(engine) as connection, Session(connection) as session:
-            yield SqlStore(session)
+            store = SqlStore(session)
+            yield store
+            store.flush()
             session.flush()
 
     return open_store

@@ -7,6 +7,7 @@ import pytest
 from contracts.events.prep import DatasetFrozenV1
 from services.chassis.jobs.queue import Failure, Job
 from services.prep import handlers
+from services.prep.domain.positions import Positions, total
 from services.prep.tables import DatasetRow
 from tests.unit.prep.builders import NOW, Events, Opened
 
@@ -14,7 +15,13 @@ Handle = Callable[[Any], None]
 POLICY: dict[str, Any] = {"freeze": {"records": 3, "quiet": "5s"}}
 
 
-def result(version: str, through: int) -> dict[str, Any]:
+def through(opened: Opened) -> Positions:
+    """How far the project's changes have come."""
+    with opened() as store:
+        return store.positions("p")
+
+
+def result(version: str, through: Positions) -> dict[str, Any]:
     ref = {"uri": "file:///x", "sha256": "1" * 64, "bytes": 1}
     files = dict.fromkeys(("train", "validation", "held_out"), ref)
     counts = {"train": 3, "validation": 0, "held_out": 0}
@@ -60,7 +67,9 @@ def test_a_freeze_is_asked_for_once_enough_wait_and_it_is_quiet(opened: Opened) 
     assert tick(opened, 60) == job
     with opened() as store:
         spec = store.jobs.get(job).spec  # pyright: ignore[reportOptionalMemberAccess]
-    assert (spec["cause"], spec["sequence"], spec["newest"]) == ("policy", 3, None)
+    assert (spec["cause"], spec["newest"]) == ("policy", None)
+    assert spec["positions"] == through(opened)
+    assert total(spec["positions"]) == 3
 
 
 @pytest.mark.usefixtures("three")
@@ -78,10 +87,10 @@ def test_a_revision_replaces_the_record_and_counts_once(opened: Opened, handle: 
     handle([events.defined(**POLICY), events.accepted("r", "one"), events.accepted("r", "two", 2)])
     handle([events.accepted("r", "one", 1)])
     with opened() as store:
-        records, through = store.accepted("p")
+        records, positions = store.accepted("p")
         assert [(r.revision, "two" in r.record) for r in records] == [(2, True)]
-        assert (store.changed("p", 0), store.total("p"), through) == (1, 1, 2)
-        assert store.progress("p").sequence == 2
+        assert (store.changed("p", {}), store.total("p"), total(positions)) == (1, 1, 1)
+        assert positions == store.positions("p")
 
 
 @pytest.mark.usefixtures("three")
@@ -89,17 +98,17 @@ def test_a_finished_freeze_is_announced_and_the_same_version_is_not(
     opened: Opened, handle: Handle, events: Events
 ) -> None:
     tick(opened, 0)
-    [frozen] = finish(opened, tick(opened, 5) or "", result("a", 3))
+    [frozen] = finish(opened, tick(opened, 5) or "", result("a", through(opened)))
     assert (frozen.dataset.number, frozen.dataset.version, frozen.cause) == (1, "a" * 64, "policy")
     assert set(frozen.dataset.files) == {"train", "validation", "held_out"}
     assert tick(opened, 100) is None
 
     handle([events.accepted(f"r{i}", f"{i} again", 2) for i in range(3)])
     tick(opened, 101)
-    assert finish(opened, tick(opened, 106) or "", {"version": "a" * 64, "through": 6}) == []
+    assert finish(opened, tick(opened, 106) or "", {"version": "a" * 64, "through": through(opened)}) == []
     handle([events.accepted(f"r{i}", f"{i} new", 3) for i in range(3)])
     tick(opened, 110)
-    [second] = finish(opened, tick(opened, 115) or "", result("b", 9))
+    [second] = finish(opened, tick(opened, 115) or "", result("b", through(opened)))
     assert second.dataset.number == 2
     with opened() as store:
         assert [d.number for d in store.datasets("p", None, 10)] == [2, 1]
@@ -110,11 +119,11 @@ def test_a_finished_freeze_is_announced_and_the_same_version_is_not(
 @pytest.mark.usefixtures("three")
 def test_records_that_came_during_a_freeze_still_wait(opened: Opened, handle: Handle, events: Events) -> None:
     tick(opened, 0)
-    job = tick(opened, 5) or ""
+    job, before = tick(opened, 5) or "", through(opened)
     handle([events.accepted("late", "late")])
-    finish(opened, job, result("a", 3))
+    finish(opened, job, result("a", before))
     with opened() as store:
-        assert store.changed("p", store.progress("p").frozen) == 1
+        assert store.changed("p", store.progress("p").frozen_positions) == 1
 
 
 @pytest.mark.usefixtures("three")
@@ -127,10 +136,10 @@ def test_a_failed_freeze_is_shown_and_not_tried_again_at_once(opened: Opened, ha
         [failed] = store.failures("p")
         assert failed.failure is not None
         assert (failed.failure["code"], failed.failure["job"]) == ("empty_dataset", job)
-        assert store.changed("p", store.progress("p").frozen) == 3
+        assert store.changed("p", store.progress("p").frozen_positions) == 3
     handle([events.accepted(f"n{i}", f"n{i}") for i in range(3)])
     tick(opened, 61)
-    finish(opened, tick(opened, 66) or "", result("a", 6))
+    finish(opened, tick(opened, 66) or "", result("a", through(opened)))
     with opened() as store:
         assert store.failures(None) == []
 
@@ -148,7 +157,7 @@ def test_on_demand_freezes_whatever_waits_and_answers_with_the_newest_when_nothi
     revision = events.defined(**POLICY).revision
     job = on_demand(opened, revision)
     assert job == on_demand(opened, revision) == "freeze-p-1"
-    [frozen] = finish(opened, "freeze-p-1", result("a", 3))
+    [frozen] = finish(opened, "freeze-p-1", result("a", through(opened)))
     assert frozen.cause == "on_demand"
     assert on_demand(opened, revision) == 1
     handle([events.accepted("r9", "9")])
@@ -158,10 +167,10 @@ def test_on_demand_freezes_whatever_waits_and_answers_with_the_newest_when_nothi
 @pytest.mark.usefixtures("three")
 def test_a_changed_project_gets_the_newest_dataset_announced_again(opened: Opened, events: Events) -> None:
     on_demand(opened, events.defined(**POLICY).revision)
-    finish(opened, "freeze-p-1", result("a", 3))
+    finish(opened, "freeze-p-1", result("a", through(opened)))
     changed = "f" * 64
     assert on_demand(opened, changed) == "freeze-p-2"
-    [again] = finish(opened, "freeze-p-2", {"version": "a" * 64, "through": 3})
+    [again] = finish(opened, "freeze-p-2", {"version": "a" * 64, "through": through(opened)})
     assert (again.dataset.number, again.project_revision) == (1, changed)
     assert on_demand(opened, changed) == 1
 

@@ -31,12 +31,18 @@ def client(engine: Engine, tmp_path: Path) -> Iterator[TestClient]:
         yield client
 
 
-def freeze(opened: Opened, tmp_path: Path, job: str, version: str, through: int = 3) -> None:
+def freeze(opened: Opened, tmp_path: Path, job: str, version: str) -> None:
     artifacts = open_store(PrepSettings(home=tmp_path))
     ref = artifacts.put_bytes(b"<p>page</p>").model_dump()
     files = dict.fromkeys(("train", "validation", "held_out"), ref)
-    result = {"version": version * 64, "through": through, "files": files, "counts": {"train": 3}, "drops": {}}
     with opened() as store:
+        result = {
+            "version": version * 64,
+            "through": store.positions("p"),
+            "files": files,
+            "counts": {"train": 3},
+            "drops": {},
+        }
         found = store.jobs.get(job)
         assert found is not None
         handlers.on_freeze_done(store, found, result | {"profile": ref, "report": ref, "frozen_at": NOW.isoformat()})
@@ -77,7 +83,7 @@ def test_datasets_come_in_pages_newest_first(
     handle([events.defined(), events.accepted("r", "1")])
     for i in range(3):
         handle([events.accepted("r", str(i), i + 2)])
-        freeze(opened, tmp_path, client.post("/v1/projects/p/freeze").json()["job"], str(i), i + 2)
+        freeze(opened, tmp_path, client.post("/v1/projects/p/freeze").json()["job"], str(i))
     first = client.get("/v1/datasets", params={"limit": 2}).json()
     assert [d["number"] for d in first["items"]] == [3, 2]
     second = client.get("/v1/datasets", params={"limit": 2, "after": first["next"], "project": "p"}).json()
