@@ -59,11 +59,18 @@ def frozen(store: Open) -> DatasetFrozenV1:
     old = defined(OLD, 1, prompt={"system": "old"}, train={"epochs": 7}, gate={"require": ["chrf > 1"]})
     with store("prep") as own:
         handle(prep, own, old)
-        job = prep.ask(own.progress("p"), OLD, "on_demand", own)
+        job = prep.ask(own.progress("p"), {}, OLD, "on_demand", own)
         handle(prep, own, defined(NEW, 2))
         files = dict.fromkeys(("train", "validation", "held_out"), REF)
         counts = dict.fromkeys(files, 9)
-        result = {"version": "d" * 64, "through": 1, "files": files, "counts": counts, "drops": {}, "profile": REF}
+        result = {
+            "version": "d" * 64,
+            "through": {"0": 1},
+            "files": files,
+            "counts": counts,
+            "drops": {},
+            "profile": REF,
+        }
         result |= {"report": REF, "frozen_at": NOW.isoformat()}
         (event,) = prep.on_freeze_done(own, own.jobs.get(job), result)
     assert isinstance(event, DatasetFrozenV1)
