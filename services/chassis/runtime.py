@@ -32,7 +32,7 @@ from services.chassis.messaging.relay import Relay, backlog
 from services.chassis.messaging.retry import keep_retrying
 from services.chassis.observability import age_metrics
 from services.chassis.observability.metrics import Metrics
-from services.chassis.retention import pruning
+from services.chassis.retention import cached, pruning
 from services.chassis.service import Service, Timer
 from services.chassis.storage import database
 from services.chassis.storage.artifacts import open_store
@@ -79,6 +79,7 @@ class Runtime:
         self._spawn(*(self._tick(timer) for timer in self.service.timers))
         rules = (*pruning.horizons(settings), *self.service.horizons)
         self._spawn(pruning.keep_pruning(self.engine, rules, self.metrics, settings.prune_seconds))
+        self._spawn(cached.keep_forgetting(self.context.artifacts, settings.cache_days))
         self._spawn(memory.keep_collecting(), *(task(self.context) for task in self.service.background))
         self._waits_for = "kafka"
         wanted = topics.topics_of(self.service.name, settings.topic_retention_days)

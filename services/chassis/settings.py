@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     inbox_days: float = Field(default=60.0, gt=0, description="A message that comes again so late takes effect again")
     job_days: float = Field(default=90.0, gt=0, description="Rows of jobs that are over are kept for so long")
     prune_seconds: float = Field(default=60.0, gt=0, description="Between two looks for rows that are too old")
+    cache_days: float = Field(
+        default=7.0, gt=0, description="Local copies of an object store's artifacts stay so long after they were wanted"
+    )
     artifact_days: float = Field(
         default=0.0,
         ge=0,

@@ -8,7 +8,7 @@ from typing import Any
 from services.chassis.app import run
 from services.chassis.context import Context
 from services.chassis.service import Service
-from services.serving import deployer, recording
+from services.serving import deployer, model_cache, recording
 from services.serving.exchange import openai_shape
 from services.serving.handlers import HANDLERS
 from services.serving.http import make_router
@@ -36,7 +36,7 @@ def make_service(settings: ServingSettings) -> Service:
         held=held(),
         router=make_router(runtime),
         ready={"triton": partial(triton_check, runtime), "spool": partial(spool_check, runtime)},
-        background=(serve,),
+        background=(serve, model_cache.keep_sweeping),
         shape=openai_shape,
     )
 

@@ -38,8 +38,8 @@ def bring(artifacts: ArtifactStore, settings: ServingSettings, standing: Standin
     """
     models = settings.home / "models"
     project, version = standing.key
-    own = models / ("full" if standing.deployment.kind == "full" else "adapters") / project / str(version)
-    base = models / "bases" / standing.base.digest[:16]
+    own = own_folder(models, standing.deployment.kind, project, version)
+    base, _ = base_folders(models, standing.base)
     where = place(standing.deployment)
     mark = fingerprint(standing.files)
     files = artifacts.materialise(standing.files, own / mark) if version else None
@@ -71,5 +71,15 @@ def _template(*directories: Path) -> ChatTemplate | None:
 def _template_files(artifacts: ArtifactStore, models: Path, base: BaseRef) -> Path:
     """The base's template alone: a version that brings none speaks as its base does, and may not need its weights."""
     return artifacts.materialise(
-        {n: r for n, r in base.files.items() if n in TEMPLATE_FILES}, models / "templates" / base.digest[:16]
+        {n: r for n, r in base.files.items() if n in TEMPLATE_FILES}, base_folders(models, base)[1]
     )
+
+
+def own_folder(models: Path, kind: str, project: str, version: int) -> Path:
+    """Where a version's own files lie, each set of them under its fingerprint."""
+    return models / ("full" if kind == "full" else "adapters") / project / str(version)
+
+
+def base_folders(models: Path, base: BaseRef) -> tuple[Path, Path]:
+    """Where a base's files lie, and its template alone."""
+    return models / "bases" / base.digest[:16], models / "templates" / base.digest[:16]

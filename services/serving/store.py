@@ -7,7 +7,7 @@ from sqlalchemy import JSON, Column, MetaData, Table, Text
 from sqlmodel import Field, SQLModel, col, func, select
 
 from contracts.events.registry import ModelPromotedV1
-from contracts.types import ArtifactRef, BaseRef, ModelRef
+from contracts.types import ArtifactRef, BaseRef, Files, ModelRef
 from services.chassis.retention.references import Held
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
@@ -67,6 +67,10 @@ class Store(Protocol):
         """All versions, by project and version, with the prompt and policy that hold for each."""
         ...
 
+    def needed(self) -> list[tuple[str, int, str, BaseRef, Files]]:
+        """(project, version, kind, base, files) of every version that was not removed."""
+        ...
+
     def settle(self, model: ModelRef, sequence: int, status: Status, detail: str, at: datetime) -> bool:
         """Notes how a promotion ended. False, and nothing noted, where a newer promotion of the version has come."""
         ...
@@ -102,6 +106,20 @@ class SqlStore(ChassisStore):
         """All versions, by project and version, with the prompt and policy that hold for each."""
         rows = self.session.exec(select(DeploymentRow).order_by(col(DeploymentRow.project), col(DeploymentRow.version)))
         return [self._standing(row) for row in rows.all()]
+
+    def needed(self) -> list[tuple[str, int, str, BaseRef, Files]]:
+        """(project, version, kind, base, files) of every version that was not removed."""
+        rows = self.session.exec(select(DeploymentRow).where(DeploymentRow.status != "removed")).all()
+        return [
+            (
+                row.project,
+                row.version,
+                row.kind,
+                BaseRef.model_validate(row.base),
+                {path: ArtifactRef.model_validate(ref) for path, ref in row.files.items()},
+            )
+            for row in rows
+        ]
 
     def settle(self, model: ModelRef, sequence: int, status: Status, detail: str, at: datetime) -> bool:
         """Notes how a promotion ended; see `Store`."""

@@ -6,26 +6,34 @@ renamed, so that a name never stands for half a content.
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from contracts.types import ArtifactRef, Files
 from services.chassis.errors import ArtifactCorrupt, ArtifactMissing, ArtifactRefused, ArtifactUnavailable
 from services.chassis.settings import Settings
+from services.chassis.storage.files import (
+    collecting,
+    copy_hashing,
+    inside,
+    link_or_copy,
+    safe_name,
+    sha256_file,
+    sync_folder,
+    touched,
+)
 from services.chassis.storage.object_store import Objects, open_objects
-
-CHUNK = 1 << 20
 
 
 def open_store(settings: Settings) -> "ArtifactStore":
@@ -142,6 +150,7 @@ class ArtifactStore:
                 aside.rename(path)
             finally:
                 aside.unlink(missing_ok=True)
+        os.utime(path, (time.time(), path.stat().st_mtime))  # when it was last wanted, see forget_cached
         return path
 
     def _verify(self, path: Path, ref: ArtifactRef) -> None:
@@ -219,6 +228,16 @@ class ArtifactStore:
             path.unlink()
         return True
 
+    def forget_cached(self, before: datetime) -> int:
+        """Deletes the local copies of an object store's artifacts that nobody wanted since `before`; how many they were."""
+        count = 0
+        for path in (self._cache / "sha256").glob("??/*"):
+            with contextlib.suppress(FileNotFoundError):
+                if datetime.fromtimestamp(path.stat().st_atime, UTC) < before:
+                    path.unlink()
+                    count += 1
+        return count
+
     def write(self, name: str, content: bytes) -> None:
         """Puts a small file of the store itself, in place of an older one."""
         with self._aside() as (aside, file):
@@ -246,27 +265,6 @@ class ArtifactStore:
 
 
 @contextmanager
-def collecting(root: Path, *, exclusive: bool) -> Generator[None]:
-    """Held by whoever puts (shared) and by whoever deletes (exclusive), across processes, by flock(2)."""
-    root.mkdir(parents=True, exist_ok=True)
-    handle = os.open(root / ".collecting", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(handle)
-
-
-def touched(path: Path) -> bool:
-    """Makes the file young, so that it is not collected before its new reference is told; False where it may not."""
-    try:
-        os.utime(path)
-    except PermissionError:
-        return False
-    return True
-
-
-@contextmanager
 def answering(root: str) -> Generator[None]:
     """What the file system of a store says, as ArtifactUnavailable; that it is full passes as it is."""
     try:
@@ -286,56 +284,3 @@ def local_path(root: str) -> Path | None:
     """The folder of a file:// root; None for another scheme."""
     parts = urlsplit(root)
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
-
-
-def inside(base: Path, uri: str) -> Path:
-    """The file of a file:// URI, refused where links lead it out of `base`."""
-    path = Path(unquote(urlsplit(uri).path)).resolve()
-    if not path.is_relative_to(base.resolve()):
-        raise ArtifactRefused(f"{uri} leads out of {base}")
-    return path
-
-
-def safe_name(name: str) -> PurePosixPath:
-    """A relative name that stays in its folder.
-
-    Raises:
-        ArtifactRefused: it does not.
-    """
-    path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\x00" in name or name in (".", "./"):
-        raise ArtifactRefused(f"the file name {name!r} is not a relative path inside its folder")
-    return path
-
-
-def copy_hashing(source: BinaryIO, target: BinaryIO) -> tuple[str, int]:
-    """Copies and gives (SHA-256 in hex, bytes)."""
-    digest, size = hashlib.sha256(), 0
-    while chunk := source.read(CHUNK):
-        digest.update(chunk)
-        target.write(chunk)
-        size += len(chunk)
-    return digest.hexdigest(), size
-
-
-def sha256_file(path: Path) -> str:
-    """The file's SHA-256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link, or a copy where the file systems differ."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

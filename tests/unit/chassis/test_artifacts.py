@@ -1,5 +1,7 @@
 """Artifacts come back as they were or not at all, on local disk and on an object store; nothing leaves its root."""
 
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -98,3 +100,17 @@ def test_names_that_leave_their_folder_are_refused(name: str) -> None:
 def test_read_bytes_has_a_limit(store: ArtifactStore) -> None:
     with pytest.raises(ArtifactRefused, match="at most 3"):
         store.read_bytes(store.put_bytes(b"hello"), limit=3)
+
+
+def test_local_copies_that_nobody_wanted_for_long_are_forgotten_and_brought_again(tmp_path: Path) -> None:
+    store = ArtifactStore("memory:///bucket", tmp_path / "cache")
+    old, wanted = store.put_bytes(b"old"), store.put_bytes(b"wanted")
+    before = datetime.now(UTC)
+    for ref in (old, wanted):
+        path = store.get(ref)
+        os.utime(path, (1, path.stat().st_mtime))
+    store.get(wanted)
+    assert store.forget_cached(before) == 1
+    left = [path.name for path in (tmp_path / "cache" / "sha256").rglob("*") if path.is_file()]
+    assert left == [wanted.sha256[2:]]
+    assert store.read_bytes(old) == b"old"
