@@ -22,8 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from contracts.types import ArtifactRef, Files
 from services.chassis.errors import ArtifactCorrupt, ArtifactMissing, ArtifactRefused, ArtifactUnavailable
-from services.chassis.settings import Settings
-from services.chassis.storage.files import (
+from services.chassis.files import (
     collecting,
     copy_hashing,
     inside,
@@ -33,6 +32,7 @@ from services.chassis.storage.files import (
     sync_folder,
     touched,
 )
+from services.chassis.settings import Settings
 from services.chassis.storage.object_store import Objects, open_objects
 
 
