@@ -1,4 +1,4 @@
-"""Finds a base model by the name a project gives it: the catalogue, a directory, or a hub. Loads nothing.
+"""Finds a base model by the name a project gives it: the catalogue, a directory, or a hub.
 
 Only safetensors are taken: pickled weights run code when they are read.
 """

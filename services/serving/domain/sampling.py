@@ -1,4 +1,4 @@
-"""A request as the text and the sampling parameters that Triton's `vllm` backend takes. Sends nothing."""
+"""A request as the text and the sampling parameters that Triton's `vllm` backend takes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The vLLM backend's tensors as a client writes and reads them; it knows no connection.
+"""The vLLM backend's tensors as a client writes and reads them.
 
 Source: https://github.com/triton-inference-server/vllm_backend (README, docs/additional_outputs.md).
 """

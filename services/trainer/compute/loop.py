@@ -1,4 +1,4 @@
-"""The training loop: steps, validation, checkpoints, progress. Knows tensors and rows, not where they come from."""
+"""The training loop: steps, validation, checkpoints, progress."""
 
 import math
 import time

@@ -111,6 +111,13 @@ def test_lists_follow_pages_up_to_the_limit(services: Services, capsys: pytest.C
     assert services.asked[1][1] == "/v1/runs?limit=1&after=after-0&project=p"
 
 
+def test_runs_show_what_was_left_out(services: Services, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"run_id": "r", "project": "p", "status": "done", "left_out": {"template_refused": 2}}
+    services.say("GET", "/v1/runs", (200, {"items": [row], "next": None}))
+    assert run(["runs"]) == 0
+    assert "template_refused" in capsys.readouterr().out.replace("\n", "")
+
+
 def test_feedback_sends_what_was_said(services: Services, capsys: pytest.CaptureFixture[str]) -> None:
     services.say("POST", "/v1/feedback", (202, {"signal_id": "sig-1", "status": "waiting", "signals": []}))
     status, document, _ = ran(capsys, "feedback", "r1", "--thumb", "down", "--correction", "ls")

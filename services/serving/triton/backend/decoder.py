@@ -1,4 +1,4 @@
-"""A causal language model that prefills one row and decodes all of them; it knows neither text nor requests.
+"""A causal language model that prefills one row and decodes all of them.
 
 Any model of transformers with full attention over the AttentionInterface will do; what it cannot serve it refuses.
 """

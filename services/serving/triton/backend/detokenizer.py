@@ -1,4 +1,4 @@
-"""Turns tokens into text deltas: whole characters only, and nothing of a stop string; it knows no model.
+"""Turns tokens into text deltas: whole characters only, and nothing of a stop string.
 
 The two offsets of Detokenizer follow vLLM's and text-generation-inference's incremental detokenisation: a token's text
 depends on those before it, so a window is decoded with and without the new tokens and the difference is the news.

@@ -1,4 +1,4 @@
-"""Reads the JSON of the tensor sampling_parameters into Sampling; it knows neither Triton nor torch.
+"""Reads the JSON of the tensor sampling_parameters into Sampling.
 
 Names and defaults are those of vLLM's SamplingParams (https://docs.vllm.ai/en/latest/api/vllm/sampling_params.html),
 so that a client need not know which of the two back ends answers. Values may be strings, as Triton's own request

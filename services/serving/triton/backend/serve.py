@@ -27,7 +27,7 @@ class Served:
 
     engine: Engine
     text: TextTokenizer
-    shelf: AdapterCache | None
+    adapters: AdapterCache | None
     summary: str
 
     def request(
@@ -42,8 +42,8 @@ class Served:
         """
         given: dict[str, Any] = json.loads(parameters or "{}")
         plain = given.pop("add_special_tokens", True) not in (False, "false")
-        wishes = parse(json.dumps(given) if sampling is None else sampling)
-        adapter = self._adapter(wishes.lora_name)
+        wanted = parse(json.dumps(given) if sampling is None else sampling)
+        adapter = self._adapter(wanted.lora_name)
         tokens, limit = self.text.encode(Rendered(prompt, marked, plain)), self.engine.decoder.max_model_len
         if not tokens:
             raise BadSampling("text_input is empty: there is nothing to continue")
@@ -51,16 +51,16 @@ class Served:
             raise PromptTooLong(
                 f"the prompt has {len(tokens)} tokens and the model's context (max_model_len) is {limit}; shorten it"
             )
-        if any(token >= self.engine.decoder.vocabulary for token in wishes.stop_token_ids):
+        if any(token >= self.engine.decoder.vocabulary for token in wanted.stop_token_ids):
             raise BadSampling(f"stop_token_ids must be below the vocabulary's {self.engine.decoder.vocabulary}")
-        return Request(tokens, wishes, adapter, listener, "" if plain else self.text.lead)
+        return Request(tokens, wanted, adapter, listener, "" if plain else self.text.lead)
 
     def _adapter(self, name: str | None) -> Adapter | None:
         if name is None:
             return None
-        if self.shelf is None:
+        if self.adapters is None:
             raise BadSampling("LoRA feature is not enabled.")
-        return self.shelf.get(name)
+        return self.adapters.get(name)
 
 
 def open_model(directory: Path, log: Callable[[str], None]) -> Served:
@@ -69,16 +69,16 @@ def open_model(directory: Path, log: Callable[[str], None]) -> Served:
     path = Path(args["model"])
     model = decoder.load(path, args)
     text = open_tokenizer(Path(args.get("tokenizer", path)))
-    shelf = None
+    adapters = None
     if str(args.get("enable_lora", False)).lower() == "true":
         # On a CPU in fp32 whatever the model's: a small product costs oneDNN's bf16 15 us and MKL's fp32 3.
         like = model.like.float() if model.like.device.type == "cpu" else model.like
-        shelf = AdapterCache(directory / "multi_lora.json", model.modules, int(args.get("max_lora_rank", 16)), like,
+        adapters = AdapterCache(directory / "multi_lora.json", model.modules, int(args.get("max_lora_rank", 16)), like,
                       int(args.get("max_cpu_loras") or LOADED_ADAPTERS))  # fmt: skip
-        shelf.refresh()
+        adapters.refresh()
     engine = Engine(model, Tokens(lambda ids, skip: text.decode(ids, skip_special=skip), tuple(sorted(text.ends))), log)
     engine.start()
     summary = (
         f"{path} in {model.like.dtype} on {model.like.device}, {model.slots.rows} rows of {model.max_model_len} tokens"
     )
-    return Served(engine, text, shelf, summary)
+    return Served(engine, text, adapters, summary)
