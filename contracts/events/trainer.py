@@ -35,8 +35,13 @@ class RunFailedV1(Event):
     project: ProjectName
     run_id: str
     dataset: DatasetRef
-    cause: str = Field(description="out_of_memory, loss_not_finite, base_not_found, empty_dataset, cancelled, ...")
+    cause: str = Field(
+        description="out_of_memory, loss_not_finite, base_not_found, empty_dataset, cancelled, superseded, ..."
+    )
     detail: str
+    successor: str | None = Field(
+        default=None, description="The run that takes its place: it had not begun when that one's newer dataset came"
+    )
 
 
 class ModelTrainedV1(Event):

@@ -9,7 +9,7 @@ from contracts.events.prep import DatasetFrozenV1
 from contracts.events.registry import ProjectDefinedV1
 from services.chassis.jobs.queue import Failure, Job
 from services.chassis.storage.projects import on_project_defined, specification
-from services.trainer.domain.run_state import Run, failed, plan, progressed, trained
+from services.trainer.domain.run_state import Run, failed, plan, progressed, superseded, supersedes, trained
 from services.trainer.store import Store
 
 KIND = "train"
@@ -17,12 +17,31 @@ KIND = "train"
 
 
 def on_dataset_frozen(event: DatasetFrozenV1, meta: Meta, store: Store) -> Iterable[Event]:
-    """Enqueues the run that the project's recipe asks for."""
+    """Enqueues the run that the project's recipe asks for, in the place of those that have not begun."""
     run, order = plan(event, specification(event, store), meta.time)
-    if store.run(run.run_id) is None:
-        store.keep(run)
-        store.jobs.enqueue(KIND, run.run_id, order.model_dump(mode="json"), project=event.project)
-    return ()
+    if store.run(run.run_id) is not None:
+        return ()
+    ended = supersede(run, store)
+    store.keep(run)
+    store.jobs.enqueue(KIND, run.run_id, order.model_dump(mode="json"), project=event.project)
+    return ended
+
+
+def supersede(run: Run, store: Store) -> list[Event]:
+    """Ends the runs that `run` makes needless: a stream that freezes faster than it trains has one run waiting.
+
+    What has begun goes on, and what a person queued anew is not taken away.
+    """
+    events: list[Event] = []
+    for id in store.jobs.never_leased(KIND, run.project):
+        old = store.run(id)
+        if old is None or not supersedes(run, old):
+            continue
+        ended, event = superseded(old, run)
+        if store.jobs.cancel_queued(id, Failure("superseded", event.detail)) is not None:
+            store.keep(ended)
+            events.append(event)
+    return events
 
 
 def on_progress(store: Store, job: Job, progress: dict[str, Any]) -> Iterable[Event]:

@@ -83,6 +83,7 @@ def view(run: Run, job: Job | None) -> dict[str, Any]:
         "left_out": run.left_out,
         "cause": run.cause,
         "detail": run.detail,
+        "successor": run.successor,
         "created_at": run.created_at.isoformat(),
         "started_at": run.started_at.isoformat() if run.started_at else None,
         "finished_at": job.finished_at.isoformat() if job and job.finished_at else None,

@@ -9,18 +9,21 @@ from services.chassis.replay.restore import Restore
 from services.trainer.domain.run_state import Run
 from services.trainer.store import SqlStore
 
+AS_IF_NEVER_ENDED = {"cause": None, "detail": None, "successor": None}
+"""No message says when a run began: the rebuilding takes each for waiting, and a newer dataset for its end."""
+
 
 def on_model_trained(event: ModelTrainedV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
     """The run is done."""
-    ended = {"status": "done", "figures": event.figures, "left_out": event.left_out}
+    ended = {**AS_IF_NEVER_ENDED, "status": "done", "figures": event.figures, "left_out": event.left_out}
     store.keep(_run(event.run_id, store).model_copy(update=ended))
     return ()
 
 
 def on_run_failed(event: RunFailedV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
     """The run ended without a model."""
-    status = "cancelled" if event.cause == "cancelled" else "failed"
-    ended = {"status": status, "cause": event.cause, "detail": event.detail}
+    status = event.cause if event.cause in ("cancelled", "superseded") else "failed"
+    ended = {"status": status, "cause": event.cause, "detail": event.detail, "successor": event.successor}
     store.keep(_run(event.run_id, store).model_copy(update=ended))
     return ()
 

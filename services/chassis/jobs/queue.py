@@ -89,6 +89,10 @@ class Jobs(Protocol):
         """The job, ended as cancelled now; None where it does not wait."""
         ...
 
+    def never_leased(self, kind: str, project: str) -> list[str]:
+        """Ids of the project's queued jobs that no worker has taken and nobody has queued anew, oldest first."""
+        ...
+
     def hasten(self, id: str) -> bool:
         """Ends the pause of a job that waits for its next try; False where it waits for none."""
         ...
@@ -141,6 +145,12 @@ class JobQueue:
             self.get(id) if self._change(id, ("queued",), **ended, code=failure.code, detail=failure.detail) else None
         )
 
+    def never_leased(self, kind: str, project: str) -> list[str]:
+        """Ids of the project's queued jobs that no worker has taken and nobody has queued anew, oldest first."""
+        waiting = select(JobRow.id).where(JobRow.kind == kind, JobRow.project == project, JobRow.status == "queued")
+        first = waiting.where(JobRow.token == 0).order_by(col(JobRow.created_at), col(JobRow.id))
+        return list(self._session.exec(first).all())
+
     def hasten(self, id: str) -> bool:
         """Ends the pause of a job that waits for its next try; False where it waits for none."""
         return self._change(id, ("queued",), col(JobRow.retry_at).is_not(None), retry_at=None)
@@ -155,6 +165,7 @@ class JobQueue:
             "finished_at": None,
             "code": None,
             "detail": None,
+            "token": col(JobRow.token) + 1,
         }
         given = {} if spec is None else {"spec": spec, "checkpoint": None}
         return self._change(id, ("done", "failed", "cancelled"), **fresh, **counts, **given)

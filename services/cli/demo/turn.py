@@ -33,7 +33,7 @@ def train(board: Board, watch: Watch, project: str, number: int) -> Json:
             if run is None:
                 return None
             _say_training(stage, run, losses)
-            if run["status"] in ("failed", "cancelled"):
+            if run["status"] in ("failed", "cancelled", "superseded"):
                 raise DemoFailed(f"run {run['run_id']}: {run['cause']}: {run['detail']}; {watch.log('trainer')}")
             return run if run["status"] == "done" else None
 

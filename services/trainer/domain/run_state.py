@@ -1,4 +1,4 @@
-"""The life of a run as it is kept and shown: queued, done, failed or cancelled. Knows no tensor and no table."""
+"""The life of a run as it is kept and shown: queued, done, failed, cancelled or superseded. Knows no tensor and no table."""
 
 from datetime import datetime
 from hashlib import sha256
@@ -22,12 +22,13 @@ class Run(BaseModel):
     project_revision: str
     dataset: DatasetRef
     created_at: datetime
-    status: Literal["queued", "done", "failed", "cancelled"] = "queued"
+    status: Literal["queued", "done", "failed", "cancelled", "superseded"] = "queued"
     started_at: datetime | None = None
     figures: dict[str, float] | None = None
     left_out: dict[str, int] | None = None
     cause: str | None = None
     detail: str | None = None
+    successor: str | None = None
 
 
 class Order(BaseModel):
@@ -79,3 +80,16 @@ def trained(run: Run, result: dict[str, Any], spec: ProjectSpec | None) -> Model
 def failed(run: Run, cause: str, detail: str) -> RunFailedV1:
     """The event for a run that ended without a model."""
     return RunFailedV1(project=run.project, run_id=run.run_id, dataset=run.dataset, cause=cause, detail=detail)
+
+
+def superseded(run: Run, by: Run) -> tuple[Run, RunFailedV1]:
+    """A run that had not begun when the dataset of another came, as it ends, and the event that says so."""
+    detail = f"dataset {by.dataset.number} came before this run began; run {by.run_id} trains on it"
+    changes = {"status": "superseded", "cause": "superseded", "detail": detail, "successor": by.run_id}
+    event = failed(run, "superseded", detail).model_copy(update={"successor": by.run_id})
+    return run.model_copy(update=changes), event
+
+
+def supersedes(new: Run, old: Run) -> bool:
+    """Whether the newer run makes the older one needless: the same project's later dataset, or its later revision."""
+    return new.project == old.project and new.dataset.number >= old.dataset.number

@@ -22,7 +22,8 @@ from services.chassis.http.guard import Caller
 from services.chassis.jobs.queue import Failure, Job
 from services.chassis.storage.database import open_engine, writing
 from services.chassis.storage.migration import migrate
-from services.trainer import handlers, http
+from services.trainer import handlers, http, restore
+from services.trainer.domain.run_state import superseded
 from services.trainer.settings import TrainerSettings
 from services.trainer.store import SqlStore
 
@@ -90,11 +91,13 @@ def frozen(number: int = 1, revision: str = "1" * 64) -> DatasetFrozenV1:
     )
 
 
-def arrive(engine: Engine, *events: Event, at: datetime = NOW) -> None:
+def arrive(engine: Engine, *events: Event, at: datetime = NOW) -> list[Event]:
+    emitted: list[Event] = []
     with opened(engine) as store:
         for event in events:
             meta = new_meta(event, "urn:x", "1", time=at)
-            assert list(handlers.HANDLERS[type(event)](event, meta, store)) == []
+            emitted += handlers.HANDLERS[type(event)](event, meta, store)
+    return emitted
 
 
 def job_of(store: SqlStore, run_id: str) -> Job:
@@ -176,3 +179,73 @@ def test_pages_follow_time(engine: Engine) -> None:
         first = store.runs(None, 2)
         rest = store.runs(None, 10, (first[-1].created_at, first[-1].run_id))
     assert [run.dataset.number for run in [*first, *rest]] == [5, 4, 3, 2, 1]
+
+
+OURS = {"project", "project_revision", "run_id", "dataset"}
+
+
+def by_number_of(store: SqlStore) -> dict[int, dict[str, Any]]:
+    return {run.dataset.number: http.view(run, store.jobs.get(run.run_id)) for run in store.runs("p", 10)}
+
+
+def by_number(engine: Engine) -> dict[int, dict[str, Any]]:
+    with opened(engine) as store:
+        return by_number_of(store)
+
+
+def test_a_stream_that_freezes_faster_than_it_trains_has_one_run_waiting(engine: Engine) -> None:
+    assert arrive(engine, defined(), frozen(1)) == []
+    with opened(engine) as store:
+        assert store.jobs.lease(handlers.KIND, "me", NOW, 20) is not None
+    assert arrive(engine, frozen(2)) == []
+    (told,) = arrive(engine, frozen(3))
+    shown = by_number(engine)
+    assert [shown[n]["status"] for n in (1, 2, 3)] == ["running", "superseded", "queued"]
+    assert shown[2]["successor"] == shown[3]["run_id"]
+    assert shown[2]["finished_at"] is not None
+    assert isinstance(told, RunFailedV1)
+    assert (told.run_id, told.cause, told.successor) == (shown[2]["run_id"], "superseded", shown[3]["run_id"])
+    assert arrive(engine, frozen(3), frozen(2)) == []
+    with opened(engine) as store:
+        assert store.jobs.lease(handlers.KIND, "me", NOW, 20).id == shown[3]["run_id"]  # pyright: ignore[reportOptionalMemberAccess]
+        assert store.jobs.lease(handlers.KIND, "me", NOW, 20) is None
+
+
+def test_a_run_that_a_person_queued_anew_or_that_has_begun_is_not_superseded(engine: Engine) -> None:
+    arrive(engine, defined(), frozen(1), frozen(2))
+    retried, begun = by_number(engine)[1]["run_id"], by_number(engine)[2]["run_id"]
+    with opened(engine) as store:
+        job = store.jobs.lease(handlers.KIND, "me", NOW, 20)
+        assert job is not None
+        assert job.id == begun
+        assert store.jobs.give_back(job)
+        assert store.jobs.restart(retried)
+    assert arrive(engine, frozen(3)) == []
+    with opened(engine) as store:
+        waiting = [store.jobs.get(id).status for id in (retried, begun)]  # pyright: ignore[reportOptionalMemberAccess]
+    assert waiting == ["queued", "queued"]
+
+
+def test_an_older_dataset_that_comes_late_supersedes_nothing_and_projects_do_not_meet(engine: Engine) -> None:
+    arrive(engine, defined(), frozen(5))
+    assert arrive(engine, frozen(4)) == []
+    other = frozen(9).model_copy(update={"project": "q", "spec": defined().spec})
+    assert arrive(engine, other) == []
+    assert {run["status"] for run in by_number(engine).values()} == {"queued"}
+
+
+def test_replay_finds_again_how_runs_ended(engine: Engine) -> None:
+    arrive(engine, defined(), frozen(1), frozen(2))
+    with opened(engine) as store:
+        first, second = (by["run_id"] for _, by in sorted(by_number_of(store).items()))
+        run, last = store.run(first), store.run(second)
+        assert run is not None
+        assert last is not None
+        trained = ModelTrainedV1.model_validate({**RESULT, **last.model_dump(include=OURS)})
+        failed = superseded(last, run)[1]
+        meta = new_meta(trained, "urn:x", "1", time=NOW)
+        list(restore.on_run_failed(failed, meta, store))
+        list(restore.on_model_trained(trained.model_copy(update={"run_id": first}), meta, store))
+        shown = by_number_of(store)
+    assert (shown[1]["status"], shown[1]["successor"], shown[1]["cause"]) == ("done", None, None)
+    assert (shown[2]["status"], shown[2]["successor"]) == ("superseded", first)
