@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from contracts.project import Prompt
 from contracts.records import parse_record
 from services.evaluator.compute.rows import encode
 from services.evaluator.domain.predictions import Example
+from services.lm.control_tokens import MARKS
+from services.lm.errors import TextRefused
 from services.lm.learning import Encoded, encode_records
 from services.lm.system_prompt import system_refusal
 from services.lm.tokens import TextTokenizer, open_tokenizer
@@ -73,6 +77,11 @@ class _Engine:
 @pytest.fixture(scope="module", params=FAMILIES)
 def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Base:
     return Base(request.param, tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Base]:
+    return {family: Base(family, tmp_path_factory.mktemp("base")) for family in FAMILIES}
 
 
 def dialogue(base: Base) -> list[dict[str, str]]:
@@ -164,6 +173,23 @@ def test_control_tokens_in_a_text_are_text(base: Base, template: str) -> None:
     example = encode(Example("r", tuple(base.turns(text)), "no " + text), base.text, 10_000, 10)
     assert (list(example.prompt), example.ids) == (ids, row.ids)
     assert [i for i in row.ids[len(ids) :] if i in control] == [row.ids[-1]]
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if FAMILIES[name].template])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_no_text_makes_a_control_token(family: str, data: st.DataObject, opened: dict[str, Base]) -> None:
+    base = opened[family]
+    fragments = [*base.habits.special, *base.habits.words, *MARKS, "<|", "|>", "<", "im_end", "\n", " ", "system", "é"]
+    text = "".join(data.draw(st.lists(st.sampled_from(fragments), max_size=6)))
+    control = {base.text.backend.convert_tokens_to_ids(token) for token in base.habits.special if token != "<unk>"}
+    try:
+        ids = base.text.prompt(base.turns(text)).ids
+    except TextRefused:
+        assert any(mark in text for mark in MARKS)
+        return
+    plain = base.text.prompt(base.turns("harmless")).ids
+    assert [i for i in ids if i in control] == [i for i in plain if i in control]
 
 
 @pytest.mark.parametrize("text", ["    for x in y:\n        pass\n\n", "\n\nx", "a  b\t\n", "it 's a test , n't"])
