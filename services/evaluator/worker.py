@@ -28,6 +28,7 @@ from services.evaluator.domain.predictions import (
 from services.evaluator.domain.task import Outcome, PredictionsRef, Subject, Task
 from services.evaluator.settings import EvaluatorSettings
 from services.lm.device import choose
+from services.lm.memory import keep_pages
 
 Report = Callable[[dict[str, Any]], None]
 Examples = Mapping[str, Sequence[Example]]
@@ -41,6 +42,7 @@ def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
         JobFailed: with a code of domain/failures.py.
         ArtifactUnavailable, OSError, MemoryError, ...: what services.chassis.jobs.failures tells apart.
     """
+    keep_pages()
     try:
         outcome = measure(Task.model_validate(spec), open_store(EvaluatorSettings()), workdir, report)
     except ArtifactUnavailable:

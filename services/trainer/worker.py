@@ -58,8 +58,8 @@ def train(order: Order, workdir: Path, report: Report) -> dict[str, Any]:
         report({**progress.as_dict(), "started_at": began, "stage": "training", "final": final})
 
     # Torch is imported here, after the checks that need no torch, and only in this process.
+    from services.lm.memory import keep_pages
     from services.trainer.compute import checkpoint
-    from services.trainer.compute.memory import keep_pages
     from services.trainer.compute.run import train as compute
 
     keep_pages()

@@ -120,9 +120,9 @@ def noria(recipe: str, most: int, steps: int, without: str = "") -> dict[str, An
     """Our loop, with the dtype and threads that it chose here, `without` one of PARTS."""
     from contracts.project import Adapter, Train
     from services.lm import measured
+    from services.lm.memory import keep_pages
     from services.trainer.compute import loop, model, run
     from services.trainer.compute.checkpoint import State
-    from services.trainer.compute.memory import keep_pages
     from services.trainer.domain.packing import common_prefix
 
     keep_pages()

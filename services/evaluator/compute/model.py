@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from services.evaluator.domain.failures import ModelInvalid
-from services.lm.adapters import WEIGHTS
+from services.lm.adapters import AdapterInvalid, read_adapter
 from services.lm.errors import LanguageModelError
+from services.lm.lora_linear import Active, can_pack, install
 from services.lm.tokens import TextTokenizer, open_tokenizer
 
 CONTEXT = 1_000_000
 """Tokens a model is taken to read where its configuration does not say."""
+ANY_RANK = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,9 @@ class Loaded:
     model: Any
     text: TextTokenizer
     device: str
+    active: Active
+    modules: dict[str, tuple[int, int]]
+    """(out, in) features of every linear layer, each of which adds the adapter that is active."""
 
     @property
     def ends(self) -> frozenset[int]:
@@ -52,8 +57,7 @@ class Loaded:
 
     def logits(self, *, keep: int, **inputs: Any) -> Any:
         """One pass; `.logits` is (rows, keep, vocabulary) for the last `keep` positions."""
-        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        takes = inspect.signature(inner.forward).parameters
+        takes = inspect.signature(self.model.forward).parameters
         if "position_ids" not in takes:
             inputs.pop("position_ids", None)
         if "logits_to_keep" in takes:
@@ -93,30 +97,27 @@ def load(directory: Path, device: str, dtype: torch.dtype) -> Loaded:
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelInvalid(f"transformers cannot load the model: {error}"[:800]) from error
-    return Loaded(model.to(device).eval(), text, device)
+    model.to(device).eval().requires_grad_(False)
+    active = Active(rows=1)
+    modules = install(model, active, packed=can_pack(dtype, torch.device(device)))
+    return Loaded(model, text, device, active, modules)
 
 
 @contextmanager
 def adapted(base: Loaded, directory: Path) -> Generator[Loaded]:
-    """`base` with the LoRA adapter of `directory` on it; afterwards it is bare again.
+    """`base` with the LoRA adapter of `directory` on it, added as serving adds it; afterwards it is bare again.
 
     Raises:
         ModelInvalid: the directory holds no adapter of this base.
     """
-    from peft import PeftModel
-    from safetensors import SafetensorError
-
-    if not (directory / WEIGHTS).is_file():  # peft would look for a pickle instead
-        raise ModelInvalid(
-            "the adapter has no adapter_model.safetensors; pickled weights are not read: convert it first"
+    try:
+        adapter = read_adapter(
+            directory.name, directory, modules=base.modules, max_rank=ANY_RANK, like=torch.empty(0, device=base.device)
         )
+    except AdapterInvalid as error:
+        raise ModelInvalid(str(error)) from error
+    base.active.use([adapter])
     try:
-        model: Any = PeftModel.from_pretrained(base.model, directory, torch_device=base.device).eval()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if "memory" in str(error):
-            raise
-        raise ModelInvalid(f"peft cannot put the adapter on its base: {error}"[:800]) from error
-    try:
-        yield Loaded(model, base.text, base.device)
+        yield base
     finally:
-        model.unload()
+        base.active.use([None])

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from services.lm.adapters import Adapter
 from services.lm.device import cores, default_device, named_dtype
+from services.lm.lora_linear import Active, can_pack, install
 from services.serving.triton.backend.kv_cache import ATTENTION, KVCache
-from services.serving.triton.backend.lora_linear import Active, can_pack, install
 
 
 class ModelUnsuitable(ValueError):
