@@ -20,11 +20,14 @@ class RunRow(SQLModel, table=True):
     """A run; `document` is a domain Run as JSON."""
 
     __tablename__ = "run"  # pyright: ignore[reportAssignmentType]
-    __table_args__ = (Index("run_newest", "created_at", "run_id"),)
+    __table_args__ = (
+        Index("run_newest", "created_at", "run_id"),
+        Index("run_of_project", "project", "created_at", "run_id"),
+    )
     metadata = METADATA
 
     run_id: str = Field(primary_key=True)
-    project: str = Field(index=True)
+    project: str
     created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     document: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
