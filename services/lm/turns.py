@@ -31,7 +31,7 @@ def turn_format(template: ChatTemplate) -> TurnFormat:
     """
     asked = [{"role": "user", "content": ASKED}]
     before = template.render(asked).text
-    whole = template.render([*asked, {"role": "assistant", "content": ANSWERED}], answering=False).text
+    whole = _answered(template, [*asked, {"role": "assistant", "content": ANSWERED}])
     lead, found, rest = (whole[len(before) :] if whole.startswith(before) else whole).rpartition(ANSWERED)
     if not found:
         raise TemplateRefused("the chat template leaves an assistant's answer out: it is of no use for a conversation")
@@ -39,3 +39,11 @@ def turn_format(template: ChatTemplate) -> TurnFormat:
     end = re.match(rf"\s*(?:{'|'.join(map(re.escape, words))})", rest) if words else None
     blank = whole.startswith(before) and not lead.strip()
     return TurnFormat(lead if blank else "", end[0] if end else "")
+
+
+def _answered(template: ChatTemplate, turns: list[dict[str, str]]) -> str:
+    """The text of a conversation; with a user's turn more where a template wants the last word to be a user's."""
+    try:
+        return template.render(turns, answering=False).text
+    except TemplateRefused:
+        return template.render([*turns, turns[0]], answering=False).text
