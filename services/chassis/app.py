@@ -52,7 +52,7 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
     )
     held = (*references.CHASSIS, *service.held)
     routers = [
-        operations.make_router(runtime.engine, service.settings.group, runtime.parked.set),
+        operations.make_router(runtime.engine, service.settings.group, runtime.parked.set, service.settings.park_days),
         artifacts.make_router(runtime.engine, held, service.settings.artifact_days),
     ]
     if service.router is not None:

@@ -101,6 +101,7 @@ class Runtime:
             metrics=self.metrics,
             attempts=settings.handler_attempts,
             longest_pause=settings.park_seconds,
+            park_days=settings.park_days,
         )
 
         def committed(result: BatchResult) -> None:
@@ -246,6 +247,8 @@ class Runtime:
         self.metrics.outbox_age.set(state.age)
         self.metrics.parked_waiting.set(parked)
         self.metrics.parked_age.set(age)
+        left = self.service.settings.park_days * 86400 - age
+        self.metrics.parked_deadline.set(left if parked else float("inf"))
         self.metrics.jobs.clear()  # of a kind's last job to leave a status nothing else would tell
         for (kind, status), count in jobs.items():
             self.metrics.jobs.labels(kind, status).set(count)

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     batch_records: int = Field(default=500, ge=1, description="Most messages in one transaction")
     handler_attempts: int = Field(default=10, ge=1, description="Tries before an unexpected fault makes a message dead")
     park_seconds: float = Field(default=60.0, gt=0, description="Longest pause between tries of a parked message")
+    park_days: float = Field(
+        default=7.0, gt=0, description="A message that is parked for so long becomes a dead letter with its reason"
+    )
     job_attempts: int = Field(default=12, ge=1, description="Tries of a job in a row that fail in passing")
     job_crashes: int = Field(default=3, ge=1, description="Tries of a job in a row whose process crashed or was killed")
     job_retry_seconds: float = Field(default=5.0, gt=0, le=3600, description="Pause before a job's second try")

@@ -28,6 +28,8 @@ SYMPTOMS = (
             "read `batch not taken` in its log and mend the database or roll back; never skip the offset"),
     Symptom("NoriaParkedLong", "parked_age_seconds", 900, "its oldest parked message waits for {value:.0f} s",
             "`noria parked list` says what it waits for"),
+    Symptom("NoriaParkedDeadline", "parked_deadline_seconds", 86400, "a parked message is given up in {value:.0f} s",
+            "`noria parked list` says what it waits for; it becomes a dead letter then", low=True),
     Symptom("NoriaOutboxOld", "outbox_age_seconds", 60, "its oldest event waits for Kafka for {value:.0f} s",
             "bring Kafka back; the outbox empties by itself"),
     Symptom("NoriaOutboxGrows", "outbox_waiting", 5000, "{value:.0f} events wait for Kafka",

@@ -8,18 +8,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query
 from sqlalchemy import Engine
 
-from services.chassis.messaging import parking
+from services.chassis.messaging import parking, retry
 from services.chassis.storage.database import reading, writing
 from services.chassis.storage.pages import decode, page
 
 
-def make_router(engine: Engine, group: str, wake: Callable[[], None]) -> APIRouter:
-    """GET /parked (a page) and POST /parked/retry {"number": one, or null for all}. `wake` starts the tries."""
+def make_router(engine: Engine, group: str, wake: Callable[[], None], days: float) -> APIRouter:
+    """GET /parked (a page) and POST /parked/retry {"number": one, or null for all}. `wake` starts the tries.
+
+    Each row's `deadline` is when it becomes a dead letter, `days` after it was parked.
+    """
     router = APIRouter(tags=["operations"])
 
     def listed(after: int, limit: int) -> list[dict[str, Any]]:
         with reading(engine) as connection:
-            return parking.listing(connection, group, after, limit)
+            return [_with_deadline(row, days) for row in parking.listing(connection, group, after, limit)]
 
     def hastened(number: int | None) -> int:
         with writing(engine) as connection:
@@ -32,9 +35,14 @@ def make_router(engine: Engine, group: str, wake: Callable[[], None]) -> APIRout
         return page(rows, limit, key=lambda row: [row["number"]])
 
     @router.post("/parked/retry")
-    async def retry(number: Annotated[int | None, Body(embed=True, ge=0, lt=2**63)] = None) -> dict[str, int]:
+    async def try_again(number: Annotated[int | None, Body(embed=True, ge=0, lt=2**63)] = None) -> dict[str, int]:
         count = await asyncio.to_thread(hastened, number)
         wake()
         return {"hastened": count}
 
     return router
+
+
+def _with_deadline(row: dict[str, Any], days: float) -> dict[str, Any]:
+    waits_for_a_handler = row["reason"] == retry.NOT_HANDLED
+    return {**row, "deadline": None if waits_for_a_handler else parking.deadline(row["parked_at"], days)}

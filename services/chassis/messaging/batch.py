@@ -44,6 +44,7 @@ class BatchContext:
     metrics: Metrics
     attempts: int = 10
     longest_pause: float = 60.0
+    park_days: float = 7.0
 
 
 @dataclass(slots=True)

@@ -34,6 +34,15 @@ class Waiting:
     headers: Sequence[tuple[str, bytes | None]]
     reason: str
     attempts: int
+    parked_at: datetime
+
+
+def deadline(parked_at: datetime, days: float) -> datetime:
+    """When a message that still cannot be handled is parked no longer: then it becomes a dead letter with its reason.
+
+    What this version of the service does not handle has none: no handler of its topic could take it from there.
+    """
+    return parked_at + timedelta(days=days)
 
 
 def pause(attempts: int, longest: float) -> timedelta:
@@ -156,4 +165,5 @@ def _waiting(found: Row[Any]) -> Waiting:
         headers=outbox.unpack_headers(found.headers),
         reason=found.reason,
         attempts=found.attempts,
+        parked_at=found.parked_at,
     )

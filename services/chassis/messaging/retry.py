@@ -89,11 +89,13 @@ def _try(context: BatchContext, waiting: parking.Waiting, result: BatchResult, s
         give_up(context, item, result, connection, error.reason, str(error))
     except Park as error:
         attempts = _attempts(waiting, error.reason)
-        if error.reason != HANDLER_FAILED or attempts < context.attempts:
+        late = result.now >= parking.deadline(waiting.parked_at, context.park_days)
+        if not late and (error.reason != HANDLER_FAILED or attempts < context.attempts):
             retry_at = result.now + parking.pause(attempts, context.longest_pause)
             parking.postpone(connection, waiting.number, error.reason, str(error), attempts, retry_at)
             return False
-        give_up(context, item, result, connection, HANDLER_FAILED, f"given up after {attempts} tries: {error}")
+        told = f"parked for {context.park_days:g} days" if late else f"given up after {attempts} tries"
+        give_up(context, item, result, connection, error.reason, f"{told}: {error}")
     parking.remove(connection, [waiting.number])
     return True
 

@@ -28,6 +28,10 @@ class Metrics:
         self.ready = self.gauge("ready", "1 while the readiness check passes", "check")
         self.group_member = self.gauge("group_member", "1 while this instance is a member of its consumer group")
         self.still = self.gauge("still_seconds", "Time since a partition of the topic last moved, if it lags", "topic")
+        self.parked_deadline = self.gauge(
+            "parked_deadline_seconds", "Time until the oldest parked message becomes a dead letter; +Inf without any"
+        )
+        self.parked_deadline.set(float("inf"))
         self.parked_age = self.gauge("parked_age_seconds", "Age of the oldest parked message")
         self.job_queued = self.gauge("job_queued_age_seconds", "Age of the oldest queued job", "kind")
         self.job_heartbeat = self.gauge("job_heartbeat_age_seconds", "Longest time without a job's heartbeat", "kind")

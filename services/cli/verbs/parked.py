@@ -11,7 +11,7 @@ app = typer.Typer(help="Messages that wait for something they need.", no_args_is
 
 @app.command("list")
 def list_parked(limit: Limit = 200, as_json: AsJson = False) -> None:
-    """List parked messages of all services: what they wait for, how often they were tried, when they are again."""
+    """List parked messages of all services: what they wait for, how often they were tried, when they are again and until when."""
     from compose.local.settings import SERVICES
     from services.cli.api import items
 
@@ -25,6 +25,7 @@ def list_parked(limit: Limit = 200, as_json: AsJson = False) -> None:
         "offset": lambda r: r["offset"],
         "attempts": lambda r: r["attempts"],
         "next try": lambda r: clock(r["retry_at"]),
+        "dead letter at": lambda r: clock(r.get("deadline")),
     }
     document = {"items": found[:limit], "next": None, "total": len(found)}
     show(document, as_json, lambda: table(found[:limit], columns, "nothing is parked"))

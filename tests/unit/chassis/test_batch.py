@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
 from contracts.envelope import Malformed, encode, new_meta
 from services.chassis.errors import Park
+from services.chassis.http import operations
 from services.chassis.messaging import parking, retry
 from services.chassis.messaging.batch import BatchContext, take
 from services.chassis.messaging.messages import routes
@@ -144,6 +147,44 @@ def test_parked_message_holds_back_its_key_alone(context: BatchContext, tmp_path
     with reading(context.engine) as connection:
         assert parking.count(connection) == 0
         assert parking.earliest(connection, context.group, datetime.now(UTC), 60) is None
+
+
+def test_parked_message_is_given_up_at_its_deadline_with_its_reason_and_its_lane_goes_on_in_order(
+    context: BatchContext, tmp_path: Path
+) -> None:
+    take(
+        context,
+        [ping(1, "wait", str(tmp_path / "gate")), ping(2), ping(3, "wait", str(tmp_path / "gate"), key="other")],
+    )
+    take(context, [ping(4)])
+    week = timedelta(days=context.park_days)
+    with writing(context.engine) as connection:
+        first = parking.PARKED.c.key == ping(1).key
+        almost, late = (datetime.now(UTC) - week + timedelta(minutes=n) for n in (1, -1))
+        connection.execute(parking.PARKED.update().where(~first).values(parked_at=almost))
+        connection.execute(parking.PARKED.update().where(first).values(parked_at=late))
+    hasten(context.engine)
+    retry.try_due(context)
+    assert notes(context.engine) == [2, 4]
+    (dead,) = [row for row in published(context.engine) if row.topic.endswith(".dlq")]
+    assert "parked for 7 days" in dead.headers
+    with reading(context.engine) as connection:
+        (waits,) = parking.listing(connection, context.group, 0, 9)
+    assert waits["reason"] in dead.headers
+    assert parking.deadline(waits["parked_at"], context.park_days) > datetime.now(UTC)
+
+
+def test_list_of_parked_messages_says_when_each_is_given_up(context: BatchContext, tmp_path: Path) -> None:
+    take(context, [ping(1, "wait", str(tmp_path / "gate"))])
+    application = FastAPI()
+    application.include_router(operations.make_router(context.engine, context.group, lambda: None, 2.0))
+    (row,) = TestClient(application).get("/parked").json()["items"]
+    parked_at, deadline = (datetime.fromisoformat(row[name]) for name in ("parked_at", "deadline"))
+    assert deadline - parked_at == timedelta(days=2)
+    hasten(context.engine)
+    retry.try_due(replace(context, routes={}))
+    (row,) = TestClient(application).get("/parked").json()["items"]
+    assert (row["reason"], row["deadline"]) == ("topic_not_handled", None)
 
 
 def test_parked_message_of_a_topic_no_longer_handled_waits_and_holds_nobody_up(
