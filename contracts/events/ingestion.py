@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from contracts.envelope import Event
-from contracts.records import AnyRecord, RecordFormat
+from contracts.records import Record, RecordFormat
 from contracts.types import ProjectName, Sha256
 
 
@@ -20,7 +20,7 @@ class RecordAcceptedV1(Event):
     subject: str | None = None
     tags: dict[str, str] = Field(default_factory=dict[str, str])
     format: RecordFormat
-    record: AnyRecord
+    record: Record
     digest: Sha256 = Field(description="SHA-256 of the record's canonical JSON")
 
     @property
