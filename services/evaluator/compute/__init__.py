@@ -1,4 +1,4 @@
-"""What asks models and keeps their answers: torch, transformers, peft, pyarrow. Imported by the worker's child process alone."""
+"""What asks models and keeps their answers: torch, transformers, pyarrow. Imported by the worker's child process alone."""
 
 import os
 
