@@ -14,6 +14,7 @@ from services.cli.verbs import (
     gc,
     groups,
     ingest,
+    jobs,
     keys,
     lineage,
     lists,
@@ -37,8 +38,9 @@ app.command()(stack.down)
 app.command()(stack.status)
 app.command()(project.apply)
 app.command()(ingest.ingest)
-app.command()(lists.datasets)
-app.command()(lists.runs)
+app.add_typer(jobs.datasets, name="datasets")
+app.add_typer(jobs.runs, name="runs")
+app.command()(jobs.evaluate)
 app.command()(lists.models)
 app.command()(lineage.lineage)
 app.command()(stages.promote)

@@ -41,7 +41,8 @@ def on_model_promoted(event: ModelPromotedV1, meta: Meta, store: Store) -> Itera
 def on_evaluated(store: Store, job: Job, result: dict[str, Any]) -> Iterable[Event]:
     """Keeps the figures and says them."""
     evaluation, outcome = _evaluation(store, job), Outcome.model_validate(result)
-    store.keep(evaluation.model_copy(update={"status": "done", "outcome": outcome}))
+    ended = {"status": "done", "outcome": outcome, "cause": None, "detail": None}
+    store.keep(evaluation.model_copy(update=ended))
     store.keep_predictions(outcome.predictions)
     return [scored(evaluation, outcome, store.projects.at(evaluation.project, evaluation.project_revision))]
 

@@ -1,4 +1,4 @@
-"""The evaluator's routes: evaluations as pages and one by one. Knows no model and no SQL."""
+"""The evaluator's routes: evaluations as pages and one by one, and measuring once more."""
 
 from typing import Annotated, Any
 
@@ -6,8 +6,9 @@ from fastapi import APIRouter, Query
 
 from services.chassis.context import Context
 from services.chassis.http.application import ApiError, errors
-from services.chassis.http.guard import By, needs
+from services.chassis.http.guard import By, Caller, needs
 from services.chassis.jobs.queue import Job
+from services.chassis.jobs.representation import status_of, tries_of
 from services.chassis.storage.pages import decode, moment, page
 from services.evaluator.domain.evaluation import Evaluation
 from services.evaluator.store import Store
@@ -16,7 +17,7 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 
 
 def make_router(ctx: Context[Store]) -> APIRouter:
-    """`GET /v1/evaluations` and `GET /v1/evaluations/{evaluation_id}`."""
+    """`GET /v1/evaluations`, `GET /v1/evaluations/{evaluation_id}` and `POST /v1/evaluations/{evaluation_id}/retry`."""
     routes = APIRouter()
 
     @routes.get("/v1/evaluations")
@@ -33,31 +34,55 @@ def make_router(ctx: Context[Store]) -> APIRouter:
     @needs("read", by_handler=True)
     async def evaluation(evaluation_id: str, by: By) -> dict[str, Any]:
         """One evaluation."""
+        return await ctx.read(lambda store: shown(store, evaluation_id, by))
 
-        def read(store: Store) -> dict[str, Any] | None:
-            found = store.evaluation(evaluation_id)
-            return found and view(found, store.jobs.get(evaluation_id))
-
-        shown = await ctx.read(read)
-        if shown is None:
-            message = f"no evaluation {evaluation_id!r}; GET /v1/evaluations lists them"
-            raise ApiError(404, "unknown_evaluation", message)
-        by.check(shown["project"])
-        return shown
+    @routes.post("/v1/evaluations/{evaluation_id}/retry", status_code=202, responses=errors(404, 409))
+    @needs("operate", by_handler=True)
+    async def retry(evaluation_id: str, by: By) -> dict[str, Any]:
+        """Measure once more, after a failure or to see the figures again; end the pause before a next try."""
+        return await ctx.transact(lambda store: (retried(store, evaluation_id, by), ()))
 
     return routes
+
+
+def shown(store: Store, evaluation_id: str, by: Caller) -> dict[str, Any]:
+    """One evaluation as JSON.
+
+    Raises:
+        ApiError: 404 `unknown_evaluation`, 403 where its project is not the caller's.
+    """
+    found = store.evaluation(evaluation_id)
+    if found is None:
+        message = f"no evaluation {evaluation_id!r}; GET /v1/evaluations lists them"
+        raise ApiError(404, "unknown_evaluation", message)
+    by.check(found.project)
+    return view(found, store.jobs.get(evaluation_id))
+
+
+def retried(store: Store, evaluation_id: str, by: Caller) -> dict[str, Any]:
+    """Queue an evaluation anew that is over; end the pause of one that waits for its next try.
+
+    Raises:
+        ApiError: as `shown`, and 409 `evaluation_goes_on` or `job_is_gone`.
+    """
+    now = shown(store, evaluation_id, by)
+    if not (store.jobs.hasten(evaluation_id) or store.jobs.restart(evaluation_id)):
+        if store.jobs.get(evaluation_id) is not None:
+            raise ApiError(409, "evaluation_goes_on", f"evaluation {evaluation_id!r} is {now['status']} already")
+        raise ApiError(409, "job_is_gone", f"the job of evaluation {evaluation_id!r} is kept no longer")
+    return shown(store, evaluation_id, by)
 
 
 def view(evaluation: Evaluation, job: Job | None) -> dict[str, Any]:
     """An evaluation as JSON; while its job runs, with the progress {stage, done, total}."""
     outcome = evaluation.outcome.model_dump(mode="json", exclude={"predictions"}) if evaluation.outcome else {}
-    running = evaluation.status == "queued" and job is not None and job.status == "running"
     return {
         "evaluation_id": evaluation.evaluation_id,
         "run_id": evaluation.run_id,
         "project": evaluation.project,
         "project_revision": evaluation.project_revision,
-        "status": "running" if running else evaluation.status,
+        "status": status_of(job, evaluation.status),
+        **tries_of(job),
         "progress": job.progress if job else None,
         "dataset": {"number": evaluation.dataset.number, "version": evaluation.dataset.version},
         "champion": evaluation.champion.model_dump(),

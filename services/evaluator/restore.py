@@ -14,7 +14,8 @@ from services.evaluator.store import SqlStore
 def on_model_scored(event: ModelScoredV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
     """The evaluation is done, against the champion that it names."""
     told = event.model_dump(include={"metrics", "champion_metrics", "base_metrics", "differences", "results"})
-    ended = {"status": "done", "champion": event.champion, "outcome": Outcome(**told, examples=0)}
+    outcome = Outcome(**told, examples=0)
+    ended = {"status": "done", "champion": event.champion, "outcome": outcome, "cause": None, "detail": None}
     store.keep(_evaluation(event.run_id, store).model_copy(update=ended))
     return ()
 

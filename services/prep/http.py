@@ -11,6 +11,7 @@ from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef
 from services.chassis.context import Context
 from services.chassis.http.application import ApiError, Number, errors
+from services.chassis.jobs.representation import tries_of
 from services.chassis.storage import pages
 from services.prep import handlers
 from services.prep.domain.policy import Pending, outlook
@@ -107,7 +108,7 @@ def _pending(store: SqlStore, project: str, now: datetime) -> dict[str, Any]:
         "total": store.total(project),
         "records": [_waiting(record, spec) for record in store.latest(project, frozen, NEWEST)],
         "next_freeze": f"now: {job.id} is {job.status}" if job else outlook(waiting, spec.prep.freeze),
-        "job": {"id": job.id, "status": job.status, "progress": job.progress} if job else None,
+        "job": {"id": job.id, "status": job.status, **tries_of(job), "progress": job.progress} if job else None,
         "failure": progress.failure if progress else None,
     }
 

@@ -56,7 +56,8 @@ def on_trained(store: Store, job: Job, result: dict[str, Any]) -> Iterable[Event
     """Keeps the figures and announces the model."""
     run = _run(store, job)
     event = trained(run, result, store.projects.at(run.project, run.project_revision))
-    store.keep(run.model_copy(update={"status": "done", "figures": event.figures, "left_out": event.left_out}))
+    ended = {"status": "done", "figures": event.figures, "left_out": event.left_out}
+    store.keep(run.model_copy(update={**ended, "cause": None, "detail": None, "successor": None}))
     return (event,)
 
 
@@ -64,7 +65,8 @@ def on_failed(store: Store, job: Job, failure: Failure) -> Iterable[Event]:
     """Keeps the cause and says it."""
     run = _run(store, job)
     status = "cancelled" if failure.code == "cancelled" else "failed"
-    store.keep(run.model_copy(update={"status": status, "cause": failure.code, "detail": failure.detail}))
+    ended = {"status": status, "cause": failure.code, "detail": failure.detail, "successor": None}
+    store.keep(run.model_copy(update=ended))
     return (failed(run, failure.code, failure.detail),)
 
 

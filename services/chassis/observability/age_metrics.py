@@ -34,7 +34,8 @@ def parked_age(connection: Connection, now: datetime) -> float:
 
 def job_ages(connection: Connection, now: datetime, lease_seconds: float) -> dict[str, JobAges]:
     """By kind: age of the oldest queued job, longest time without a heartbeat of a running one, most tries of one."""
-    created, until = JOB.c.created_at, JOB.c.lease_until
+    # A job that waits for its next try does not wait for a worker.
+    created, until = func.coalesce(JOB.c.retry_at, JOB.c.created_at, type_=JOB.c.created_at.type), JOB.c.lease_until
     columns = (
         JOB.c.kind,
         JOB.c.status,

@@ -35,8 +35,10 @@ def runs(project: Project = None, limit: Limit = 50, as_json: AsJson = False) ->
         "dataset": lambda r: _dataset(r.get("dataset")),
         "status": lambda r: r["status"],
         "progress": _progress,
+        "attempt": lambda r: r.get("attempt"),
+        "next try": lambda r: clock(r["retry_at"]) if r.get("retry_at") else None,
         "left out": lambda r: counted(r.get("left_out")),
-        "cause": lambda r: brief(": ".join(str(r[k]) for k in ("cause", "detail") if r.get(k))),
+        "cause": _cause,
         "began": lambda r: clock(r.get("started_at") or r.get("created_at")),
     }
     show(found, as_json, lambda: table(found["items"], columns, "no training run yet"))
@@ -63,6 +65,16 @@ def counted(reasons: Any) -> str | None:
 
 def _dataset(raw: Any) -> str | None:
     return f"#{raw['number']}" if isinstance(raw, dict) and "number" in raw else None
+
+
+def _cause(row: Any) -> str | None:
+    """Why a run ended without a model, or why it waits for its next try."""
+    told = (
+        row
+        if row.get("cause")
+        else {"cause": (row.get("last_error") or {}).get("code"), **(row.get("last_error") or {})}
+    )
+    return brief(": ".join(str(told[k]) for k in ("cause", "detail") if told.get(k)))
 
 
 def _progress(row: Any) -> str | None:

@@ -6,6 +6,7 @@ from aiokafka import TopicPartition
 from sqlalchemy import Engine
 from sqlmodel import Session
 
+from services.chassis.jobs.failures import Failure
 from services.chassis.jobs.queue import JobQueue
 from services.chassis.messaging.batch import BatchContext, take
 from services.chassis.observability import age_metrics
@@ -50,3 +51,17 @@ def test_a_partition_stands_still_only_while_something_lies_before_it() -> None:
     assert still.seconds(175) == {TWO: 5}
     still.look({}, 180)
     assert still.seconds(190) == {}
+
+
+def test_a_job_that_pauses_before_its_next_try_does_not_count_as_waiting_for_a_worker(engine: Engine) -> None:
+    now = datetime.now(UTC)
+    with writing(engine) as connection, Session(connection) as session:
+        queue = JobQueue(session)
+        queue.enqueue("train", "a", {})
+        job = queue.lease("train", "me", now, 20)
+        assert job is not None
+        at = now + timedelta(seconds=600)
+        assert queue.retry_later(job, Failure("store_unavailable", ""), at, failures=1, crashes=0)
+    with reading(engine) as connection:
+        assert age_metrics.job_ages(connection, now + timedelta(seconds=500), 20)["train"].queued == 0
+        assert 99 < age_metrics.job_ages(connection, now + timedelta(seconds=700), 20)["train"].queued < 101

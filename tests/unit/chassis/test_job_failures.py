@@ -1,6 +1,8 @@
 """Which failures of a job are tried again, when, and how often: one table for every service."""
 
 import errno
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
 
 from services.chassis.errors import ArtifactMissing, ArtifactUnavailable, JobFailed
-from services.chassis.jobs.failures import PASSING, Failure, RetryPolicy, classify, exhausted, final, pause
+from services.chassis.jobs.failures import PASSING, Failure, RetryPolicy, classify, exhausted, final, pause, policy_of
+from services.chassis.settings import Settings
 
 POLICY = RetryPolicy(attempts=5, crashes=3, first_pause=2, longest_pause=30)
 TORCH = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"
@@ -91,3 +94,19 @@ def test_the_end_says_how_often_it_was_tried_and_what_to_do() -> None:
 
 def test_every_code_that_passes_has_advice_for_its_end() -> None:
     assert all(";" in final(Failure(code, "x"), 1, {}).detail for code in PASSING)
+
+
+def test_the_operations_page_tells_the_same_causes_and_bounds() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    told = page.partition("## Jobs that fail\n")[2].partition("| all others")[0]
+    assert set(re.findall(r"`([a-z]+(?:_[a-z]+)*)`", told)) == PASSING
+    for name in ("job_attempts", "job_crashes", "job_keep_days"):
+        assert f"| `NORIA_{name.upper()}` | {Settings.model_fields[name].default:g} |" in page
+    first, longest = (Settings.model_fields[name].default for name in ("job_retry_seconds", "job_retry_max_seconds"))
+    assert f"| `NORIA_JOB_RETRY_SECONDS`, `NORIA_JOB_RETRY_MAX_SECONDS` | {first:g}, {longest:g} |" in page
+
+
+def test_with_the_defaults_a_store_may_be_away_for_about_an_hour() -> None:
+    policy = policy_of(Settings())
+    pauses = [pause(failures, policy, lambda: 0.5) for failures in range(1, policy.attempts)]
+    assert 40 * 60 < sum(pauses) < 80 * 60

@@ -12,13 +12,16 @@ from contracts.events.trainer import ModelTrainedV1
 from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef, Metric, ModelRef
 from services.chassis.errors import Park
+from services.chassis.http.application import ApiError
+from services.chassis.http.guard import Caller
 from services.chassis.jobs.queue import Failure, Job
 from services.evaluator.domain.task import Outcome, PredictionsRef, Task
-from services.evaluator.handlers import on_evaluated, on_failed, on_model_promoted, on_model_trained
-from services.evaluator.http import view
+from services.evaluator.handlers import KIND, on_evaluated, on_failed, on_model_promoted, on_model_trained
+from services.evaluator.http import retried, view
 from services.evaluator.store import SqlStore
 
 EXAMPLES = Path(__file__).parents[3] / "contracts" / "examples"
+ANYBODY = Caller("anybody", frozenset())
 PROJECT = "shell-copilot"
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 FILE = ArtifactRef(uri="file:///store/sha256/aa", sha256="a" * 64, bytes=9)
@@ -149,6 +152,7 @@ def test_the_outcome_is_kept_and_told(store: SqlStore):
     evaluation = store.evaluation("eval-run-1")
     assert evaluation is not None
     assert (evaluation.status, evaluation.outcome) == ("done", outcome())
+    assert store.jobs.finish(leased(store), START, "done")
     shown = view(evaluation, job(store))
     assert (shown["status"], shown["metrics"]["chrf"]["n"], shown["results"]["sha256"]) == ("done", 91, FILE.sha256)
 
@@ -182,3 +186,35 @@ def test_evaluations_come_in_pages_newest_first(store: SqlStore):
     place = (everything[1].created_at, everything[1].evaluation_id)
     assert store.evaluations(None, 1, place) == [everything[2]]
     assert store.evaluations("another", 10) == []
+
+
+def leased(store: SqlStore) -> Job:
+    found = store.jobs.lease(KIND, "me", START, 20)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("ended", ["failed", "done"])
+def test_an_evaluation_is_measured_again_after_its_end(store: SqlStore, ended: str):
+    define(store)
+    on_model_trained(trained(), meta(), store)
+    with pytest.raises(ApiError, match="is queued already") as early:
+        retried(store, "eval-run-1", ANYBODY)
+    assert early.value.status == 409
+    first = leased(store)
+    if ended == "done":
+        list(on_evaluated(store, first, outcome().model_dump(mode="json")))
+        assert store.jobs.finish(first, START, "done")
+    else:
+        failure = Failure("store_unavailable", "no answer")
+        assert store.jobs.finish(first, START, "failed", failure)
+        list(on_failed(store, first, failure))
+    shown = retried(store, "eval-run-1", ANYBODY)
+    assert (shown["status"], shown["last_error"]) == ("queued", None)
+    (event,) = on_evaluated(store, leased(store), outcome().model_dump(mode="json"))
+    assert isinstance(event, ModelScoredV1)
+    evaluation = store.evaluation("eval-run-1")
+    assert evaluation is not None
+    assert (evaluation.status, evaluation.cause, evaluation.detail) == ("done", None, None)
+    with pytest.raises(ApiError, match="no evaluation 'eval-x'"):
+        retried(store, "eval-x", ANYBODY)

@@ -12,7 +12,9 @@ from services.chassis.http.guard import Caller, Guard, install
 from services.chassis.settings import Settings
 from services.evaluator import http
 
-STORE: Any = SimpleNamespace(evaluation=lambda _: object(), jobs=SimpleNamespace(get=lambda _: None))
+STORE: Any = SimpleNamespace(
+    evaluation=lambda _: SimpleNamespace(project="bank"), jobs=SimpleNamespace(get=lambda _: None)
+)
 
 
 class Ctx:

@@ -153,7 +153,7 @@ def test_a_failure_says_its_cause(engine: Engine, code: str, status: str) -> Non
     arrive(engine, defined(), frozen())
     run_id = only_run(engine)
     with opened(engine) as store:
-        (event,) = handlers.on_failed(store, job_of(store, run_id), Failure(code, "why"))
+        event = fail(store, run_id, Failure(code, "why"), status)
         shown = http.shown(store, run_id, ANYBODY)
     assert isinstance(event, RunFailedV1)
     assert (event.cause, event.detail, event.dataset.number) == (code, "why", 1)
@@ -164,11 +164,87 @@ def test_a_waiting_run_can_be_cancelled_once_known(engine: Engine) -> None:
     arrive(engine, defined(), frozen())
     run_id = only_run(engine)
     with opened(engine) as store:
-        http.cancelled(store, run_id, ANYBODY)
-        assert job_of(store, run_id).cancel
+        shown, (event,) = http.cancelled(store, run_id, ANYBODY)
+        assert (shown["status"], shown["cause"]) == ("cancelled", "cancelled")
+        assert isinstance(event, RunFailedV1)
         with pytest.raises(ApiError) as unknown:
             http.cancelled(store, "nothing", ANYBODY)
     assert unknown.value.status == 404
+
+
+def test_a_running_run_is_asked_to_end(engine: Engine) -> None:
+    arrive(engine, defined(), frozen())
+    run_id = only_run(engine)
+    with opened(engine) as store:
+        assert leased(store).id == run_id
+        shown, events = http.cancelled(store, run_id, ANYBODY)
+        assert (shown["status"], list(events), job_of(store, run_id).cancel) == ("running", [], True)
+
+
+@pytest.mark.parametrize(("code", "status"), [("store_unavailable", "failed"), ("cancelled", "cancelled")])
+def test_a_failed_or_cancelled_run_is_retried_from_its_checkpoint(engine: Engine, code: str, status: str) -> None:
+    arrive(engine, defined(), frozen())
+    run_id = only_run(engine)
+    checkpoint = {"step": 3, "files": {"x": REF.model_dump()}}
+    with opened(engine) as store:
+        assert store.jobs.heartbeat(leased(store), NOW, 20, None, checkpoint)
+        fail(store, run_id, Failure(code, "why"), status)
+        shown = http.retried(store, run_id, ANYBODY)
+        assert (shown["status"], shown["cause"], shown["last_error"]) == ("queued", None, None)
+        again = leased(store)
+        assert (again.id, again.checkpoint, again.cancel) == (run_id, checkpoint, False)
+        assert http.shown(store, run_id, ANYBODY)["status"] == "running"
+        (model,) = handlers.on_trained(store, again, RESULT)
+        assert isinstance(model, ModelTrainedV1)
+        assert store.jobs.finish(again, NOW, "done")
+        shown = http.shown(store, run_id, ANYBODY)
+    assert (shown["status"], shown["cause"], shown["detail"]) == ("done", None, None)
+
+
+def test_what_cannot_be_retried_is_refused_with_the_reason(engine: Engine) -> None:
+    arrive(engine, defined(), frozen())
+    run_id = only_run(engine)
+    with opened(engine) as store:
+        with pytest.raises(ApiError, match="is queued already"):
+            http.retried(store, run_id, ANYBODY)
+        job = leased(store)
+        with pytest.raises(ApiError, match="is running already"):
+            http.retried(store, run_id, ANYBODY)
+        list(handlers.on_trained(store, job, RESULT))
+        assert store.jobs.finish(job, NOW, "done")
+        with pytest.raises(ApiError, match="done and its model stands") as done:
+            http.retried(store, run_id, ANYBODY)
+        with pytest.raises(ApiError, match="no run 'nothing'"):
+            http.retried(store, "nothing", ANYBODY)
+    assert (done.value.status, done.value.code) == (409, "run_is_done")
+
+
+def test_a_run_that_waits_for_its_next_try_says_so_and_can_be_hastened(engine: Engine) -> None:
+    arrive(engine, defined(), frozen())
+    run_id = only_run(engine)
+    at = NOW + timedelta(minutes=5)
+    with opened(engine) as store:
+        failure = Failure("store_unavailable", "no answer")
+        assert store.jobs.retry_later(leased(store), failure, at, failures=1, crashes=0)
+        shown = http.shown(store, run_id, ANYBODY)
+        assert (shown["status"], shown["attempt"], shown["retry_at"]) == ("queued", 1, at.isoformat())
+        assert shown["last_error"] == {"code": "store_unavailable", "detail": "no answer"}
+        assert http.retried(store, run_id, ANYBODY)["retry_at"] is None
+        assert leased(store).attempts == 2
+
+
+def leased(store: SqlStore) -> Job:
+    job = store.jobs.lease(handlers.KIND, "me", NOW, 20)
+    assert job is not None
+    return job
+
+
+def fail(store: SqlStore, run_id: str, failure: Failure, status: str) -> Event:
+    """Ends the run's job as its worker does."""
+    job = job_of(store, run_id) if job_of(store, run_id).status == "running" else leased(store)
+    assert store.jobs.finish(job, NOW, status, failure)
+    (event,) = handlers.on_failed(store, job, failure)
+    return event
 
 
 def test_pages_follow_time(engine: Engine) -> None:

@@ -1,0 +1,89 @@
+"""`noria runs retry|cancel`, `noria datasets freeze`, `noria evaluate`: what is asked of which service, and what is said."""
+
+import json
+from typing import Any
+
+import pytest
+
+from services.cli.app import run
+from tests.unit.cli.conftest import Services
+
+WAITS: dict[str, Any] = {
+    "run_id": "p-1-ab",
+    "project": "p",
+    "status": "queued",
+    "attempt": 2,
+    "retry_at": "2026-01-31T12:00:00+00:00",
+    "last_error": {"code": "store_unavailable", "detail": "no answer"},
+    "created_at": "2026-01-31T11:00:00+00:00",
+}
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    status = run(list(arguments))
+    captured = capsys.readouterr()
+    return status, captured.out + captured.err
+
+
+def test_a_run_that_waits_shows_its_attempt_its_next_try_and_why(
+    services: Services, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.say("GET", "/v1/runs", (200, {"items": [WAITS], "next": None}))
+    status, text = said(capsys, "runs")
+    assert status == 0
+    assert all(part in text for part in ("p-1-ab", "attempt", "2", "next try", "2026-01-31", "store_unavailable"))
+
+
+def test_a_run_is_retried(services: Services, capsys: pytest.CaptureFixture[str]) -> None:
+    services.say("POST", "/v1/runs/p-1-ab/retry", (202, WAITS))
+    assert run(["runs", "retry", "p-1-ab", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == WAITS
+    status, text = said(capsys, "runs", "retry", "p-1-ab")
+    assert (status, "p-1-ab is queued" in text) == (0, True)
+
+
+def test_what_is_refused_is_told_in_the_service_s_words(services: Services, capsys: pytest.CaptureFixture[str]) -> None:
+    refusal = {"error": {"code": "run_is_done", "message": "run 'x' is done and its model stands"}}
+    services.say("POST", "/v1/runs/x/retry", (409, refusal))
+    assert run(["runs", "retry", "x", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == refusal
+    assert "its model stands" in captured.err
+
+
+@pytest.mark.parametrize(("status", "words"), [("cancelled", "is cancelled"), ("running", "is told to end")])
+def test_a_run_is_cancelled(services: Services, capsys: pytest.CaptureFixture[str], status: str, words: str) -> None:
+    services.say("POST", "/v1/runs/p-1-ab/cancel", (202, WAITS | {"status": status}))
+    code, text = said(capsys, "runs", "cancel", "p-1-ab")
+    assert (code, words in text) == (0, True)
+
+
+def test_a_dataset_is_frozen_now(services: Services, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = "/v1/projects/p/freeze"
+    services.say("POST", asked, (202, {"job": "freeze-p-3"}), (200, {"unchanged": True, "dataset": {"number": 7}}))
+    assert "freeze-p-3" in said(capsys, "datasets", "freeze", "p")[1]
+    assert "nothing changed since dataset #7" in said(capsys, "datasets", "freeze", "p")[1]
+    services.say("GET", "/v1/datasets", (200, {"items": [], "next": None}))
+    assert "no dataset is frozen yet" in said(capsys, "datasets", "--project", "p")[1]
+
+
+def test_a_version_is_measured_again_by_its_newest_evaluation(
+    services: Services, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.say("GET", "/v1/models/p/2", (200, {"run_id": "r2"}))
+    known = [("eval-r3", "r3"), ("eval-r2-7", "r2"), ("eval-r2", "r2")]
+    items = [{"evaluation_id": id, "run_id": run} for id, run in known]
+    services.say("GET", "/v1/evaluations", (200, {"items": items, "next": None}))
+    services.say("POST", "/v1/evaluations/eval-r2-7/retry", (202, {"status": "queued"}))
+    status, text = said(capsys, "evaluate", "p@2")
+    assert (status, "p@2 is measured again (queued)" in text) == (0, True)
+    services.say("GET", "/v1/evaluations", (200, {"items": [], "next": None}))
+    services.say("POST", "/v1/evaluations/eval-r2/retry", (202, {"status": "queued"}))
+    assert said(capsys, "evaluate", "p@2")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["runs", "retry"], ["runs", "cancel"], ["datasets", "freeze"], ["evaluate", "p"]]
+)
+def test_a_wrong_call_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, *arguments)[0] == 2
