@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from services.chassis.errors import ArtifactError, ArtifactUnavailable, JobFailed
+from services.chassis.observability.redaction import storable
 from services.chassis.settings import Settings
-from services.chassis.storage.storable import storable
 
 CRASHES = frozenset({"killed", "crashed"})
 ONCE = frozenset({"out_of_memory"})

@@ -37,7 +37,7 @@ class Attempt:
     cancelled: bool = False
     lost: bool = False
     gives_way: bool = False
-    began: float = field(default_factory=time.monotonic)
+    began: float | None = None
     moved: float = field(default_factory=time.monotonic)
 
 
@@ -142,6 +142,7 @@ class Workers:
         try:
             async for message in attempt.child.messages():
                 attempt.moved = time.monotonic()
+                attempt.began = attempt.began or attempt.moved  # the import of torch is no part of a turn
                 if "checkpoint" in message:
                     attempt.checkpoint = message["checkpoint"]
                 elif "progress" in message:
@@ -189,7 +190,8 @@ class Workers:
     async def _beat(self, kind: JobKind, attempt: Attempt) -> None:
         progress, checkpoint, before = attempt.progress, attempt.checkpoint, attempt.job
         settings, attempt.progress = self._context.settings, None
-        had_its_turn = kind.resumes and time.monotonic() - attempt.began > settings.job_turn_seconds
+        worked = time.monotonic() - attempt.began if attempt.began else 0.0
+        had_its_turn = kind.resumes and worked > settings.job_turn_seconds
 
         def deed(store: Any) -> tuple[Job | None, Iterable[Event]]:
             queue, now = JobQueue(store.session), clock(store.session.connection())

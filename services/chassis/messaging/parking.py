@@ -9,8 +9,7 @@ from sqlalchemy import Connection, Row, Table, case, delete, exists, func, liter
 
 from services.chassis.messaging import outbox
 from services.chassis.messaging.messages import Raw
-from services.chassis.observability.redaction import redact
-from services.chassis.storage.storable import storable
+from services.chassis.observability.redaction import redact, storable
 from services.chassis.storage.tables import Parked
 
 PARKED: Table = getattr(Parked, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute

@@ -1,4 +1,4 @@
-"""Takes secrets out of text that leaves the process. Knows no log and no topic.
+"""Makes text of unknown origin fit to leave the process: takes secrets out, and what no database stores.
 
 The second line: the first is to write none down. Libraries put what they were given into their errors, and a handler's
 error goes into logs, dead letters, parked rows and spans.
@@ -51,3 +51,8 @@ def redact(text: str) -> str:
     for pattern, instead in _PATTERNS:
         text = pattern.sub(instead, text)
     return text
+
+
+def storable(text: str) -> str:
+    """`text` with NUL, which PostgreSQL refuses, and halves of surrogate pairs, which both refuse, written as escapes."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
