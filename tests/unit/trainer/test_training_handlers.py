@@ -322,6 +322,8 @@ def test_replay_finds_again_how_runs_ended(engine: Engine) -> None:
         meta = new_meta(trained, "urn:x", "1", time=NOW)
         list(restore.on_run_failed(failed, meta, store))
         list(restore.on_model_trained(trained.model_copy(update={"run_id": first}), meta, store))
-        shown = by_number_of(store)
-    assert (shown[1]["status"], shown[1]["successor"], shown[1]["cause"]) == ("done", None, None)
-    assert (shown[2]["status"], shown[2]["successor"]) == ("superseded", first)
+        run, last = store.run(first), store.run(second)
+        assert run is not None
+        assert last is not None
+    assert (run.status, run.successor, run.cause) == ("done", None, None)
+    assert (last.status, last.successor) == ("superseded", first)
