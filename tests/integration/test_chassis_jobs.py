@@ -61,13 +61,13 @@ def test_job_that_cannot_succeed_says_why(stand: Stand) -> None:
         stand.ping_of(1, "work", "fails"),
         stand.ping_of(2, "work", "out-of-memory"),
         stand.ping_of(3, "work", "crashes"),
-        stand.ping_of(4, "work", "not a number"),
+        stand.ping_of(4, "work", "no-number"),
     )
     assert outcomes(stand, 4) == {
         1: "failed no_luck",
         2: "failed killed",
         3: "failed crashed",
-        4: "failed internal ValueError: could not convert string to float: 'not a number'",
+        4: "failed internal ValueError: could not convert string to float: 'no-number'",
     }
 
 
