@@ -27,3 +27,8 @@ def write(rows: list[Row], path: Path) -> None:
     columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
     table = pa.Table.from_pydict(columns, schema=SCHEMA)
     pq.write_table(table, path, row_group_size=ROWS_A_GROUP, compression="zstd")
+
+
+def prompt_keys(path: Path) -> set[str]:
+    """The prompt keys of a file that `write` made."""
+    return set(pq.read_table(path, columns=["prompt_key"]).column("prompt_key").to_pylist())

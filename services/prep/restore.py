@@ -11,6 +11,8 @@ from services.prep.tables import DatasetRow
 
 def on_dataset_frozen(event: DatasetFrozenV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
     """The dataset stands, and the project's revision was told of it."""
+    if event.spec is not None:
+        store.projects.learn(event.project, event.project_revision, event.spec)
     store.progress(event.project).announced = event.project_revision
     if store.dataset(event.project, event.dataset.number) is None:
         told = event.model_dump(mode="json", include={"counts", "drops", "cause", "profile", "report"})

@@ -3,8 +3,9 @@
 Changes nothing in the database: the service takes the result in.
 """
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from sqlmodel import Session
 
 from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef
-from services.chassis.errors import JobFailed
+from services.chassis.errors import ArtifactMissing, JobFailed
 from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.chassis.storage.database import open_engine, reading
 from services.prep import parquet, tokens
@@ -22,9 +23,12 @@ from services.prep.domain.positions import Positions
 from services.prep.domain.profile import profile
 from services.prep.domain.report import page
 from services.prep.domain.rows import SPLITS, Accepted
+from services.prep.domain.splits import grew
 from services.prep.settings import PrepSettings
 from services.prep.store import SqlStore
 
+MOST_DATASETS = 10_000
+"""Of a project's newest ones that are looked at."""
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -36,9 +40,9 @@ def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
     """
     settings = PrepSettings()
     report({"stage": "reading"})
-    project, records, through = read(settings, spec["project"], spec["revision"])
+    project, records, through, earlier = read(settings, spec["project"], spec["revision"])
     report({"stage": "preparing", "records": len(records)})
-    dataset = pipeline.freeze(records, project.prep)
+    dataset = pipeline.freeze(records, project.prep, trained(earlier, open_store(settings)))
     if not dataset.counts()["train"]:
         raise JobFailed("empty_dataset", nothing_left(dataset))
     result = {"version": dataset.version, "through": through}
@@ -49,14 +53,35 @@ def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
     return result | files | {"counts": dataset.counts(), "drops": dataset.drops_by_reason()}
 
 
-def read(settings: PrepSettings, project: str, revision: str) -> tuple[ProjectSpec, list[Accepted], Positions]:
-    """The project, its records, and up to where they are all there."""
+def read(
+    settings: PrepSettings, project: str, revision: str
+) -> tuple[ProjectSpec, list[Accepted], Positions, list[ArtifactRef]]:
+    """The project, its records, up to where they are all there, and earlier training splits that hold what stays in train."""
     with reading(open_engine(settings)) as connection, Session(connection) as session:
         store = SqlStore(session)
         spec = store.projects.at(project, revision)
         if spec is None:
             raise JobFailed("unknown_project", f"revision {revision} of project {project!r} is not known here")
-        return spec, *store.accepted(project)
+        return spec, *store.accepted(project), with_smaller_shares(store, spec)
+
+
+def with_smaller_shares(store: SqlStore, spec: ProjectSpec) -> list[ArtifactRef]:
+    """Training splits of the project's datasets that were frozen with a smaller held-out or validation share than today's."""
+    found: list[ArtifactRef] = []
+    for dataset in store.datasets(spec.project, None, MOST_DATASETS):
+        then = store.projects.at(dataset.project, dataset.project_revision)
+        if grew(spec.prep, then and then.prep):
+            found.append(ArtifactRef.model_validate(dataset.files["train"]))
+    return found
+
+
+def trained(splits: Iterable[ArtifactRef], artifacts: ArtifactStore) -> frozenset[str]:
+    """The prompt keys of training splits; one that was collected since tells nothing."""
+    keys: set[str] = set()
+    for split in splits:
+        with contextlib.suppress(ArtifactMissing):
+            keys |= parquet.prompt_keys(artifacts.get(split))
+    return frozenset(keys)
 
 
 def nothing_left(dataset: pipeline.Dataset) -> str:

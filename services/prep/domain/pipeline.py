@@ -1,7 +1,7 @@
 """The whole of a freeze as a sequence of steps: accepted records in, a dataset's rows and drops out."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from contracts.canonical import canonical, digest
@@ -35,9 +35,9 @@ class Dataset:
         return dict(sorted(Counter(drop.reason for drop in self.drops).items()))
 
 
-def freeze(records: Iterable[Accepted], prep: Prep) -> Dataset:
-    """The dataset of `records`, the same whatever their order."""
-    rows = [reading.row(record, prep) for record in records]
+def freeze(records: Iterable[Accepted], prep: Prep, trained: Container[str] = ()) -> Dataset:
+    """The dataset of `records`, the same whatever their order; for `trained` see splits.py."""
+    rows = [reading.row(record, prep, trained) for record in records]
     rows, unfit = lengths.partition(rows, prep)
     rows, repeated = duplicates.partition(rows) if prep.deduplicate == "exact" else (rows, [])
     rows, near_ones = near_duplicates.partition(rows)

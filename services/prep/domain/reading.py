@@ -1,6 +1,7 @@
 """An accepted record as a row: as it was sent, with its prompt, completion, keys of comparison and split. Drops nothing."""
 
 import json
+from collections.abc import Container
 
 from contracts.canonical import canonical, digest
 from contracts.chat import completion_text, prompt_turns
@@ -13,8 +14,8 @@ from services.prep.domain.splits import prompt_key, split_of
 _CLASSES: dict[str, type[Record]] = dict(FORMATS.values())
 
 
-def row(accepted: Accepted, prep: Prep) -> Row:
-    """The row of an accepted record.
+def row(accepted: Accepted, prep: Prep, trained: Container[str] = ()) -> Row:
+    """The row of an accepted record; for `trained` see `split_of`.
 
     Raises:
         KeyError, pydantic.ValidationError: its format is none of contracts/records.py, which ingestion let none pass.
@@ -33,7 +34,7 @@ def row(accepted: Accepted, prep: Prep) -> Row:
         digest=digest(text),
         content=content_key(record, completion),
         prompt_key=key,
-        split=split_of(key, prep),
+        split=split_of(key, prep, trained),
         words=words,
         prompt=prompt,
         completion=completion,

@@ -1,7 +1,10 @@
-"""The split a record belongs to: a function of its normalised prompt alone, so that it never changes.
+"""The split a record belongs to: a function of its normalised prompt, so that it never changes.
 
-Held-out is the lower end of the unit interval and validation the upper one: a larger part of one takes from train only.
+Held-out is the lower end of the unit interval and validation the upper one: a larger part of one takes from train only,
+and there only prompts that no earlier dataset had in train, since the champion was taught those.
 """
+
+from collections.abc import Container
 
 from contracts.canonical import digest
 from contracts.project import Prep
@@ -13,8 +16,18 @@ def prompt_key(words: tuple[str, ...]) -> str:
     return digest(" ".join(words))
 
 
-def split_of(key: str, prep: Prep) -> Split:
-    """The split of a prompt key: the key's first 64 bits as a number from 0 to 1 against the splits' shares."""
+def grew(now: Prep, then: Prep | None) -> bool:
+    """Whether prompts that were in train under `then` may fall to another split now; None: not known, so they may."""
+    return then is None or then.held_out < now.held_out or then.validation < now.validation
+
+
+def split_of(key: str, prep: Prep, trained: Container[str] = ()) -> Split:
+    """The split of a prompt key: the key's first 64 bits as a number from 0 to 1 against the splits' shares.
+
+    `trained` are the keys that an earlier dataset with smaller shares had in train: they stay there.
+    """
+    if key in trained:
+        return "train"
     place = int(key[:16], 16) / 2**64
     if place < prep.held_out:
         return "held_out"
