@@ -172,6 +172,7 @@ class JobsMachine(RuleBasedStateMachine):
             assert book.restart(id) == (job.status in ENDED)
         if job.status in ENDED:
             job.status, job.cancel, job.retry_at = "queued", False, None
+            job.token += 1
             job.failures = job.losses = job.completions = 0
 
     @precondition(lambda self: self.jobs)
