@@ -153,7 +153,7 @@ class Runtime:
             try:
                 await self.context.tick(timer.run, datetime.now(UTC))
             except Exception as error:
-                database.tell(LOG, "timer failed", error, timer=timer.name)
+                database.log_failure(LOG, "timer failed", error, timer=timer.name)
 
     def report(self, task: asyncio.Task[None]) -> None:
         """Ends the process where a start or a background task failed for good; a process manager starts it anew."""

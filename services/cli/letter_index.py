@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.cli.dead_letters import Wanted, check_id, time_of
+from services.cli.dead_letters import LetterFilter, check_id, time_of
 from services.cli.errors import ConsoleError
 
 TABLES = """
@@ -86,13 +86,13 @@ class LetterIndex:
         found = self._database.execute("SELECT said FROM fate WHERE id = ?", (id,)).fetchone()
         return json.loads(found[0]) if found else None
 
-    def count(self, wanted: Wanted, *, open_only: bool) -> int:
+    def count(self, wanted: LetterFilter, *, open_only: bool) -> int:
         """How many letters are meant."""
         where, values = _where(wanted, open_only=open_only)
         return self._database.execute(f"SELECT count(*) FROM letter WHERE {where}", values).fetchone()[0]  # noqa: S608
 
     def page(
-        self, wanted: Wanted, limit: int, after: After | None = None, *, open_only: bool
+        self, wanted: LetterFilter, limit: int, after: After | None = None, *, open_only: bool
     ) -> tuple[list[dict[str, Any]], After | None]:
         """The newest letters that are meant, with `settled` and `kept`, and the place after them where there are more."""
         where, values = _where(wanted, open_only=open_only)
@@ -153,7 +153,7 @@ def _row(place: Place, offset: int, said: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **kept, "at": at.timestamp() if at else 0.0, "said": json.dumps(said)}
 
 
-def _where(wanted: Wanted, *, open_only: bool) -> tuple[str, list[Any]]:
+def _where(wanted: LetterFilter, *, open_only: bool) -> tuple[str, list[Any]]:
     """The condition and its values; a letter without a time fits no span."""
     parts, values = ["open" if open_only else "true"], list[Any]()
     for name in ("topic", "reason", "group"):

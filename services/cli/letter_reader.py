@@ -11,7 +11,7 @@ from contracts.envelope import Malformed, decode
 from contracts.events.console import LetterSettledV1
 from services.cli import kafka
 from services.cli.addresses import settings
-from services.cli.dead_letters import Wanted, summary
+from services.cli.dead_letters import LetterFilter, summary
 from services.cli.letter_index import LetterIndex, Place
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ async def read_audit(reader: "AIOKafkaConsumer", index: LetterIndex) -> None:
 async def open_letters() -> tuple[int, dict[str, Any] | None]:
     """How many letters nobody settled, and the newest of them. Raises as `reading`."""
     async with reading() as (_, index):
-        newest, _ = index.page(Wanted(), 1, open_only=True)
-        return index.count(Wanted(), open_only=True), newest[0] if newest else None
+        newest, _ = index.page(LetterFilter(), 1, open_only=True)
+        return index.count(LetterFilter(), open_only=True), newest[0] if newest else None
 
 
 async def fetch(reader: "AIOKafkaConsumer", kept: dict[str, Any]) -> "ConsumerRecord[Any, Any]":

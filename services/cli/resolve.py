@@ -50,7 +50,9 @@ def me() -> str:
         return "unknown"
 
 
-async def settle(reader: "AIOKafkaConsumer", index: LetterIndex, letter: Mapping[str, Any], deed: Resolution) -> str:
+async def resolve(
+    reader: "AIOKafkaConsumer", index: LetterIndex, letter: Mapping[str, Any], resolution: Resolution
+) -> str:
     """'redriven' or 'discarded', or 'already redriven' and so on, where somebody had done it before.
 
     Raises:
@@ -58,13 +60,13 @@ async def settle(reader: "AIOKafkaConsumer", index: LetterIndex, letter: Mapping
         Unreachable: Kafka does not answer.
     """
     message = await fetch(reader, letter["kept"])
-    value = None if deed.action == "discarded" else sendable(message, letter)
+    value = None if resolution.action == "discarded" else sendable(message, letter)
     async with _transactional(letter["id"]) as producer:
         await read_audit(reader, index)
         done = index.fate(letter["id"])
         if done is not None:
             return f"already {done['action']}"
-        audit = _audit(message, letter, deed)
+        audit = _audit(message, letter, resolution)
         async with producer.transaction():
             if value is not None:
                 headers = [
@@ -77,7 +79,7 @@ async def settle(reader: "AIOKafkaConsumer", index: LetterIndex, letter: Mapping
                 audit, new_meta(audit, SOURCE, str(uuid.uuid5(uuid.NAMESPACE_URL, letter["id"])))
             )
             await producer.send_and_wait(AUDIT, body, key, headers=headers)
-    return deed.action
+    return resolution.action
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +133,13 @@ async def _transactional(letter: str) -> "AsyncGenerator[AIOKafkaProducer]":
         await producer.stop()
 
 
-def _audit(message: "ConsumerRecord[Any, Any]", letter: Mapping[str, Any], deed: Resolution) -> LetterSettledV1:
+def _audit(message: "ConsumerRecord[Any, Any]", letter: Mapping[str, Any], resolution: Resolution) -> LetterSettledV1:
     return LetterSettledV1(
         project=_project(message.value),
         letter=letter["id"],
-        action=deed.action,
-        by=deed.by,
-        reason=deed.reason,
+        action=resolution.action,
+        by=resolution.by,
+        reason=resolution.reason,
         dead_letter_topic=message.topic,
         topic=letter["topic"],
         group=letter["group"] or "",

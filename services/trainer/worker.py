@@ -53,7 +53,7 @@ def train(order: Order, workdir: Path, report: Report) -> dict[str, Any]:
     base = base_ref(order.base, directory, artifacts)
     spec = spec_of(order, base, directory, artifacts, settings)
 
-    def tell(progress: Progress) -> None:
+    def report_progress(progress: Progress) -> None:
         final = progress.step == progress.total_steps
         report({**progress.as_dict(), "started_at": began, "stage": "training", "final": final})
 
@@ -72,7 +72,7 @@ def train(order: Order, workdir: Path, report: Report) -> dict[str, Any]:
         elif not cancelled(workdir):  # the machine may go for good
             uploader.flush(step, files)
 
-    result = compute(spec, workdir, tell, lambda: stop_requested() or cancelled(workdir), saved)
+    result = compute(spec, workdir, report_progress, lambda: stop_requested() or cancelled(workdir), saved)
     files = artifacts.put_directory(result.directory)
     return {
         "base": base.model_dump(mode="json"),

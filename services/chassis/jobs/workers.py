@@ -17,7 +17,7 @@ from services.chassis.jobs import checkpoints, process, workdirs
 from services.chassis.jobs.failures import Failure, classify
 from services.chassis.jobs.outcomes import Outcomes, failure_of, wait_at_most
 from services.chassis.jobs.queue import Job, JobKind, JobQueue
-from services.chassis.storage.database import clock, reading, tell, writing
+from services.chassis.storage.database import clock, log_failure, reading, writing
 
 LOG: Any = structlog.get_logger("jobs")
 IDLE_SECONDS = 5.0
@@ -92,7 +92,7 @@ class Workers:
                     await self._attempt(kind, job, wake)
                     continue
             except Exception as error:
-                tell(LOG, "worker stumbled; in 5 s once more", error, kind=kind.kind)
+                log_failure(LOG, "worker stumbled; in 5 s once more", error, kind=kind.kind)
             await wait_at_most(wake, IDLE_SECONDS)
 
     def _lease(self, kind: str) -> Job | None:
@@ -109,7 +109,7 @@ class Workers:
             try:
                 await asyncio.to_thread(self._outcomes.sweep, timedelta(days=self._context.settings.job_keep_days))
             except Exception as error:
-                tell(LOG, "what ended jobs left was not removed", error)
+                log_failure(LOG, "what ended jobs left was not removed", error)
             await wait_at_most(self._stopping, SWEEP_SECONDS)
 
     async def _attempt(self, kind: JobKind, job: Job, wake: asyncio.Event) -> None:
@@ -174,7 +174,7 @@ class Workers:
             try:
                 await self._beat(kind, attempt)
             except Exception as error:
-                tell(LOG, "heartbeat failed", error, job=attempt.job.id)
+                log_failure(LOG, "heartbeat failed", error, job=attempt.job.id)
             if attempt.lost:
                 attempt.child.kill()
                 return

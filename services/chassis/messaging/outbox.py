@@ -91,15 +91,15 @@ def emitted(
             event.to_bytes(),
             f'[["ce_specversion","1.0"],["ce_id","{event_id(group, *cause, index)}"],{_middle(type(event), source, now)}{tail}',
         )
-        for index, event in _numbered(events)
+        for index, event in _indexed(events)
     ]
 
 
-def _numbered(events: Sequence[Event]) -> Iterable[tuple[int, Event]]:
-    return enumerate(events) if len(events) == 1 else _numbered_by_fact(events)
+def _indexed(events: Sequence[Event]) -> Iterable[tuple[int, Event]]:
+    return enumerate(events) if len(events) == 1 else _indexed_by_fact(events)
 
 
-def _numbered_by_fact(events: Iterable[Event]) -> Iterator[tuple[int, Event]]:
+def _indexed_by_fact(events: Iterable[Event]) -> Iterator[tuple[int, Event]]:
     index, entity, versions = -1, "", tuple[str, ...]()
     for event in events:
         name, version = _entity(type(event).TOPIC)

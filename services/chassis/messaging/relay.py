@@ -31,7 +31,7 @@ from services.chassis.messaging.kafka import topics
 from services.chassis.messaging.kafka.security import Security
 from services.chassis.messaging.outbox import OUTBOX, unpack_headers
 from services.chassis.observability.metrics import Metrics
-from services.chassis.storage.database import reading, tell, writing
+from services.chassis.storage.database import log_failure, reading, writing
 
 LOG: Any = structlog.get_logger("relay")
 FOR_GOOD = (
@@ -118,7 +118,7 @@ class Relay:
             except (KafkaError, OSError) as error:
                 LOG.warning("outbox waits for Kafka", bootstrap=self._bootstrap, detail=f"{error!r}"[:300])
             except Exception as error:
-                tell(LOG, "outbox could not be published; in 2 s once more", error)
+                log_failure(LOG, "outbox could not be published; in 2 s once more", error)
             finally:
                 self._producer = None
                 with contextlib.suppress(Exception):

@@ -12,7 +12,7 @@ from services.chassis.errors import Dead, Park
 from services.chassis.messaging import outbox, parking
 from services.chassis.messaging.batch import HANDLER_FAILED, BatchContext, BatchResult, attempt, give_up, record
 from services.chassis.messaging.messages import read
-from services.chassis.storage.database import reading, tell, writing
+from services.chassis.storage.database import log_failure, reading, writing
 
 LOG: Any = structlog.get_logger("retry")
 HEADS = 100
@@ -30,7 +30,7 @@ async def keep_retrying(
             wait = await asyncio.to_thread(_work, context)
             on_commit(True)
         except Exception as error:
-            tell(LOG, "parked messages could not be tried again; in 5 s once more", error)
+            log_failure(LOG, "parked messages could not be tried again; in 5 s once more", error)
             wait = 5.0
         try:
             async with asyncio.timeout(longest if wait is None else min(wait, longest)):

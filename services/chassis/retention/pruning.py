@@ -75,7 +75,7 @@ async def keep_pruning(engine: Engine, rules: Sequence[Horizon], metrics: Metric
             try:
                 await _prune_all(engine, rule, metrics)
             except Exception as error:
-                database.tell(LOG, "old rows could not be deleted", error, table=rule.table.name)
+                database.log_failure(LOG, "old rows could not be deleted", error, table=rule.table.name)
         await asyncio.sleep(every)
 
 

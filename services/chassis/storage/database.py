@@ -135,7 +135,7 @@ def is_database_fault(error: BaseException) -> bool:
     return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 
 
-def tell(log: Any, said: str, error: BaseException, **where: Any) -> None:
+def log_failure(log: Any, said: str, error: BaseException, **where: Any) -> None:
     """Logs what will be tried again: a database that is away in one line, anything else as an error with its traceback."""
     if is_database_fault(error):
         log.warning(said, detail=str(error)[:300], **where)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli.dead_letters import Wanted, check_id, described, letter, moment
+from services.cli.dead_letters import LetterFilter, check_id, described, letter, moment
 from services.cli.errors import ConsoleError, Unreachable, Usage
 from services.cli.output import AsJson, Cell, Limit, clock, note, show, table
 
@@ -71,7 +71,7 @@ def list_letters(
 
 
 async def _listed(
-    wanted: Wanted, limit: int, after: "After | None", *, open_only: bool
+    wanted: LetterFilter, limit: int, after: "After | None", *, open_only: bool
 ) -> "tuple[list[dict[str, Any]], After | None, int]":
     from services.cli.letter_reader import reading
 
@@ -117,7 +117,7 @@ async def _whole(id: str) -> dict[str, Any]:
     from services.cli.letter_reader import fetch, reading
 
     async with reading() as (reader, index):
-        (found,), _ = index.page(Wanted(ids=index.resolve([id])), 1, open_only=False)
+        (found,), _ = index.page(LetterFilter(ids=index.resolve([id])), 1, open_only=False)
         return {**letter(await fetch(reader, found["kept"])), "settled": found["settled"]}
 
 
@@ -136,7 +136,7 @@ def redrive(
     as_json: AsJson = False,
 ) -> None:
     """Send dead letters' messages to their topic again, each letter once. The letters stay where they are."""
-    _settle("redriven", _wanted(ids, topic, reason, group, since, until), limit, because, dry_run, yes, as_json)
+    _resolve("redriven", _wanted(ids, topic, reason, group, since, until), limit, because, dry_run, yes, as_json)
 
 
 @app.command("discard")
@@ -154,7 +154,7 @@ def discard(
     as_json: AsJson = False,
 ) -> None:
     """Give dead letters up: they are listed no more, and cannot be redriven. The letters stay where they are."""
-    _settle("discarded", _wanted(ids, topic, reason, group, since, until), limit, because, dry_run, yes, as_json)
+    _resolve("discarded", _wanted(ids, topic, reason, group, since, until), limit, because, dry_run, yes, as_json)
 
 
 def _wanted(
@@ -164,13 +164,13 @@ def _wanted(
     group: str | None,
     since: str | None,
     until: str | None,
-) -> Wanted:
+) -> LetterFilter:
     now = datetime.now(UTC)
-    return Wanted(tuple(ids or ()), topic, reason, group, moment(since, now), moment(until, now))
+    return LetterFilter(tuple(ids or ()), topic, reason, group, moment(since, now), moment(until, now))
 
 
-def _settle(
-    action: "Action", wanted: Wanted, limit: int, because: str, dry_run: bool, yes: bool, as_json: bool
+def _resolve(
+    action: "Action", wanted: LetterFilter, limit: int, because: str, dry_run: bool, yes: bool, as_json: bool
 ) -> None:
     from services.cli.kafka import run
     from services.cli.resolve import Resolution, me
@@ -179,8 +179,8 @@ def _settle(
         raise Usage("which", "say which: ids, --topic, --reason, --group, --since or --until")
     if not (dry_run or yes or as_json) and (count := run(_count(wanted))):
         typer.confirm(f"{min(count, limit)} dead letters are {action}; go on?", abort=True)
-    deed = None if dry_run else Resolution(action, me(), because)
-    rows = run(_settle_all(wanted, limit, deed, f"would be {action}"))
+    resolution = None if dry_run else Resolution(action, me(), because)
+    rows = run(_resolve_all(wanted, limit, resolution, f"would be {action}"))
     columns = {name: COLUMNS[name] for name in ("id", "reason", "topic", "partition", "offset")}
     shown = columns | {"outcome": lambda r: r["outcome"]}
     show({"items": rows, "dry_run": dry_run}, as_json, lambda: table(rows, shown, "no dead letters that are open"))
@@ -189,20 +189,22 @@ def _settle(
         raise typer.Exit(1)
 
 
-async def _count(wanted: Wanted) -> int:
+async def _count(wanted: LetterFilter) -> int:
     from services.cli.letter_reader import reading
 
     async with reading() as (_, index):
         return index.count(replace(wanted, ids=index.resolve(wanted.ids)), open_only=True)
 
 
-async def _settle_all(wanted: Wanted, limit: int, deed: "Resolution | None", would: str) -> list[dict[str, Any]]:
-    """What came of each open letter that is meant, newest first, at most `limit`; without a deed, what would."""
+async def _resolve_all(
+    wanted: LetterFilter, limit: int, resolution: "Resolution | None", would: str
+) -> list[dict[str, Any]]:
+    """What came of each open letter that is meant, newest first, at most `limit`; without a resolution, what would."""
     from services.cli.letter_reader import reading
     from services.cli.resolve import make_audit_topic
 
     rows: list[dict[str, Any]] = []
-    if deed is not None:
+    if resolution is not None:
         await make_audit_topic()
     async with reading() as (reader, index):
         meant, after = replace(wanted, ids=index.resolve(wanted.ids)), None
@@ -210,20 +212,23 @@ async def _settle_all(wanted: Wanted, limit: int, deed: "Resolution | None", wou
             found, after = index.page(meant, min(PAGE, limit - len(rows)), after, open_only=True)
             for each in found:
                 rows.append(
-                    {**_brief(each), "outcome": await _settle_one(reader, index, each, deed) if deed else would}
+                    {
+                        **_brief(each),
+                        "outcome": await _resolve_one(reader, index, each, resolution) if resolution else would,
+                    }
                 )
             if after is None or len(rows) >= limit:
                 return rows
 
 
-async def _settle_one(
-    reader: "AIOKafkaConsumer", index: "LetterIndex", letter: Mapping[str, Any], deed: "Resolution"
+async def _resolve_one(
+    reader: "AIOKafkaConsumer", index: "LetterIndex", letter: Mapping[str, Any], resolution: "Resolution"
 ) -> str:
     """What came of a letter; 'failed: why' where it cannot be settled, and the others go on."""
-    from services.cli.resolve import settle
+    from services.cli.resolve import resolve
 
     try:
-        return await settle(reader, index, letter, deed)
+        return await resolve(reader, index, letter, resolution)
     except Unreachable:
         raise
     except ConsoleError as error:

@@ -12,7 +12,14 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from services.chassis.settings import Settings
 from services.chassis.storage import database, migration
-from services.chassis.storage.database import DatabaseAway, is_database_fault, open_engine, reading, tell, writing
+from services.chassis.storage.database import (
+    DatabaseAway,
+    is_database_fault,
+    log_failure,
+    open_engine,
+    reading,
+    writing,
+)
 from services.chassis.storage.migration import MigrationFailed, migrate, migrate_aside
 from services.chassis.storage.tables import METADATA
 from tests.conftest import loaded
@@ -157,7 +164,7 @@ def test_transaction_that_writes_ends_in_the_middle_of_a_statement_too(postgres:
 
 def test_database_that_is_away_is_one_line_of_the_log_and_a_bug_is_a_traceback() -> None:
     with structlog.testing.capture_logs() as lines:
-        tell(structlog.get_logger(), "later again", DatabaseAway("gone"), job=7)
-        tell(structlog.get_logger(), "later again", ValueError("a bug"))
+        log_failure(structlog.get_logger(), "later again", DatabaseAway("gone"), job=7)
+        log_failure(structlog.get_logger(), "later again", ValueError("a bug"))
     assert [(line["log_level"], "exc_info" in line) for line in lines] == [("warning", False), ("error", True)]
     assert (lines[0]["detail"], lines[0]["job"]) == ("gone", 7)

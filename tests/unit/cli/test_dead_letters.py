@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.cli.dead_letters import Wanted, moment
+from services.cli.dead_letters import LetterFilter, moment
 from services.cli.errors import ConsoleError, Usage
 from services.cli.letter_index import LetterIndex
 
@@ -38,7 +38,7 @@ def index(tmp_path: Path) -> Iterator[LetterIndex]:
     index.close()
 
 
-def ids(index: LetterIndex, wanted: Wanted, *, open_only: bool = True) -> list[str]:
+def ids(index: LetterIndex, wanted: LetterFilter, *, open_only: bool = True) -> list[str]:
     found, following = index.page(wanted, 100, open_only=open_only)
     assert following is None
     assert index.count(wanted, open_only=open_only) == len(found)
@@ -48,18 +48,18 @@ def ids(index: LetterIndex, wanted: Wanted, *, open_only: bool = True) -> list[s
 @pytest.mark.parametrize(
     ("wanted", "meant"),
     [
-        (Wanted(), ["aaaa-2", "bbbb-1", "aaaa-1"]),
-        (Wanted(topic="x.y.z.v1"), ["bbbb-1"]),
-        (Wanted(reason="handler_failed"), ["aaaa-2"]),
-        (Wanted(group="g.main", reason="not_json"), ["aaaa-1"]),
-        (Wanted(since=NOW - timedelta(hours=2)), ["aaaa-2", "bbbb-1"]),
-        (Wanted(until=NOW - timedelta(hours=1)), ["bbbb-1", "aaaa-1"]),
-        (Wanted(ids=("bbbb-1", "aaaa-2")), ["aaaa-2", "bbbb-1"]),
-        (Wanted(ids=("bbbb-1",), topic="a.b.c.v1"), []),
+        (LetterFilter(), ["aaaa-2", "bbbb-1", "aaaa-1"]),
+        (LetterFilter(topic="x.y.z.v1"), ["bbbb-1"]),
+        (LetterFilter(reason="handler_failed"), ["aaaa-2"]),
+        (LetterFilter(group="g.main", reason="not_json"), ["aaaa-1"]),
+        (LetterFilter(since=NOW - timedelta(hours=2)), ["aaaa-2", "bbbb-1"]),
+        (LetterFilter(until=NOW - timedelta(hours=1)), ["bbbb-1", "aaaa-1"]),
+        (LetterFilter(ids=("bbbb-1", "aaaa-2")), ["aaaa-2", "bbbb-1"]),
+        (LetterFilter(ids=("bbbb-1",), topic="a.b.c.v1"), []),
     ],
 )
 def test_filter_means_letters_that_fit_every_part_newest_first(
-    index: LetterIndex, wanted: Wanted, meant: list[str]
+    index: LetterIndex, wanted: LetterFilter, meant: list[str]
 ) -> None:
     assert ids(index, wanted) == meant
 
@@ -86,22 +86,22 @@ def test_an_id_or_its_beginning_names_a_letter_once(index: LetterIndex) -> None:
 
 def test_letter_without_a_time_fits_no_span(index: LetterIndex) -> None:
     index.add_letters(KEPT, 4, [(3, letter("cccc-1", time=""))])
-    assert "cccc-1" not in ids(index, Wanted(until=NOW))
-    assert "cccc-1" in ids(index, Wanted())
+    assert "cccc-1" not in ids(index, LetterFilter(until=NOW))
+    assert "cccc-1" in ids(index, LetterFilter())
 
 
 def test_a_settled_letter_is_open_no_more_whichever_is_read_first(index: LetterIndex) -> None:
     later = {**DONE, "action": "redriven"}
     index.add_fates(AUDIT, 3, [("aaaa-2", DONE), ("dddd-1", DONE), ("aaaa-2", later)])
     index.add_letters(KEPT, 5, [(4, letter("dddd-1"))])
-    assert ids(index, Wanted()) == ["bbbb-1", "aaaa-1"]
-    settled = {x["id"]: x["settled"] for x in index.page(Wanted(), 9, open_only=False)[0]}
+    assert ids(index, LetterFilter()) == ["bbbb-1", "aaaa-1"]
+    settled = {x["id"]: x["settled"] for x in index.page(LetterFilter(), 9, open_only=False)[0]}
     assert settled == {"dddd-1": DONE, "aaaa-2": DONE, "bbbb-1": None, "aaaa-1": None}
 
 
 def test_a_letter_that_came_twice_counts_once(index: LetterIndex) -> None:
     index.add_letters(KEPT, 5, [(4, LETTERS[0])])
-    assert index.count(Wanted(), open_only=True) == 3
+    assert index.count(LetterFilter(), open_only=True) == 3
 
 
 def test_pages_meet_without_gap_or_repetition(index: LetterIndex) -> None:
@@ -110,11 +110,11 @@ def test_pages_meet_without_gap_or_repetition(index: LetterIndex) -> None:
     seen: list[str] = []
     after = None
     while True:
-        found, after = index.page(Wanted(), 3, after, open_only=True)
+        found, after = index.page(LetterFilter(), 3, after, open_only=True)
         seen += [x["id"] for x in found]
         if after is None:
             break
-    assert seen == ids(index, Wanted())
+    assert seen == ids(index, LetterFilter())
     assert len(seen) == 10
 
 
@@ -128,21 +128,21 @@ def test_the_index_goes_on_where_it_stood(index: LetterIndex, tmp_path: Path) ->
 
 def test_what_kafka_deleted_leaves_the_index(index: LetterIndex) -> None:
     index.forget(*KEPT, 2)
-    assert ids(index, Wanted()) == ["bbbb-1"]
+    assert ids(index, LetterFilter()) == ["bbbb-1"]
     index.start_anew(*KEPT)
     assert index.places() == {}
-    assert ids(index, Wanted()) == []
+    assert ids(index, LetterFilter()) == []
 
 
 def test_a_list_reads_an_index_and_not_history(index: LetterIndex, tmp_path: Path) -> None:
     statements: list[str] = []
     database: sqlite3.Connection = getattr(index, "_database")  # noqa: B009
     database.set_trace_callback(statements.append)
-    index.page(Wanted(), 10, (NOW.timestamp(), "zzzz"), open_only=True)
-    index.page(Wanted(since=NOW), 10, open_only=False)
+    index.page(LetterFilter(), 10, (NOW.timestamp(), "zzzz"), open_only=True)
+    index.page(LetterFilter(since=NOW), 10, open_only=False)
     index.resolve(["bbbb"])
     index.forget(*KEPT, 0)
-    index.count(Wanted(), open_only=True)
+    index.count(LetterFilter(), open_only=True)
     database.set_trace_callback(None)
     looked = [sql for sql in statements if "FROM letter" in sql]
     assert len(looked) == 5

@@ -75,7 +75,7 @@ def consistent(given: dict[str, Any]) -> dict[str, Any]:
 
 def of(kind: Any, bounds: tuple[Any, ...] = (), with_class: type[BaseModel] | None = None) -> Strategy:
     """Values of a type within bounds (annotated_types and pydantic's)."""
-    if kind is JsonValue:
+    if kind in (Any, JsonValue):
         return JSON_VALUES
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
