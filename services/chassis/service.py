@@ -13,7 +13,7 @@ from contracts.envelope import Event
 from services.chassis.context import Context
 from services.chassis.http.application import ApiError, answer
 from services.chassis.http.health import Check
-from services.chassis.jobs.queue import JobKind
+from services.chassis.jobs.job import JobKind
 from services.chassis.messaging.messages import Handler
 from services.chassis.replay.restore import Restore
 from services.chassis.retention.pruning import Horizon

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from services.chassis.app import run
-from services.chassis.jobs.queue import JobKind
+from services.chassis.jobs.job import JobKind
 from services.chassis.service import Service
 from services.evaluator.domain.failures import ADVICE
 from services.evaluator.handlers import HANDLERS, KIND, on_evaluated, on_failed

@@ -8,7 +8,8 @@ from contracts.events.evaluator import EvaluationFailedV1
 from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
 from contracts.events.trainer import ModelTrainedV1
 from contracts.project import ProjectSpec
-from services.chassis.jobs.queue import Failure, Job
+from services.chassis.jobs.job import Job
+from services.chassis.jobs.queue import Failure
 from services.chassis.storage.projects import on_project_defined, specification
 from services.evaluator.domain.evaluation import Champion, Evaluation, plan, scored, with_predictions
 from services.evaluator.domain.task import Outcome

@@ -9,7 +9,7 @@ from sqlmodel import Field, SQLModel, col, select
 
 from contracts.events.registry import ModelPromotedV1
 from contracts.types import ArtifactRef
-from services.chassis.jobs.queue import Jobs
+from services.chassis.jobs.job import Jobs
 from services.chassis.retention.references import Held
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore

@@ -14,11 +14,11 @@ from sqlmodel import Field, Session, SQLModel, col, select
 
 from contracts.envelope import Event
 from contracts.events.upstream import RecordSubmittedV1
-from services.chassis.storage.bulk_insert import upsert
-from services.chassis.storage.bulk_select import rows_by_pair
+from services.chassis.storage.bulk.insert import upsert
+from services.chassis.storage.bulk.select import rows_by_pair
+from services.chassis.storage.bulk.sharded_rows import lock_free_shard
 from services.chassis.storage.database import Overtaken
 from services.chassis.storage.projects import Projects
-from services.chassis.storage.sharded_rows import lock_free_shard
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import NUMBER, UtcDateTime
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from services.chassis.app import run
-from services.chassis.jobs.queue import JobKind
+from services.chassis.jobs.job import JobKind
 from services.chassis.service import Service, Timer
 from services.prep import handlers
 from services.prep.http import make_router

@@ -10,7 +10,8 @@ from contracts.events.prep import DatasetFrozenV1
 from contracts.events.registry import ProjectDefinedV1
 from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef, DatasetRef
-from services.chassis.jobs.queue import Failure, Job
+from services.chassis.jobs.job import Job
+from services.chassis.jobs.queue import Failure
 from services.chassis.storage.projects import on_project_defined
 from services.prep.domain.policy import Pending, due
 from services.prep.domain.positions import Positions, furthest, total

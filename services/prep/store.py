@@ -11,10 +11,10 @@ from sqlmodel import Session, SQLModel, col, select
 from contracts.canonical import canonical
 from contracts.events.ingestion import RecordAcceptedV1
 from contracts.records import canonical_record
-from services.chassis.jobs.queue import Jobs
-from services.chassis.storage.bulk_insert import moment, upsert, upserting
+from services.chassis.jobs.job import Jobs
+from services.chassis.storage.bulk.insert import moment, upsert, upserting
+from services.chassis.storage.bulk.sharded_rows import lock_free_shard
 from services.chassis.storage.projects import Projects
-from services.chassis.storage.sharded_rows import lock_free_shard
 from services.chassis.storage.store import ChassisStore
 from services.prep.domain.positions import Positions, furthest
 from services.prep.domain.rows import Accepted

@@ -7,7 +7,8 @@ from typing import Any
 from contracts.envelope import Event, Meta
 from contracts.events.prep import DatasetFrozenV1
 from contracts.events.registry import ProjectDefinedV1
-from services.chassis.jobs.queue import Failure, Job
+from services.chassis.jobs.job import Job
+from services.chassis.jobs.queue import Failure
 from services.chassis.storage.projects import on_project_defined, specification
 from services.trainer.domain.run_state import Run, failed, plan, progressed, superseded, supersedes, trained
 from services.trainer.store import Store

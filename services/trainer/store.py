@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from sqlalchemy import JSON, Column, Index, MetaData, Table, and_, or_
 from sqlmodel import Field, SQLModel, col, select
 
-from services.chassis.jobs.queue import Jobs
+from services.chassis.jobs.job import Jobs
 from services.chassis.retention.references import Held
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore

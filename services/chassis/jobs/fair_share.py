@@ -14,7 +14,7 @@ from sqlmodel import col
 from sqlmodel import select as select_model
 from sqlmodel.sql.expression import SelectOfScalar
 
-from services.chassis.storage.bulk_insert import upserting
+from services.chassis.storage.bulk.insert import upserting
 from services.chassis.storage.tables import FairShare, JobRow
 
 SHARE: Table = getattr(FairShare, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute

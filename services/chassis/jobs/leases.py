@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Table, select, update
 
-from services.chassis.storage import bulk_insert
+from services.chassis.storage.bulk import insert
 from services.chassis.storage.database import clock
 from services.chassis.storage.tables import Lease
 
@@ -60,5 +60,5 @@ def release(connection: Connection, owner: str) -> None:
 
 def _insert(connection: Connection, name: str, owner: str, until: datetime) -> bool:
     values = {"name": name, "owner": owner, "until": until}
-    statement = bulk_insert.upserting(connection.dialect.name, LEASE).values(values).on_conflict_do_nothing()
+    statement = insert.upserting(connection.dialect.name, LEASE).values(values).on_conflict_do_nothing()
     return connection.execute(statement.returning(LEASE.c.name)).first() is not None

@@ -15,7 +15,8 @@ from contracts.envelope import Event
 from services.chassis.context import Context
 from services.chassis.jobs import checkpoints, failures, workdirs
 from services.chassis.jobs.failures import Failure
-from services.chassis.jobs.queue import Job, JobKind, JobQueue
+from services.chassis.jobs.job import Job, JobKind
+from services.chassis.jobs.queue import JobQueue
 from services.chassis.storage.database import clock, is_database_fault, writing
 
 T = TypeVar("T")

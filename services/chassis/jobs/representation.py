@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.chassis.jobs.queue import Job
+from services.chassis.jobs.job import Job
 
 
 def status_of(job: Job | None, otherwise: str) -> str:

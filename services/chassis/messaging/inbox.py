@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from sqlalchemy import Connection
 
 from contracts.canonical import content
-from services.chassis.storage.bulk_insert import moment
+from services.chassis.storage.bulk.insert import moment
 
 Identity = tuple[str, str]
 """(ce_source, ce_id)."""

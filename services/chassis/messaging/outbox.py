@@ -13,7 +13,7 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Connection, Table
 
 from contracts.envelope import Event, Meta, attributes, encode
-from services.chassis.storage.bulk_insert import insert, moment
+from services.chassis.storage.bulk.insert import insert, moment
 from services.chassis.storage.tables import Outbox
 
 NAMESPACE = uuid.UUID("6f1d1ae4-43a8-5b0e-9a5e-0f5f0c6a7d11")

@@ -14,7 +14,8 @@ from contracts.envelope import Event, Meta
 from services.chassis.app import run
 from services.chassis.context import Context
 from services.chassis.errors import Dead, Park
-from services.chassis.jobs.queue import Failure, Job, JobKind
+from services.chassis.jobs.job import Job, JobKind
+from services.chassis.jobs.queue import Failure
 from services.chassis.service import Service
 from services.chassis.settings import Settings
 from services.chassis.storage.store import ChassisStore

@@ -77,8 +77,8 @@ def test_service_migrates_without_loading_alembic(database_url: str, tmp_path: P
 
 
 def test_service_on_sqlite_loads_no_console_and_no_other_database() -> None:
-    code = "import services.prep.app; from services.chassis.storage import bulk_insert; from services.prep.store import RecordRow"
-    upsert = "bulk_insert.upserting('sqlite', RecordRow)"
+    code = "import services.prep.app; from services.chassis.storage.bulk import insert; from services.prep.store import RecordRow"
+    upsert = "insert.upserting('sqlite', RecordRow)"
     assert loaded(f"{code}; {upsert}", "rich.console", "alembic", "sqlalchemy.dialects.postgresql") == set()
 
 

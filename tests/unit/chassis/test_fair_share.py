@@ -21,7 +21,8 @@ from contracts.events.registry import ProjectDefinedV1
 from contracts.project import ProjectSpec
 from services.chassis.jobs import fair_share
 from services.chassis.jobs.failures import RetryPolicy
-from services.chassis.jobs.queue import Job, JobQueue
+from services.chassis.jobs.job import Job
+from services.chassis.jobs.queue import JobQueue
 from services.chassis.storage.database import open_sqlite, reading, writing
 from services.chassis.storage.migration import migrate
 from services.chassis.storage.projects import ProjectRevisions

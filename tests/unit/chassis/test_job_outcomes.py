@@ -16,8 +16,9 @@ from contracts.envelope import Event
 from services.chassis.context import Context
 from services.chassis.jobs import workdirs
 from services.chassis.jobs.failures import Failure, RetryPolicy
+from services.chassis.jobs.job import Job, JobKind
 from services.chassis.jobs.outcomes import Outcomes, failure_of, wait_at_most
-from services.chassis.jobs.queue import Job, JobKind, JobQueue
+from services.chassis.jobs.queue import JobQueue
 from services.chassis.jobs.workers import Workers
 from services.chassis.observability.metrics import Metrics
 from services.chassis.storage.artifacts import open_store

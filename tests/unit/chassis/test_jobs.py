@@ -8,7 +8,8 @@ from sqlmodel import Session
 
 from services.chassis.jobs import leases
 from services.chassis.jobs.failures import Failure, RetryPolicy
-from services.chassis.jobs.queue import LONGEST_PAUSE, Job, JobQueue
+from services.chassis.jobs.job import Job
+from services.chassis.jobs.queue import LONGEST_PAUSE, JobQueue
 from services.chassis.storage.database import writing
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

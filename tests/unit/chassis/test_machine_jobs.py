@@ -17,7 +17,8 @@ from sqlmodel import Session
 
 from services.chassis.jobs import leases
 from services.chassis.jobs.failures import Failure, RetryPolicy
-from services.chassis.jobs.queue import LONGEST_PAUSE, Job, JobQueue
+from services.chassis.jobs.job import Job
+from services.chassis.jobs.queue import LONGEST_PAUSE, JobQueue
 from services.chassis.storage.database import writing
 from tests.unit.chassis.machines import Crash, dying_at_commit, empty, explore
 

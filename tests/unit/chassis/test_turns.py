@@ -15,7 +15,8 @@ from services.chassis.context import Context
 from services.chassis.errors import JobStopped
 from services.chassis.jobs import leases
 from services.chassis.jobs.child import stop_requested
-from services.chassis.jobs.queue import Job, JobKind, JobQueue
+from services.chassis.jobs.job import Job, JobKind
+from services.chassis.jobs.queue import JobQueue
 from services.chassis.jobs.workers import Workers
 from services.chassis.observability.metrics import Metrics
 from services.chassis.settings import Settings

@@ -14,7 +14,8 @@ from contracts.types import ArtifactRef, Metric, ModelRef
 from services.chassis.errors import Park
 from services.chassis.http.application import ApiError
 from services.chassis.http.guard import Caller
-from services.chassis.jobs.queue import Failure, Job
+from services.chassis.jobs.job import Job
+from services.chassis.jobs.queue import Failure
 from services.evaluator.domain.task import Outcome, PredictionsRef, Task
 from services.evaluator.handlers import KIND, on_evaluated, on_failed, on_model_promoted, on_model_trained
 from services.evaluator.http import retried, view

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -49,7 +50,7 @@ def opened(engine: Engine) -> Generator[SqlStore]:
         session.flush()
 
 
-def inference(request_id: str = "r1", content: object = "tar: list") -> InferenceCompletedV1:
+def inference(request_id: str = "r1", content: Any = "tar: list") -> InferenceCompletedV1:
     return InferenceCompletedV1(
         project="shell-copilot",
         request_id=request_id,

@@ -47,7 +47,7 @@ class Stream:
     def answered(self) -> None:
         """The request's record arrives."""
         model = ModelRef(name="p", version=1)
-        turn = {"role": "user", "content": "tar: list"}
+        turn: dict[str, Any] = {"role": "user", "content": "tar: list"}
         event = InferenceCompletedV1(
             project="p", request_id="r1", model=model, endpoint="chat.completions", messages=(turn,), output="tar"
         )

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from contracts.events.prep import DatasetFrozenV1
-from services.chassis.jobs.queue import Failure, Job
+from services.chassis.jobs.job import Job
+from services.chassis.jobs.queue import Failure
 from services.prep import handlers
 from services.prep.domain.positions import Positions, total
 from services.prep.tables import DatasetRow

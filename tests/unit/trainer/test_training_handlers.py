@@ -19,7 +19,8 @@ from contracts.types import ArtifactRef, DatasetRef
 from services.chassis.errors import Park
 from services.chassis.http.application import ApiError
 from services.chassis.http.guard import Caller
-from services.chassis.jobs.queue import Failure, Job
+from services.chassis.jobs.job import Job
+from services.chassis.jobs.queue import Failure
 from services.chassis.storage.database import open_engine, writing
 from services.chassis.storage.migration import migrate
 from services.trainer import handlers, http, restore

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, and_, select
 
-from services.chassis.storage.bulk_insert import upserting
+from services.chassis.storage.bulk.insert import upserting
 
 
 def lock_free_shard(connection: Connection, table: Table, **key: str) -> int:
