@@ -20,6 +20,7 @@ RULES: list[dict[str, Any]] = [
 ]
 ALERTS = [rule for rule in RULES if "alert" in rule]
 NAMES = [rule["alert"] for rule in ALERTS]
+CASES = ("rules_test.yaml", "rules_days_test.yaml")
 PROMTOOL = shutil.which("promtool")
 OF_ANY = re.compile(r"noria_\[a-z\]\+_([a-z0-9_]+)")
 OF_SERVING = re.compile(r"noria_serving_([a-z0-9_]+)")
@@ -75,12 +76,12 @@ def test_alert_says_how_bad_what_and_where_to_read_on(rule: dict[str, Any]) -> N
 
 
 def test_every_alert_has_a_case_that_fires_and_one_that_is_silent() -> None:
-    cases = {case["name"] for case in yaml.safe_load((FOLDER / "rules_test.yaml").read_text())["tests"]}
+    cases = {case["name"] for file in CASES for case in yaml.safe_load((FOLDER / file).read_text())["tests"]}
     assert cases >= {f"{name} {what}" for name in NAMES for what in ("fires", "is silent")}
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus): no alert's case was run")
-@pytest.mark.parametrize("words", [("check", "rules", "rules.yaml"), ("test", "rules", "rules_test.yaml")])
+@pytest.mark.parametrize("words", [("check", "rules", "rules.yaml"), *(("test", "rules", file) for file in CASES)])
 def test_promtool_takes_the_rules_and_their_cases(words: tuple[str, ...]) -> None:
     done = subprocess.run([str(PROMTOOL), *words], cwd=FOLDER, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
