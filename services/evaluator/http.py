@@ -7,8 +7,7 @@ from fastapi import APIRouter, Query
 from services.chassis.context import Context
 from services.chassis.http.application import ApiError, errors
 from services.chassis.http.guard import By, Caller, needs
-from services.chassis.jobs.job import Job
-from services.chassis.jobs.representation import status_of, tries_of
+from services.chassis.jobs.job import Job, status_of, tries_of
 from services.chassis.storage.pages import decode, moment, page
 from services.evaluator.domain.evaluation import Evaluation
 from services.evaluator.store import Store

@@ -11,7 +11,7 @@ from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef
 from services.chassis.context import Context
 from services.chassis.http.application import ApiError, Number, errors
-from services.chassis.jobs.representation import tries_of
+from services.chassis.jobs.job import tries_of
 from services.chassis.storage import pages
 from services.prep import handlers
 from services.prep.domain.policy import Pending, outlook

@@ -10,8 +10,7 @@ from services.chassis.context import Context
 from services.chassis.http.application import ApiError, errors
 from services.chassis.http.guard import By, Caller, needs
 from services.chassis.jobs.failures import Failure
-from services.chassis.jobs.job import Job
-from services.chassis.jobs.representation import status_of, tries_of
+from services.chassis.jobs.job import Job, status_of, tries_of
 from services.chassis.storage.pages import decode, moment, page
 from services.trainer.domain.run_state import Run
 from services.trainer.handlers import on_failed
