@@ -1,6 +1,5 @@
 """A gate's rules, as 'chrf > champion' or 'loss < 1.2', and whether figures hold them. Knows no stage and no version."""
 
-import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -74,6 +73,4 @@ def _complaint(rule: Rule, metrics: Mapping[str, Metric], champion: Mapping[str,
         if other is None:
             return f"{rule}: {own.value:.4g} has no champion's {rule.metric} to stand against"
         limit = other.value
-    if math.isnan(own.value) or math.isnan(limit):
-        return f"{rule}: {own.value:.4g} against {limit:.4g} cannot be compared"
     return None if _HOLDS[rule.op](own.value, limit) else f"{rule}: {own.value:.4g} is not {rule.op} {limit:.4g}"
