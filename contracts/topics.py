@@ -9,7 +9,13 @@ from contracts.events.evaluator import EvaluationFailedV1, ModelScoredV1
 from contracts.events.feedback import SignalRecordedV1, SignalRefusedV1
 from contracts.events.ingestion import RecordAcceptedV1, RecordRefusedV1
 from contracts.events.prep import DatasetFrozenV1
-from contracts.events.registry import ModelPromotedV1, ModelRegisteredV1, ModelRejectedV1, ProjectDefinedV1
+from contracts.events.registry import (
+    EvaluationRequestedV1,
+    ModelPromotedV1,
+    ModelRegisteredV1,
+    ModelRejectedV1,
+    ProjectDefinedV1,
+)
 from contracts.events.serving import DeploymentChangedV1, InferenceCompletedV1
 from contracts.events.trainer import ModelTrainedV1, RunFailedV1, RunProgressedV1
 from contracts.events.upstream import RecordSubmittedV1
@@ -56,7 +62,8 @@ TOPICS: tuple[Topic, ...] = (
     Topic(ModelRegisteredV1, ("registry",), ("downstream",)),
     Topic(ModelPromotedV1, ("registry",), ("serving.main", "evaluator.main", "downstream")),
     Topic(ModelRejectedV1, ("registry",), ("downstream",)),
-    Topic(DeploymentChangedV1, ("serving",), ("downstream",)),
+    Topic(EvaluationRequestedV1, ("registry",), ("evaluator.main",)),
+    Topic(DeploymentChangedV1, ("serving",), ("registry.main", "downstream")),
     Topic(InferenceCompletedV1, ("serving",), ("feedback.main",), partitions=3, retention=_MONTH),
     Topic(SignalRecordedV1, ("feedback",), ("ingestion.main",), partitions=3),
     Topic(SignalRefusedV1, ("feedback",), ("downstream",), partitions=3, retention=_MONTH),

@@ -41,3 +41,4 @@ class EvaluationFailedV1(Event):
     run_id: str
     cause: str
     detail: str
+    evaluation_id: str | None = Field(default=None, description="Which evaluation of the run")

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from contracts.envelope import Event
+from contracts.events.trainer import ModelTrainedV1
 from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef, BaseRef, DatasetRef, Files, Metrics, ModelRef, ProjectName, Sha256
 
@@ -22,6 +23,12 @@ class ProjectDefinedV1(Event):
         ge=1,
         description="Grows with each definition of the project: the one with the greatest is in force, whatever ce_time says",
     )
+    retired_after: int | None = Field(
+        default=None,
+        description="The project is out of service: promotions up to this number are served no more. Null: in service",
+    )
+    by: str = Field(default="", description="Who took it out of service; empty where nobody did")
+    reason: str = Field(default="", description="Why, in that person's words")
 
 
 class ModelRegisteredV1(Event):
@@ -37,7 +44,11 @@ class ModelRegisteredV1(Event):
 
 
 class ModelPromotedV1(Event):
-    """Model-ready: a subscriber needs nothing but this event and the artifact store."""
+    """Model-ready: a subscriber needs nothing but this event and the artifact store.
+
+    Version 0 is the base, untouched, to which somebody rolled back: it has no files of its own, and dataset, run and
+    metrics are those of the version that it was last measured beside.
+    """
 
     TOPIC: ClassVar[str] = "registry.model.promoted.v1"
 
@@ -59,15 +70,34 @@ class ModelPromotedV1(Event):
     spec: ProjectSpec | None = Field(
         default=None, description="What project_revision says: whoever never saw that definition needs no other event"
     )
+    promotion: int | None = Field(
+        default=None, description="1, 2, ...: which promotion of the model it is, rollbacks counted too"
+    )
 
 
 class ModelRejectedV1(Event):
-    """A candidate did not pass the gate."""
+    """A candidate did not pass the gate, or a person rejected it."""
 
     TOPIC: ClassVar[str] = "registry.model.rejected.v1"
 
     project: ProjectName
     model: ModelRef
     run_id: str
-    failed: tuple[str, ...] = Field(description="The rules that did not hold, with the figures")
+    failed: tuple[str, ...] = Field(description="The rules that did not hold, with the figures; none for a person's no")
     metrics: Metrics
+    by: str = Field(default="gate", description="gate, or who did it by hand")
+    detail: str = Field(default="", description="Why, in words")
+    evaluation_id: str | None = Field(default=None, description="The evaluation that was judged")
+
+
+class EvaluationRequestedV1(Event):
+    """A candidate must be measured against another champion than it was; holds all that an evaluator needs."""
+
+    TOPIC: ClassVar[str] = "registry.evaluation.requested.v1"
+
+    project: ProjectName
+    model: ModelRef
+    evaluation_id: str = Field(max_length=200, description="The id that the evaluation shall have")
+    candidate: ModelTrainedV1 = Field(description="The event that told of the candidate")
+    champion: ModelPromotedV1 | None = Field(description="The promotion to measure against; null: the base")
+    reason: str = ""

@@ -18,6 +18,9 @@ class DeploymentChangedV1(Event):
     status: Literal["deployed", "failed", "removed"]
     detail: str = ""
     seconds: float = Field(default=0.0, description="From the promotion's arrival to the change")
+    promotion: int | None = Field(
+        default=None, description="The promotion that it is about, as registry.model.promoted counts"
+    )
 
 
 class InferenceCompletedV1(Event):

@@ -46,6 +46,10 @@ SYMPTOMS = (
             "`noria runs` and `job goes on later` in its log say why; mend it, then `noria runs retry`"),
     Symptom("NoriaDiskFull", "disk_free_bytes", 256e6, "only {value:.0f} bytes are free on its disk",
             "make room", low=True),
+    Symptom("NoriaCandidateWaits", "candidates_waiting", 0, "{value:.0f} candidates wait for a person: {at}",
+            "`noria models` says why; evaluate again, promote or reject them"),
+    Symptom("NoriaDeploymentFailed", "production_not_deployed", 0, "{value:.0f} promoted versions could not be deployed",
+            "`noria models` says why; what served before still answers"),
     Symptom("NoriaTritonDown", "triton_up", 0.5, "Triton does not answer", "read logs/triton.log", low=True),
 )  # fmt: skip
 

@@ -9,6 +9,7 @@ from services.cli.errors import ConsoleError
 from services.cli.output import drop_stdout
 from services.cli.verbs import (
     chat,
+    decisions,
     dlq,
     feedback,
     gc,
@@ -22,7 +23,6 @@ from services.cli.verbs import (
     project,
     replay,
     stack,
-    stages,
     watch,
 )
 
@@ -43,8 +43,10 @@ app.add_typer(jobs.runs, name="runs")
 app.command()(jobs.evaluate)
 app.command()(lists.models)
 app.command()(lineage.lineage)
-app.command()(stages.promote)
-app.command()(stages.rollback)
+app.command()(decisions.promote)
+app.command()(decisions.rollback)
+app.command()(decisions.reject)
+app.command()(decisions.retire)
 app.command()(chat.chat)
 app.command()(feedback.feedback)
 app.command()(watch.watch)

@@ -1,1 +1,1 @@
-"""Consumes trainer.model.trained, registry.model.promoted, .project.defined; emits evaluator.model.scored, .model.failed."""
+"""Consumes trained models, promotions, requested evaluations, projects; emits evaluator.model.scored and .model.failed."""

@@ -5,13 +5,14 @@ from typing import Any
 
 from contracts.envelope import Event, Meta
 from contracts.events.evaluator import EvaluationFailedV1
-from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
+from contracts.events.registry import EvaluationRequestedV1, ModelPromotedV1, ProjectDefinedV1
 from contracts.events.trainer import ModelTrainedV1
 from contracts.project import ProjectSpec
 from services.chassis.jobs.job import Job
 from services.chassis.jobs.queue import Failure
-from services.chassis.storage.projects import on_project_defined, specification
-from services.evaluator.domain.evaluation import Champion, Evaluation, plan, scored, with_predictions
+from services.chassis.storage import projects
+from services.chassis.storage.projects import specification
+from services.evaluator.domain.evaluation import Champion, Evaluation, evaluation_id, plan, scored, with_predictions
 from services.evaluator.domain.task import Outcome
 from services.evaluator.store import Store
 
@@ -20,14 +21,13 @@ KIND = "evaluate"
 
 def on_model_trained(event: ModelTrainedV1, meta: Meta, store: Store) -> Iterable[Event]:
     """Enqueues the measurement of a candidate against the champion of this moment."""
-    spec = specification(event, store)
-    current = _current(event.project, spec, store)
-    evaluation, task = plan(event, spec, current, _champion(event.project, current, store), meta.time)
-    if store.evaluation(evaluation.evaluation_id) is not None:
-        return ()
-    task = with_predictions(task, store.predictions({task.candidate.model, task.champion.model, task.base.model}))
-    store.keep(evaluation)
-    store.jobs.enqueue(KIND, evaluation.evaluation_id, task.model_dump(mode="json"), project=event.project)
+    _enqueue(store, event, store.champion(event.project), meta, evaluation_id(event.run_id))
+    return ()
+
+
+def on_evaluation_requested(event: EvaluationRequestedV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """Enqueues the measurement of a candidate against the champion that the registry names: it changed meanwhile."""
+    _enqueue(store, event.candidate, event.champion, meta, event.evaluation_id)
     return ()
 
 
@@ -55,9 +55,25 @@ def on_failed(store: Store, job: Job, failure: Failure) -> Iterable[Event]:
     store.keep(evaluation.model_copy(update=ended))
     return [
         EvaluationFailedV1(
-            project=evaluation.project, run_id=evaluation.run_id, cause=failure.code, detail=failure.detail
+            project=evaluation.project,
+            run_id=evaluation.run_id,
+            cause=failure.code,
+            detail=failure.detail,
+            evaluation_id=evaluation.evaluation_id,
         )
     ]
+
+
+def _enqueue(store: Store, trained: ModelTrainedV1, champion: ModelPromotedV1 | None, meta: Meta, id: str) -> None:
+    """Plans an evaluation once."""
+    spec = specification(trained, store)
+    current = _current(trained.project, spec, store)
+    evaluation, task = plan(trained, spec, current, champion and _served(champion, current, store), meta.time, id)
+    if store.evaluation(id) is not None:
+        return
+    task = with_predictions(task, store.predictions({task.candidate.model, task.champion.model, task.base.model}))
+    store.keep(evaluation)
+    store.jobs.enqueue(KIND, id, task.model_dump(mode="json"), project=trained.project)
 
 
 def _current(project: str, otherwise: ProjectSpec, store: Store) -> ProjectSpec:
@@ -65,12 +81,9 @@ def _current(project: str, otherwise: ProjectSpec, store: Store) -> ProjectSpec:
     return known[1] if known else otherwise
 
 
-def _champion(project: str, current: ProjectSpec, store: Store) -> Champion | None:
+def _served(promotion: ModelPromotedV1, current: ProjectSpec, store: Store) -> Champion:
     """With the prompt of the revision it was trained with; where that is not known, today's, as serving does."""
-    promotion = store.champion(project)
-    if promotion is None:
-        return None
-    return Champion(promotion, (store.projects.at(project, promotion.project_revision) or current).prompt)
+    return Champion(promotion, (store.projects.at(promotion.project, promotion.project_revision) or current).prompt)
 
 
 def _evaluation(store: Store, job: Job) -> Evaluation:
@@ -80,8 +93,17 @@ def _evaluation(store: Store, job: Job) -> Evaluation:
     return found
 
 
+def on_project_defined(event: ProjectDefinedV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """Remembers what the project wants; the evaluations of one that was taken out of service end."""
+    projects.on_project_defined(event, meta, store)
+    if store.projects.is_retired(event.project):
+        store.jobs.cancel_project(KIND, event.project)
+    return ()
+
+
 HANDLERS: Mapping[type[Event], Callable[[Any, Meta, Any], Iterable[Event]]] = {
     ModelTrainedV1: on_model_trained,
     ModelPromotedV1: on_model_promoted,
+    EvaluationRequestedV1: on_evaluation_requested,
     ProjectDefinedV1: on_project_defined,
 }

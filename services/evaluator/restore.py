@@ -16,21 +16,21 @@ def on_model_scored(event: ModelScoredV1, meta: Meta, store: SqlStore) -> Iterab
     told = event.model_dump(include={"metrics", "champion_metrics", "base_metrics", "differences", "results"})
     outcome = Outcome(**told, examples=0)
     ended = {"status": "done", "champion": event.champion, "outcome": outcome, "cause": None, "detail": None}
-    store.keep(_evaluation(event.run_id, store).model_copy(update=ended))
+    store.keep(_evaluation(event.evaluation_id, store).model_copy(update=ended))
     return ()
 
 
 def on_evaluation_failed(event: EvaluationFailedV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
     """The candidate could not be measured."""
     ended = {"status": "failed", "cause": event.cause, "detail": event.detail}
-    store.keep(_evaluation(event.run_id, store).model_copy(update=ended))
+    store.keep(_evaluation(event.evaluation_id or evaluation_id(event.run_id), store).model_copy(update=ended))
     return ()
 
 
-def _evaluation(run_id: str, store: SqlStore) -> Evaluation:
-    found = store.evaluation(evaluation_id(run_id))
+def _evaluation(id: str, store: SqlStore) -> Evaluation:
+    found = store.evaluation(id)
     if found is None:
-        raise Park("unknown_run", f"run {run_id!r} has no evaluation yet")
+        raise Park("unknown_run", f"evaluation {id!r} is not planned yet")
     return found
 
 

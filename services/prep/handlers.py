@@ -34,7 +34,7 @@ def freeze_due(store: Store, now: datetime) -> Iterable[Event]:
         if progress.seen != total(positions):
             progress.seen, progress.seen_at = total(positions), now
         known = store.projects.current(progress.project)
-        if known is None:
+        if known is None or store.projects.is_retired(progress.project):
             continue
         revision, spec = known
         freeze = spec.prep.freeze

@@ -1,1 +1,1 @@
-"""Consumes trainer.model.trained, evaluator.model.scored, .model.failed; emits registry.project.defined and registry.model.*."""
+"""Consumes trained models, scores, deployments; emits registry.project.defined, .model.* and .evaluation.requested."""

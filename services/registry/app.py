@@ -7,6 +7,7 @@ from services.chassis.service import Service
 from services.registry import collection_metrics
 from services.registry.handlers import HANDLERS
 from services.registry.http import make_router
+from services.registry.metrics import keep_counting
 from services.registry.restore import RESTORE
 from services.registry.settings import RegistrySettings
 from services.registry.store import SqlStore, held
@@ -19,7 +20,7 @@ service = Service(
     restore=RESTORE,
     held=held(),
     router=make_router,
-    background=(collection_metrics.keep_showing,),
+    background=(collection_metrics.keep_showing, keep_counting),
 )
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the registry does on each event: versions, the gate's verdict, promotion. Knows neither Kafka nor SQL."""
+"""What the registry does on each event: versions, the gate's verdict, promotion, what serving made of it."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -6,15 +6,15 @@ from typing import Any
 
 from contracts.envelope import Event, Meta
 from contracts.events.evaluator import EvaluationFailedV1, ModelScoredV1
+from contracts.events.serving import DeploymentChangedV1
 from contracts.events.trainer import ModelTrainedV1
 from services.chassis.errors import Park
 from services.chassis.storage.projects import specification
-from services.registry.domain.verdict import decide
-from services.registry.domain.version import ModelVersion, registered, rejected, score, standing
+from services.registry.deployments import note_deployment
+from services.registry.domain.version import ModelVersion, registered
+from services.registry.judgement import GATE, judge, rejudge_open, requested_id
 from services.registry.store import Store
-from services.registry.transitions import Deed, move, promote
-
-GATE = "gate"
+from services.registry.transitions import Action, move
 
 
 def on_model_trained(event: ModelTrainedV1, meta: Meta, store: Store) -> Iterable[Event]:
@@ -22,44 +22,46 @@ def on_model_trained(event: ModelTrainedV1, meta: Meta, store: Store) -> Iterabl
     store.lock(event.project)
     if store.of_run(event.run_id) is not None:
         return ()
-    number = store.next_version(event.project)
+    newest = store.newest(event.project)
+    number = newest.version + 1 if newest else 1
     version = ModelVersion(event.project, number, "candidate", event, meta.time, detail="waiting for its evaluation")
-    move(store, version, "candidate", "registered", Deed("trainer", f"run {event.run_id}", meta.time, meta.id))
+    move(store, version, "candidate", "registered", Action("trainer", f"run {event.run_id}", meta.time, meta.id))
     return (registered(version),)
 
 
 def on_model_scored(event: ModelScoredV1, meta: Meta, store: Store) -> Iterable[Event]:
-    """Keeps the figures and asks the gate; a version that a person has moved meanwhile stays where it is."""
+    """Keeps the figures and asks the gate; a version that is no candidate any more stays where it is."""
     store.lock(event.project)
-    version = replace(_version(store, event.run_id), scored=event)
-    if version.stage != "candidate":
-        store.keep(version)
-        return ()
-    verdict = decide(specification(event, store), score(event), standing(store.production(version.name)))
-    deed = Deed(GATE, verdict.detail, meta.time, meta.id)
-    match verdict.decision:
-        case "promote":
-            return promote(store, version, "gate", deed)
-        case "wait":
-            move(store, replace(version, detail=verdict.detail), "candidate", "gate", deed)
-            return ()
-        case "reject":
-            return _reject(store, replace(version, failed=verdict.failed, detail=verdict.detail), deed)
+    version = _version(store, event.run_id)
+    if version.stage == "candidate":
+        specification(event, store)  # parks where nobody has told it yet
+    champion = store.champion(version.name)
+    if version.awaited is not None and event.champion.version not in (version.awaited, champion and champion.version):
+        return ()  # a newer evaluation is on its way; this one is against a champion of before
+    version = replace(version, scored=event, evaluation="done", awaited=None)
+    store.keep(version)
+    action = Action(GATE, "", meta.time, meta.id)
+    events = judge(store, version, action)
+    return [*events, *rejudge_open(store, version.name, champion, action)]
 
 
 def on_evaluation_failed(event: EvaluationFailedV1, meta: Meta, store: Store) -> Iterable[Event]:
-    """Rejects a candidate that could not be measured."""
+    """Shows the cause on the candidate, which stays one: it can be evaluated again, or rejected by a person."""
     store.lock(event.project)
     version = _version(store, event.run_id)
-    if version.stage != "candidate":
+    overtaken = version.awaited is not None and event.evaluation_id not in (None, requested_id(version))
+    if version.stage != "candidate" or overtaken:
         return ()
     reason = f"evaluation failed: {event.cause}: {event.detail}"
-    deed = Deed("evaluator", reason, meta.time, meta.id)
-    return _reject(store, replace(version, failed=(reason,), detail=reason), deed)
+    action = Action("evaluator", reason, meta.time, meta.id)
+    failed = replace(version, detail=reason, evaluation="failed", awaited=None)
+    move(store, failed, "candidate", "evaluation", action)
+    return ()
 
 
-def _reject(store: Store, version: ModelVersion, deed: Deed) -> Iterable[Event]:
-    return (rejected(move(store, version, "rejected", "gate" if deed.by == GATE else "evaluation", deed)),)
+def on_deployment_changed(event: DeploymentChangedV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """Notes whether a promoted version serves; the champion is the one that does."""
+    return note_deployment(store, event, Action("serving", event.detail, meta.time, meta.id))
 
 
 def _version(store: Store, run_id: str) -> ModelVersion:
@@ -73,4 +75,5 @@ HANDLERS: Mapping[type[Event], Callable[[Any, Meta, Any], Iterable[Event]]] = {
     ModelTrainedV1: on_model_trained,
     ModelScoredV1: on_model_scored,
     EvaluationFailedV1: on_evaluation_failed,
+    DeploymentChangedV1: on_deployment_changed,
 }

@@ -1,26 +1,34 @@
-"""The registry's routes: projects, model versions, lineage, comparison, and promotion by hand. Knows no SQL."""
+"""The registry's routes: projects, model versions, lineage, comparison, and what people decide by hand."""
 
 import asyncio
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from contracts.envelope import Event
 from services.chassis.context import Context
 from services.chassis.http.application import ApiError, Number, errors
 from services.chassis.http.guard import By as Caller
 from services.chassis.http.guard import needs
 from services.chassis.storage.pages import decode, moment, page
+from services.registry.domain.promotion import Promotion
+from services.registry.domain.representation import compared, lineage, shown, transition
 from services.registry.domain.version import ModelVersion
-from services.registry.domain.views import compared, lineage, shown, transition
-from services.registry.projects import check_system_prompt, define, view
+from services.registry.judgement import rejudge_open
+from services.registry.projects import check_system_prompt, define, retire, view
 from services.registry.store import Store
-from services.registry.transitions import Deed, NothingBefore, promote, rollback
+from services.registry.transitions import Action, NotACandidate, NothingBefore, promote, reject, rollback
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 After = Annotated[str | None, Query(description="`next` of an earlier page")]
 Version = Annotated[int, Query(ge=0, le=2**31 - 1)]
+
+
+HISTORY = 100
+"""So many entries of a version's history its lineage shows, the newest."""
 
 
 class By(BaseModel):
@@ -31,13 +39,23 @@ class By(BaseModel):
     by: str = Field(min_length=1, max_length=200)
     reason: str = Field(default="", max_length=5000)
 
+    def action(self) -> Action:
+        """What they do now."""
+        return Action(self.by, self.reason, datetime.now(UTC))
+
+
+class Back(By):
+    """Which version a person rolls back to; None: the one before the present one, 0: the base."""
+
+    to: int | None = Field(default=None, ge=0, le=2**31 - 1)
+
 
 def make_router(ctx: Context[Store]) -> APIRouter:
     """All routes."""
     routes = APIRouter(prefix="/v1")
     _add_projects(routes, ctx)
     _add_models(routes, ctx)
-    _add_deeds(routes, ctx)
+    _add_decisions(routes, ctx)
     return routes
 
 
@@ -45,7 +63,7 @@ def _add_projects(routes: APIRouter, ctx: Context[Store]) -> None:
     @routes.post("/projects")
     @needs("operate", by_handler=True)
     async def post(body: dict[str, JsonValue], caller: Caller) -> dict[str, Any]:
-        """Define a project or change it; an unchanged one is left alone."""
+        """Define a project or change it; an unchanged one is left alone, one out of service comes back."""
         caller.check(str(body.get("project")))
         await asyncio.to_thread(check_system_prompt, body, ctx.settings.cache)
         now = datetime.now(UTC)
@@ -63,8 +81,20 @@ def _add_projects(routes: APIRouter, ctx: Context[Store]) -> None:
 
     @routes.get("/projects/{project}", responses=errors(404))
     async def project(project: str) -> dict[str, Any]:
-        """A project's specification in force and all its revisions."""
+        """A project's specification in force and its newest revisions."""
         return await ctx.read(lambda store: view(store, project))
+
+    @routes.post("/projects/{project}/retire", responses=errors(404))
+    @needs("approve")
+    async def out(project: str, body: By) -> dict[str, Any]:
+        """Take a project out of service: it is neither served nor trained any more, and all its data stays."""
+        action = body.action()
+
+        def write(store: Store) -> Any:
+            events = tuple(retire(store, project, action))
+            return {**view(store, project), "changed": bool(events)}, events
+
+        return await ctx.transact(write, at=action.at)
 
 
 def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
@@ -72,31 +102,40 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
     async def models(project: str | None = None, limit: Limit = 50, after: After = None) -> dict[str, Any]:
         """Model versions, newest first."""
         place = decode(after, moment, str)
-        rows = await ctx.read(lambda store: [shown(v) for v in store.versions(project, limit + 1, place)])
-        return page(rows, limit, lambda item: [item["created_at"], item["run_id"]])
+
+        def read(store: Store) -> list[dict[str, Any]]:
+            versions = store.versions(project, limit + 1, place)
+            serving = {name: _serving(store, name) for name in {v.name for v in versions}}
+            return [shown(v, serving[v.name]) for v in versions]
+
+        return page(await ctx.read(read), limit, lambda item: [item["created_at"], item["run_id"]])
 
     @routes.get("/models/{name}/compare", responses=errors(404))
     @needs("read", project="name")
     async def compare(name: str, a: Version, b: Version) -> dict[str, Any]:
         """Two versions of a model, metric by metric."""
-        return await ctx.read(lambda store: compared(_version(store, name, a), _version(store, name, b)))
+
+        def read(store: Store) -> dict[str, Any]:
+            return compared(_version(store, name, a), _version(store, name, b), _serving(store, name))
+
+        return await ctx.read(read)
 
     @routes.get("/models/{name}/history", responses=errors(404))
     @needs("read", project="name")
     async def history(name: str, limit: Limit = 50, after: After = None) -> dict[str, Any]:
         """Every transition of a model's versions, oldest first."""
         start = place[0] if (place := decode(after, int)) else 0
-        rows = await ctx.read(lambda store: [transition(entry) for entry in store.history(name)])
-        numbered = [{"number": number, **row} for number, row in enumerate(rows, 1) if number > start]
-        if not rows:
+        rows = await ctx.read(lambda store: store.history(name, limit + 1, start))
+        if not rows and not start:
             raise _unknown(name)
-        return page(numbered[: limit + 1], limit, lambda item: [item["number"]])
+        numbered = [{"number": number, **transition(entry)} for number, entry in rows]
+        return page(numbered, limit, lambda item: [item["number"]])
 
     @routes.get("/models/{name}/{version}", responses=errors(404))
     @needs("read", project="name")
     async def model(name: str, version: Number) -> dict[str, Any]:
         """One version."""
-        return await ctx.read(lambda store: shown(_version(store, name, version)))
+        return await ctx.read(lambda store: shown(_version(store, name, version), _serving(store, name)))
 
     @routes.get("/models/{name}/{version}/lineage", responses=errors(404))
     @needs("read", project="name")
@@ -106,39 +145,74 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
         def read(store: Store) -> dict[str, Any]:
             found = _version(store, name, version)
             spec = store.projects.at(found.trained.project, found.trained.project_revision)
-            return lineage(found, spec, store.history(name))
+            return lineage(found, _serving(store, name), spec, store.history_of(name, version, HISTORY))
 
         return await ctx.read(read)
 
 
-def _add_deeds(routes: APIRouter, ctx: Context[Store]) -> None:
+def _add_decisions(routes: APIRouter, ctx: Context[Store]) -> None:
     @routes.post("/models/{name}/rollback", responses=errors(404, 409))
     @needs("approve", project="name")
-    async def back(name: str, body: By) -> dict[str, Any]:
-        """Put the version before the present one back into production."""
-        deed = Deed(body.by, body.reason, datetime.now(UTC))
+    async def back(name: str, body: Back) -> dict[str, Any]:
+        """Put an earlier version back into production: the one before the present one, or the one named; 0 is the base."""
+        action = body.action()
 
         def write(store: Store) -> Any:
+            store.lock(name)
+            before = store.champion(name)
             try:
-                version, events = rollback(store, name, deed)
+                number, events = rollback(store, name, action, body.to)
             except NothingBefore as error:
                 raise ApiError(409, "nothing_to_roll_back_to", str(error)) from error
-            return {**shown(_version(store, name, version.version)), "changed": True}, events
+            events = [*events, *rejudge_open(store, name, before, action)]
+            return {**_shown(store, name, number), "changed": bool(events)}, events
 
-        return await ctx.transact(write, at=deed.at)
+        return await ctx.transact(write, at=action.at)
 
     @routes.post("/models/{name}/{version}/promote", responses=errors(404, 409))
     @needs("approve", project="name")
     async def up(name: str, version: Number, body: By) -> dict[str, Any]:
         """Put a version of any stage into production."""
-        deed = Deed(body.by, body.reason, datetime.now(UTC))
+        action = body.action()
 
         def write(store: Store) -> Any:
             store.lock(name)
-            events = tuple(promote(store, _version(store, name, version), "promote", deed))
-            return {**shown(_version(store, name, version)), "changed": bool(events)}, events
+            before: Promotion | None = store.champion(name)
+            events = [*promote(store, _version(store, name, version), "promote", action)]
+            events += rejudge_open(store, name, before, action)
+            return {**_shown(store, name, version), "changed": bool(events)}, events
 
-        return await ctx.transact(write, at=deed.at)
+        return await ctx.transact(write, at=action.at)
+
+    @routes.post("/models/{name}/{version}/reject", responses=errors(404, 409))
+    @needs("approve", project="name")
+    async def no(name: str, version: Number, body: By) -> dict[str, Any]:
+        """Reject a candidate."""
+        action = body.action()
+
+        def write(store: Store) -> tuple[dict[str, Any], Iterable[Event]]:
+            store.lock(name)
+            try:
+                events = tuple(reject(store, _version(store, name, version), action))
+            except NotACandidate as error:
+                raise ApiError(409, "not_a_candidate", str(error)) from error
+            return _shown(store, name, version), events
+
+        return await ctx.transact(write, at=action.at)
+
+
+def _shown(store: Store, name: str, version: int) -> dict[str, Any]:
+    """A version as the API gives it; of the base there is little to tell."""
+    serving = _serving(store, name)
+    if version == 0:
+        return {"name": name, "version": 0, "project": name, "stage": "production", "serves": serving == 0}
+    return shown(_version(store, name, version), serving)
+
+
+def _serving(store: Store, name: str) -> int:
+    """The version that serves, 0 the base."""
+    champion = store.champion(name)
+    return champion.version if champion else 0
 
 
 def _version(store: Store, name: str, version: int) -> ModelVersion:

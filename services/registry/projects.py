@@ -1,4 +1,4 @@
-"""Defines projects and shows them. Knows no file format and no route."""
+"""Defines projects, shows them, takes them out of service and back into it."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -7,21 +7,26 @@ from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
+from contracts.envelope import Event
 from contracts.events.registry import ProjectDefinedV1
 from contracts.project import APPLYING, ProjectSpec
 from services.chassis.http.application import ApiError
 from services.lm.bases import find_local
 from services.registry.domain.revision import revision
 from services.registry.store import Store
+from services.registry.transitions import Action, deployable, move, promote, promote_base, write_history
+
+REVISIONS = 50
+"""So many of a project's revisions are shown, the newest."""
 
 MOST_BYTES = 128 << 10
 """Of a specification as JSON: datasets', models' and scores' events carry it, and Kafka takes 1 MB."""
 
 
-def define(
-    store: Store, body: dict[str, JsonValue], now: datetime
-) -> tuple[dict[str, Any], Iterable[ProjectDefinedV1]]:
-    """The answer {project, revision, changed} and the event that tells everyone, none where nothing changed.
+def define(store: Store, body: dict[str, JsonValue], now: datetime) -> tuple[dict[str, Any], Iterable[Event]]:
+    """The answer {project, revision, changed} and the events that tell everyone, none where nothing changed.
+
+    A project that was out of service is back in it: what served last is promoted again.
 
     Raises:
         ApiError: 422 `invalid_project` with a list of {loc, msg}.
@@ -31,12 +36,16 @@ def define(
     _check_size(spec)
     store.lock(spec.project)
     known = store.projects.current(spec.project)
-    changed = known is None or known[0] != digest
+    was_retired = store.retired_after(spec.project) is not None
+    changed = known is None or known[0] != digest or was_retired
+    answer = {"project": spec.project, "revision": digest, "changed": changed}
+    if not changed:
+        return answer, ()
     sequence = store.projects.next_sequence(spec.project, now)
     event = ProjectDefinedV1(project=spec.project, revision=digest, spec=spec, sequence=sequence)
-    if changed:
-        store.projects.remember(event, now)
-    return {"project": spec.project, "revision": digest, "changed": changed}, (event,) if changed else ()
+    store.projects.remember(event, now)
+    action = Action("apply", "the project was applied again", now)
+    return answer, (event, *(_promote_last(store, spec.project, action) if was_retired else ()))
 
 
 def check_system_prompt(body: dict[str, JsonValue], cache: Path) -> None:
@@ -61,17 +70,72 @@ def check_system_prompt(body: dict[str, JsonValue], cache: Path) -> None:
         raise ApiError(422, "invalid_project", why[:1000], [{"loc": ["prompt", "system"], "msg": why}])
 
 
-def view(store: Store, project: str) -> dict[str, Any]:
-    """The specification in force, and the revisions with the time each came in force, newest first.
+def retire(store: Store, project: str, action: Action) -> Iterable[Event]:
+    """Takes a project out of service: nothing of it is served or trained, all of it is kept. None where it is already.
 
     Raises:
         ApiError: 404 `unknown_project`.
     """
+    store.lock(project)
+    digest, spec = _known(store, project)
+    if store.retired_after(project) is not None:
+        return ()
+    take_out_of_service(store, project, action)
+    event = ProjectDefinedV1(
+        project=project,
+        revision=digest,
+        spec=spec,
+        sequence=store.projects.next_sequence(project, action.at),
+        retired_after=store.retired_after(project),
+        by=action.by,
+        reason=action.reason,
+    )
+    store.projects.remember(event, action.at)
+    return (event,)
+
+
+def take_out_of_service(store: Store, project: str, action: Action) -> None:
+    """Archives the version in production; no promotion so far is in force any more."""
+    production, number = store.production(project), store.promotions(project)
+    if production is not None:
+        move(store, production, "archived", "retired", action)
+    elif number:
+        write_history(store, project, 0, "production", "archived", "retired", action)
+    store.retire(project, number)
+
+
+def _promote_last(store: Store, project: str, action: Action) -> Iterable[Event]:
+    """What was in production when the project was taken out of service, there again."""
+    store.retire(project, None)
+    last = deployable(store, project, store.promotions(project))
+    if last is None:
+        return ()
+    version = store.version(project, last.version)
+    return promote(store, version, "promote", action) if version else promote_base(store, project, action)
+
+
+def view(store: Store, project: str) -> dict[str, Any]:
+    """The specification in force, and the newest revisions with the time each came in force, newest first.
+
+    Raises:
+        ApiError: 404 `unknown_project`.
+    """
+    digest, spec = _known(store, project)
+    past = [{"revision": digest, "defined_at": at.isoformat()} for digest, at in store.revisions(project, REVISIONS)]
+    return {
+        "project": project,
+        "revision": digest,
+        "retired": store.retired_after(project) is not None,
+        "spec": spec.model_dump(mode="json"),
+        "revisions": past,
+    }
+
+
+def _known(store: Store, project: str) -> tuple[str, ProjectSpec]:
     known = store.projects.current(project)
     if known is None:
         raise ApiError(404, "unknown_project", f"no project {project!r}; define it with POST /v1/projects")
-    past = [{"revision": digest, "defined_at": at.isoformat()} for digest, at in store.revisions(project)]
-    return {"project": project, "revision": known[0], "spec": known[1].model_dump(mode="json"), "revisions": past}
+    return known
 
 
 def _check_size(spec: ProjectSpec) -> None:

@@ -3,17 +3,24 @@
 from collections.abc import Iterable
 
 from contracts.envelope import Event, Meta
-from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
+from contracts.events.registry import ModelPromotedV1, ModelRejectedV1, ProjectDefinedV1
 from services.chassis.errors import Park
 from services.chassis.replay.restore import Restore
+from services.registry.domain.version import ModelVersion
+from services.registry.judgement import GATE, rejudge_open
+from services.registry.projects import take_out_of_service
 from services.registry.store import SqlStore
-from services.registry.transitions import Deed, promote
+from services.registry.transitions import Action, promote, promote_base, reject
 
 
 def on_project_defined(event: ProjectDefinedV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
-    """The revision is in force from the event's time on."""
+    """The revision is in force from the event's time on, or the project out of service."""
     store.lock(event.project)
     store.projects.remember(event, meta.time)
+    if event.retired_after is None:
+        store.retire(event.project, None)
+    elif store.retired_after(event.project) is None:
+        take_out_of_service(store, event.project, Action(event.by, event.reason, meta.time))
     return ()
 
 
@@ -21,15 +28,39 @@ def on_model_promoted(event: ModelPromotedV1, meta: Meta, store: SqlStore) -> It
     """What a person promoted or rolled back to; the gate's promotions come from the figures again."""
     if event.cause == "gate":
         return ()
-    version = store.version(event.model.name, event.model.version)
-    if version is None:
-        raise Park("unknown_run", f"{event.model.name}@{event.model.version} is not registered yet")
-    tuple(promote(store, version, event.cause, Deed(event.by, event.detail, meta.time)))
+    name, number = event.model.name, event.model.version
+    store.lock(name)
+    store.retire(name, None)  # where a promotion ends a retirement, an event of its own says so too
+    before, action = store.champion(name), Action(event.by, event.detail, meta.time)
+    if number == 0:
+        tuple(promote_base(store, name, action))
+    else:
+        tuple(promote(store, _version(store, name, number), event.cause, action))
+    tuple(rejudge_open(store, name, before, action))
     return ()
 
 
+def on_model_rejected(event: ModelRejectedV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
+    """What a person rejected; the gate's rejections come from the figures again."""
+    version = _version(store, event.model.name, event.model.version)
+    if event.by != GATE and version.stage == "candidate":
+        tuple(reject(store, version, Action(event.by, event.detail, meta.time)))
+    return ()
+
+
+def _version(store: SqlStore, name: str, number: int) -> ModelVersion:
+    version = store.version(name, number)
+    if version is None:
+        raise Park("unknown_run", f"{name}@{number} is not registered yet")
+    return version
+
+
 RESTORE = Restore(
-    events={ProjectDefinedV1: on_project_defined, ModelPromotedV1: on_model_promoted},
+    events={
+        ProjectDefinedV1: on_project_defined,
+        ModelPromotedV1: on_model_promoted,
+        ModelRejectedV1: on_model_rejected,
+    },
     omitted={"transition.id": "a running number"},
     keys={"transition": ("name", "version", "at", "after")},
 )

@@ -1,70 +1,21 @@
-"""What the registry keeps: versions with their stage, and the history of every transition. Decides nothing."""
+"""What the registry keeps: versions with their stage, promotions, and the history of every transition. Decides nothing."""
 
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
-from sqlalchemy import JSON, Column, Index, MetaData, Table, Text, and_, func, or_
-from sqlmodel import Field, SQLModel, col, select
+from sqlalchemy import Table, and_, func, literal_column, or_
+from sqlmodel import col, select
 
 from contracts.events.evaluator import ModelScoredV1
 from contracts.events.trainer import ModelTrainedV1
 from services.chassis.retention.references import Held
 from services.chassis.storage.projects import NEWEST_FIRST, Projects
 from services.chassis.storage.store import ChassisStore
-from services.chassis.storage.tables import NUMBER, ProjectRevision, UtcDateTime
-from services.registry.domain.history import Transition
+from services.chassis.storage.tables import ProjectRevision
+from services.registry.domain.history import Stage, Transition
+from services.registry.domain.promotion import Promotion
 from services.registry.domain.version import ModelVersion
-
-METADATA = MetaData()
-
-
-class Base(SQLModel):
-    """Base of the registry's tables."""
-
-    metadata = METADATA
-
-
-class ModelRow(Base, table=True):
-    """A model; its row is locked while one of its versions moves, so that two are never in production."""
-
-    __tablename__ = "model"  # pyright: ignore[reportAssignmentType]
-
-    name: str = Field(primary_key=True)
-
-
-class VersionRow(Base, table=True):
-    """A version; `trained` and `scored` are events as JSON."""
-
-    __tablename__ = "model_version"  # pyright: ignore[reportAssignmentType]
-    __table_args__ = (Index("model_version_newest", "created_at", "run_id"),)
-
-    name: str = Field(primary_key=True)
-    version: int = Field(primary_key=True)
-    run_id: str = Field(unique=True)
-    stage: str
-    detail: str = Field(sa_column=Column(Text, nullable=False))
-    failed: list[str] = Field(sa_column=Column(JSON, nullable=False))
-    trained: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
-    scored: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-    created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
-
-
-class TransitionRow(Base, table=True):
-    """One move of a version; rows are added, never changed."""
-
-    __tablename__ = "transition"  # pyright: ignore[reportAssignmentType]
-    __table_args__ = (Index("transition_of", "name", "id"),)
-
-    id: int | None = Field(default=None, sa_column=Column(NUMBER, primary_key=True, autoincrement=True))
-    name: str
-    version: int
-    before: str | None
-    after: str
-    cause: str
-    by: str
-    reason: str = Field(sa_column=Column(Text, nullable=False))
-    at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
-    event: str | None
+from services.registry.tables import CANDIDATE, PRODUCTION, ModelRow, PromotionRow, TransitionRow, VersionRow
 
 
 class Store(Protocol):
@@ -79,6 +30,14 @@ class Store(Protocol):
         """Lets no other transaction move versions of this model until this one ends."""
         ...
 
+    def retired_after(self, name: str) -> int | None:
+        """The last promotion before the project was taken out of service; None while it is in service."""
+        ...
+
+    def retire(self, name: str, after: int | None) -> None:
+        """Takes the project out of service after a promotion, or (None) back into it."""
+        ...
+
     def version(self, name: str, version: int) -> ModelVersion | None:
         """A version, or None."""
         ...
@@ -88,11 +47,15 @@ class Store(Protocol):
         ...
 
     def production(self, name: str) -> ModelVersion | None:
-        """The version in production; None where the base answers."""
+        """The version wanted in production; None where that is the base."""
         ...
 
-    def next_version(self, name: str) -> int:
-        """The number of the model's next version."""
+    def newest(self, name: str) -> ModelVersion | None:
+        """The version of the highest number."""
+        ...
+
+    def in_stage(self, name: str, stage: Stage, limit: int) -> list[ModelVersion]:
+        """The newest versions of a stage, newest first."""
         ...
 
     def keep(self, version: ModelVersion) -> None:
@@ -105,20 +68,56 @@ class Store(Protocol):
         """The newest first, from behind the place (created_at, run_id)."""
         ...
 
+    def promotions(self, name: str) -> int:
+        """The number of the model's newest promotion; 0 where there was none."""
+        ...
+
+    def promotion(self, name: str, number: int) -> Promotion | None:
+        """A promotion, or None."""
+        ...
+
+    def promotion_of(self, name: str, version: int) -> Promotion | None:
+        """The newest promotion of a version, or None."""
+        ...
+
+    def was_deployed(self, name: str, version: int) -> bool:
+        """Whether serving ever answered with the version."""
+        ...
+
+    def champion(self, name: str) -> Promotion | None:
+        """The promotion that serves: the newest in force that serving could deploy, or has not told of. None: the base."""
+        ...
+
+    def keep_promotion(self, name: str, promotion: Promotion) -> None:
+        """Adds a promotion or puts it in place of the one of its number."""
+        ...
+
     def record(self, name: str, entry: Transition) -> None:
         """Adds to a model's history."""
         ...
 
-    def history(self, name: str) -> list[Transition]:
-        """A model's history, oldest first."""
+    def history(self, name: str, limit: int, after: int = 0) -> list[tuple[int, Transition]]:
+        """A model's history with the entries' numbers, oldest first, from behind one of them."""
         ...
 
-    def revisions(self, project: str) -> list[tuple[str, datetime]]:
-        """A project's revisions and when each came in force, newest first."""
+    def history_of(self, name: str, version: int, limit: int) -> list[Transition]:
+        """The newest entries of one version's history, oldest first."""
+        ...
+
+    def revisions(self, project: str, limit: int) -> list[tuple[str, datetime]]:
+        """A project's newest revisions and when each came in force, newest first."""
         ...
 
     def project_names(self, limit: int, after: str | None = None) -> list[str]:
         """Names of projects in alphabetical order, from behind `after`."""
+        ...
+
+    def open_candidates(self) -> dict[str, int]:
+        """How many candidates there are by how their evaluation stands."""
+        ...
+
+    def undeployed(self) -> int:
+        """How many versions are wanted in production that serving could not deploy."""
         ...
 
 
@@ -132,6 +131,19 @@ class SqlStore(ChassisStore):
             self.session.add(ModelRow(name=name))
             self.session.flush()
 
+    def retired_after(self, name: str) -> int | None:
+        """The last promotion before the project was taken out of service; None while it is in service."""
+        row = self.session.get(ModelRow, name)
+        return None if row is None else row.retired_after
+
+    def retire(self, name: str, after: int | None) -> None:
+        """Takes the project out of service after a promotion, or (None) back into it."""
+        self.lock(name)
+        row = self.session.get_one(ModelRow, name)
+        row.retired_after = after
+        self.session.add(row)
+        self.session.flush()
+
     def version(self, name: str, version: int) -> ModelVersion | None:
         """A version, or None."""
         row = self.session.get(VersionRow, (name, version))
@@ -143,15 +155,21 @@ class SqlStore(ChassisStore):
         return None if row is None else _version(row)
 
     def production(self, name: str) -> ModelVersion | None:
-        """The version in production; None where the base answers."""
-        of_name = select(VersionRow).where(VersionRow.name == name, VersionRow.stage == "production")
-        row = self.session.exec(of_name).first()
+        """The version wanted in production; None where that is the base."""
+        found = self.in_stage(name, "production", 1)
+        return found[0] if found else None
+
+    def newest(self, name: str) -> ModelVersion | None:
+        """The version of the highest number."""
+        of_name = select(VersionRow).where(VersionRow.name == name)
+        row = self.session.exec(of_name.order_by(col(VersionRow.version).desc()).limit(1)).first()
         return None if row is None else _version(row)
 
-    def next_version(self, name: str) -> int:
-        """The number of the model's next version."""
-        last = self.session.exec(select(func.max(VersionRow.version)).where(VersionRow.name == name)).one()
-        return (last or 0) + 1
+    def in_stage(self, name: str, stage: Stage, limit: int) -> list[ModelVersion]:
+        """The newest versions of a stage, newest first."""
+        found = select(VersionRow).where(VersionRow.name == name, VersionRow.stage == stage)
+        rows = self.session.exec(found.order_by(col(VersionRow.version).desc()).limit(limit)).all()
+        return [_version(row) for row in rows]
 
     def keep(self, version: ModelVersion) -> None:
         """Adds a version or puts it in place of the one of its number."""
@@ -166,6 +184,12 @@ class SqlStore(ChassisStore):
                 trained=version.trained.model_dump(mode="json"),
                 scored=version.scored.model_dump(mode="json") if version.scored else None,
                 created_at=version.created_at,
+                champion=version.scored.champion.version if version.scored else None,
+                evaluation=version.evaluation,
+                rounds=version.rounds,
+                awaited=version.awaited,
+                deployment=version.deployment,
+                deployment_detail=version.deployment_detail,
             )
         )
         self.session.flush()  # row by row: one version must leave production before another enters it
@@ -179,38 +203,103 @@ class SqlStore(ChassisStore):
         if project is not None:
             query = query.where(VersionRow.name == project)
         if after is not None:
-            query = query.where(or_(at < after[0], and_(at == after[0], run < after[1])))
+            query = query.where(at <= after[0], or_(at < after[0], and_(at == after[0], run < after[1])))
         return [_version(row) for row in self.session.exec(query).all()]
+
+    def promotions(self, name: str) -> int:
+        """The number of the model's newest promotion; 0 where there was none."""
+        row = self.session.get(ModelRow, name)
+        return 0 if row is None else row.promotions
+
+    def promotion(self, name: str, number: int) -> Promotion | None:
+        """A promotion, or None."""
+        row = self.session.get(PromotionRow, (name, number))
+        return None if row is None else _promotion(row)
+
+    def promotion_of(self, name: str, version: int) -> Promotion | None:
+        """The newest promotion of a version, or None."""
+        found = select(PromotionRow).where(PromotionRow.name == name, PromotionRow.version == version)
+        row = self.session.exec(found.order_by(col(PromotionRow.number).desc()).limit(1)).first()
+        return None if row is None else _promotion(row)
+
+    def was_deployed(self, name: str, version: int) -> bool:
+        """Whether serving ever answered with the version."""
+        of_version = select(PromotionRow.number).where(PromotionRow.name == name, PromotionRow.version == version)
+        found = of_version.where(col(PromotionRow.status).in_(("deployed", "removed"))).limit(1)
+        return self.session.exec(found).first() is not None
+
+    def champion(self, name: str) -> Promotion | None:
+        """The promotion that serves; see `Store`."""
+        number = col(PromotionRow.number)
+        found = select(PromotionRow).where(PromotionRow.name == name, number > (self.retired_after(name) or 0))
+        found = found.where(col(PromotionRow.status).in_(("pending", "deployed")))
+        row = self.session.exec(found.order_by(number.desc()).limit(1)).first()
+        return None if row is None else _promotion(row)
+
+    def keep_promotion(self, name: str, promotion: Promotion) -> None:
+        """Adds a promotion or puts it in place of the one of its number."""
+        row = self.session.get_one(ModelRow, name)
+        row.promotions = max(row.promotions, promotion.number)
+        self.session.add(row)
+        fields = {field: getattr(promotion, field) for field in Promotion.__dataclass_fields__}
+        self.session.merge(PromotionRow(name=name, **fields))
+        self.session.flush()
 
     def record(self, name: str, entry: Transition) -> None:
         """Adds to a model's history."""
         self.session.add(TransitionRow(name=name, **{f: getattr(entry, f) for f in Transition.__dataclass_fields__}))
 
-    def history(self, name: str) -> list[Transition]:
-        """A model's history, oldest first."""
-        rows = self.session.exec(
-            select(TransitionRow).where(TransitionRow.name == name).order_by(col(TransitionRow.id))
-        ).all()
-        return [Transition(**{f: getattr(row, f) for f in Transition.__dataclass_fields__}) for row in rows]
+    def history(self, name: str, limit: int, after: int = 0) -> list[tuple[int, Transition]]:
+        """A model's history with the entries' numbers, oldest first, from behind one of them."""
+        number = col(TransitionRow.id)
+        found = select(TransitionRow).where(TransitionRow.name == name, number > after)
+        return [(row.id or 0, _transition(row)) for row in self.session.exec(found.order_by(number).limit(limit)).all()]
 
-    def revisions(self, project: str) -> list[tuple[str, datetime]]:
-        """A project's revisions and when each came in force, newest first."""
+    def history_of(self, name: str, version: int, limit: int) -> list[Transition]:
+        """The newest entries of one version's history, oldest first."""
+        found = select(TransitionRow).where(TransitionRow.name == name, TransitionRow.version == version)
+        rows = self.session.exec(found.order_by(col(TransitionRow.id).desc()).limit(limit)).all()
+        return [_transition(row) for row in reversed(rows)]
+
+    def revisions(self, project: str, limit: int) -> list[tuple[str, datetime]]:
+        """A project's newest revisions and when each came in force, newest first."""
         of_project = select(ProjectRevision).where(ProjectRevision.project == project)
-        rows = self.session.exec(of_project.order_by(*NEWEST_FIRST)).all()
+        defined = of_project.where(col(ProjectRevision.defined_at).is_not(None))
+        rows = self.session.exec(defined.order_by(*NEWEST_FIRST).limit(limit)).all()
         return [(row.revision, row.defined_at) for row in rows if row.defined_at is not None]
 
     def project_names(self, limit: int, after: str | None = None) -> list[str]:
-        """Names of projects in alphabetical order, from behind `after`."""
-        name = col(ProjectRevision.project)
-        defined = (name > (after or ""), col(ProjectRevision.defined_at).is_not(None))
-        query = select(name).where(*defined).distinct().order_by(name).limit(limit)
+        """Names of projects in alphabetical order, from behind `after`. Each has a row to lock."""
+        name = col(ModelRow.name)
+        of_model = select(ProjectRevision.project).where(ProjectRevision.project == name)
+        defined = of_model.where(col(ProjectRevision.defined_at).is_not(None)).exists()
+        query = select(name).where(name > (after or ""), defined).order_by(name).limit(limit)
         return list(self.session.exec(query).all())
+
+    def open_candidates(self) -> dict[str, int]:
+        """How many candidates there are by how their evaluation stands."""
+        status = col(VersionRow.evaluation)
+        counted = select(status, func.count()).where(literal_column(CANDIDATE)).group_by(status)
+        return dict(self.session.exec(counted).all())
+
+    def undeployed(self) -> int:
+        """How many versions are wanted in production that serving could not deploy."""
+        wanted = select(func.count()).select_from(VersionRow).where(literal_column(PRODUCTION))
+        return self.session.exec(wanted.where(VersionRow.deployment == "failed")).one()
 
 
 def held() -> tuple[Held, ...]:
-    """Versions name weights, base, dataset and results; those that are or may come into production do so for good."""
+    """Versions name weights, base, dataset and results; those that are or may come into production do so for good.
+
+    An archived one may serve, where what followed it could not be deployed; a retired project keeps all it had.
+    """
     version: Table = getattr(VersionRow, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
-    wanted = version.c.stage.not_in(("rejected", "archived"))
+    retired = select(ModelRow.name).where(col(ModelRow.retired_after).is_not(None))
+    wanted = or_(
+        version.c.stage.not_in(("rejected", "archived")),
+        func.coalesce(version.c.deployment, "") == "deployed",
+        version.c.name.in_(retired),
+    )
     return (Held(version, (version.c.trained, version.c.scored), version.c.created_at, wanted),)
 
 
@@ -224,4 +313,17 @@ def _version(row: VersionRow) -> ModelVersion:
         scored=None if row.scored is None else ModelScoredV1.model_validate(row.scored),
         detail=row.detail,
         failed=tuple(row.failed),
+        evaluation=row.evaluation,  # pyright: ignore[reportArgumentType]
+        rounds=row.rounds,
+        awaited=row.awaited,
+        deployment=row.deployment,  # pyright: ignore[reportArgumentType]
+        deployment_detail=row.deployment_detail,
     )
+
+
+def _promotion(row: PromotionRow) -> Promotion:
+    return Promotion(**{field: getattr(row, field) for field in Promotion.__dataclass_fields__})
+
+
+def _transition(row: TransitionRow) -> Transition:
+    return Transition(**{field: getattr(row, field) for field in Transition.__dataclass_fields__})

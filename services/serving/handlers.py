@@ -5,8 +5,10 @@ from typing import Any
 
 from contracts.envelope import Event, Meta
 from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
-from services.chassis.storage.projects import on_project_defined
+from services.serving.domain.served_version import deployment_changed
 from services.serving.store import Store
+
+RETIRED = "the project was taken out of service"
 
 
 def on_model_promoted(event: ModelPromotedV1, meta: Meta, store: Store) -> Iterable[Event]:
@@ -15,6 +17,16 @@ def on_model_promoted(event: ModelPromotedV1, meta: Meta, store: Store) -> Itera
         store.projects.learn(event.project, event.project_revision, event.spec)
     store.promote(event, meta.time)
     return ()
+
+
+def on_project_defined(event: ProjectDefinedV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """Remembers what the project wants; one that was taken out of service is served no more."""
+    store.projects.remember(event, meta.time)
+    store.count_change()
+    if event.retired_after is None:
+        return ()
+    ended = store.retire(event.project, event.retired_after, RETIRED)
+    return [deployment_changed(deployment, "removed", RETIRED) for deployment in ended]
 
 
 HANDLERS: dict[type[Event], Any] = {ModelPromotedV1: on_model_promoted, ProjectDefinedV1: on_project_defined}

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
@@ -13,6 +13,7 @@ from services.chassis.context import Context
 from services.chassis.http.application import errors
 from services.chassis.http.guard import By, caller, needs
 from services.chassis.http.keys import SCOPES
+from services.chassis.storage.pages import decode, moment, page
 from services.serving.calls import admit, begin
 from services.serving.domain.answers import model_card
 from services.serving.domain.errors import ApiFault, ModelNotFound, TooLarge, UnknownUrl
@@ -30,6 +31,7 @@ _TEXT = {
 }
 
 _ANSWERS = errors(404, 503)
+Limit = Annotated[int, Query(ge=1, le=200)]
 
 
 def make_router(runtime: Runtime) -> Callable[[Context[Store]], APIRouter]:
@@ -42,10 +44,16 @@ def make_router(runtime: Runtime) -> Callable[[Context[Store]], APIRouter]:
 
         @routes.get("/v1/deployments")
         @needs("read", by_handler=True)
-        async def deployments(by: By) -> dict[str, Any]:
-            """All versions that were promoted, and what became of them."""
-            standing = await ctx.read(lambda store: store.standing())
-            return {"items": [s.body() for s in standing if by.sees(s.key[0])], "next": None}
+        async def deployments(
+            by: By, project: str | None = None, limit: Limit = 50, after: str | None = None
+        ) -> dict[str, Any]:
+            """Versions that were promoted and what became of them, the last promoted first."""
+            place = decode(after, moment, str, int)
+            if project is not None:
+                by.check(project)
+            mine = by.projects if project is None else {project}
+            versions = await ctx.read(lambda store: store.deployments(mine, limit + 1, place))
+            return page([v.body() for v in versions], limit, _place)
 
         @routes.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "DELETE", "PATCH"], include_in_schema=False)
         @needs(*SCOPES, by_handler=True)
@@ -56,6 +64,10 @@ def make_router(runtime: Runtime) -> Callable[[Context[Store]], APIRouter]:
         return routes
 
     return router
+
+
+def _place(deployment: dict[str, Any]) -> list[Any]:
+    return [deployment["promoted_at"], deployment["project"], deployment["model"]["version"]]
 
 
 def _add_generation(routes: APIRouter, runtime: Runtime) -> None:

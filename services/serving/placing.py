@@ -15,7 +15,7 @@ from services.lm.errors import TemplateRefused
 from services.lm.template import TEMPLATE_FILES, ChatTemplate, read_template
 from services.serving.domain.reconcile import Place, place
 from services.serving.domain.routing import Target
-from services.serving.domain.served_version import Standing
+from services.serving.domain.served_version import ServedVersion
 from services.serving.settings import ServingSettings
 
 
@@ -29,7 +29,7 @@ class Placed:
     target: Target
 
 
-def bring(artifacts: ArtifactStore, settings: ServingSettings, standing: Standing) -> Placed:
+def bring(artifacts: ArtifactStore, settings: ServingSettings, served: ServedVersion) -> Placed:
     """The version's files, verified by their digests and laid out for Triton. Blocks; needs the project's definition.
 
     Raises:
@@ -37,24 +37,24 @@ def bring(artifacts: ArtifactStore, settings: ServingSettings, standing: Standin
         OSError: the disk is full, say.
     """
     models = settings.home / "models"
-    project, version = standing.key
-    own = own_folder(models, standing.deployment.kind, project, version)
-    base, _ = base_folders(models, standing.base)
-    where = place(standing.deployment)
-    mark = fingerprint(standing.files)
-    files = artifacts.materialise(standing.files, own / mark) if version else None
+    project, version = served.key
+    own = own_folder(models, served.deployment.kind, project, version)
+    base, _ = base_folders(models, served.base)
+    where = place(served.deployment)
+    mark = fingerprint(served.files)
+    files = artifacts.materialise(served.files, own / mark) if version else None
     whole = files is not None and where.adapter is None
-    weights = files if files is not None and whole else artifacts.materialise(standing.base.files, base)
+    weights = files if files is not None and whole else artifacts.materialise(served.base.files, base)
     target = Target(
-        model=standing.deployment.model,
+        model=served.deployment.model,
         triton_model=where.model,
         lora=where.adapter,
-        fingerprint=mark if version else fingerprint(standing.base.files),
-        template=_template(*filter(None, (files, _template_files(artifacts, models, standing.base)))),
+        fingerprint=mark if version else fingerprint(served.base.files),
+        template=_template(*filter(None, (files, _template_files(artifacts, models, served.base)))),
         model_length=read_length(weights, settings.max_model_length),
-        prompt=standing.prompt or Prompt(),
-        serve=standing.serve or Serve(),
-        deployed_at=standing.deployed_at or standing.promoted_at,
+        prompt=served.prompt or Prompt(),
+        serve=served.serve or Serve(),
+        deployed_at=served.deployed_at or served.promoted_at,
     )
     return Placed(where, weights, None if whole else files, target)
 

@@ -1,9 +1,10 @@
 """What should be served, as rows: a promoted version of a project each. Decides nothing, loads nothing."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Protocol, cast
 
-from sqlalchemy import JSON, Column, MetaData, Table, Text
+from sqlalchemy import JSON, BigInteger, Column, Index, MetaData, Table, Text, bindparam, literal_column, tuple_, update
 from sqlmodel import Field, SQLModel, col, func, select
 
 from contracts.events.registry import ModelPromotedV1
@@ -11,11 +12,15 @@ from contracts.types import ArtifactRef, BaseRef, Files, ModelRef
 from services.chassis.retention.references import Held
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
-from services.chassis.storage.tables import ProjectRevision, UtcDateTime
-from services.serving.domain.reconcile import Deployment, Status
-from services.serving.domain.served_version import Standing
+from services.chassis.storage.tables import UtcDateTime
+from services.serving.domain.reconcile import Deployment, Outcome, Status
+from services.serving.domain.served_version import ServedVersion
 
 METADATA = MetaData()
+LIVE = "status <> 'removed'"
+"""The condition of the index of live rows; spelt in queries as it is there, or SQLite does not use it."""
+Place = tuple[datetime, str, int]
+"""(promoted_at, project, version): where a page of deployments ends."""
 
 
 class Base(SQLModel):
@@ -28,6 +33,12 @@ class DeploymentRow(Base, table=True):
     """A version that was promoted and how far it came; see domain/reconcile.py for `sequence` and `answered`."""
 
     __tablename__ = "deployment"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (
+        Index("deployment_of", "project", "sequence"),
+        Index("deployment_newest", "promoted_at", "project", "version"),
+        Index("deployment_newest_of", "project", "promoted_at", "version"),
+        Index("deployment_live", "project", "version", sqlite_where=literal_column(LIVE)),
+    )
 
     project: str = Field(primary_key=True)
     version: int = Field(primary_key=True)
@@ -36,11 +47,21 @@ class DeploymentRow(Base, table=True):
     files: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     project_revision: str
     sequence: int
+    promotion: int | None = None
     answered: int = 0
     status: str = "pending"
     detail: str = Field(default="", sa_column=Column(Text, nullable=False))
     promoted_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     deployed_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+
+
+class ChangeCounterRow(Base, table=True):
+    """One row that counts promotions and definitions of projects, so that the deployer knows when to look."""
+
+    __tablename__ = "change_counter"  # pyright: ignore[reportAssignmentType]
+
+    id: int = Field(primary_key=True)
+    number: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
 class NamedProjects(Projects, Protocol):
@@ -52,7 +73,7 @@ class NamedProjects(Projects, Protocol):
 
 
 class Store(Protocol):
-    """What handlers and the deployer need of the database."""
+    """What handlers, routes and the deployer need of the database."""
 
     @property
     def projects(self) -> NamedProjects:
@@ -63,20 +84,34 @@ class Store(Protocol):
         """Notes that the version is wanted in production, above all of its project before."""
         ...
 
-    def standing(self) -> list[Standing]:
-        """All versions, by project and version, with the prompt and policy that hold for each."""
+    def retire(self, project: str, after: int, detail: str) -> list[Deployment]:
+        """Lets the project's promotions up to number `after` be served no more; those that this ended."""
         ...
 
     def needed(self) -> list[tuple[str, int, str, BaseRef, Files]]:
         """(project, version, kind, base, files) of every version that was not removed."""
         ...
 
-    def settle(self, model: ModelRef, sequence: int, status: Status, detail: str, at: datetime) -> bool:
-        """Notes how a promotion ended. False, and nothing noted, where a newer promotion of the version has come."""
+    def live_versions(self) -> list[ServedVersion]:
+        """All versions that are not removed, by project and version, with the prompt and policy that hold for each."""
         ...
 
-    def stamp(self) -> tuple[Any, ...]:
-        """Differs whenever a promotion or a project has come since: cheap to ask."""
+    def deployments(
+        self, projects: Iterable[str] | None, limit: int, after: Place | None = None
+    ) -> list[ServedVersion]:
+        """Versions of these projects (None: of all), the last promoted first, from behind a place."""
+        ...
+
+    def set_status(self, model: ModelRef, sequence: int, status: Outcome, detail: str, at: datetime) -> bool:
+        """Notes how a promotion ended. False, and nothing noted, where a newer one has come or the version was removed."""
+        ...
+
+    def count_change(self) -> None:
+        """Makes `change_number` another one."""
+        ...
+
+    def change_number(self) -> int:
+        """Another one whenever a promotion or a project has come since: cheap to ask."""
         ...
 
 
@@ -94,6 +129,7 @@ class SqlStore(ChassisStore):
             files={path: ref.model_dump(mode="json") for path, ref in event.files.items()},
             project_revision=event.project_revision,
             sequence=(self.session.exec(newest).one() or 0) + 1,
+            promotion=event.promotion,
             promoted_at=at,
         )
         before = self.session.get(DeploymentRow, (row.project, row.version))
@@ -101,11 +137,18 @@ class SqlStore(ChassisStore):
             row.answered, row.deployed_at = before.answered, before.deployed_at
         self.session.merge(row)
         self.session.flush()
+        self.count_change()
 
-    def standing(self) -> list[Standing]:
-        """All versions, by project and version, with the prompt and policy that hold for each."""
-        rows = self.session.exec(select(DeploymentRow).order_by(col(DeploymentRow.project), col(DeploymentRow.version)))
-        return [self._standing(row) for row in rows.all()]
+    def retire(self, project: str, after: int, detail: str) -> list[Deployment]:
+        """Lets the project's promotions up to number `after` be served no more; those that this ended."""
+        of_project = select(DeploymentRow).where(DeploymentRow.project == project, literal_column(LIVE))
+        rows = [r for r in self.session.exec(of_project.with_for_update()).all() if (r.promotion or 0) <= after]
+        ended = [_deployment(row, BaseRef.model_validate(row.base)) for row in rows]
+        for row in rows:
+            row.status, row.detail, row.answered = "removed", detail, 0
+            self.session.add(row)
+        self.session.flush()
+        return ended
 
     def needed(self) -> list[tuple[str, int, str, BaseRef, Files]]:
         """(project, version, kind, base, files) of every version that was not removed."""
@@ -121,10 +164,31 @@ class SqlStore(ChassisStore):
             for row in rows
         ]
 
-    def settle(self, model: ModelRef, sequence: int, status: Status, detail: str, at: datetime) -> bool:
+    def live_versions(self) -> list[ServedVersion]:
+        """All versions that are not removed, by project and version, with the prompt and policy that hold for each."""
+        live = select(DeploymentRow).where(literal_column(LIVE))
+        rows = self.session.exec(live.order_by(col(DeploymentRow.project), col(DeploymentRow.version)))
+        return self._served(rows.all())
+
+    def deployments(
+        self, projects: Iterable[str] | None, limit: int, after: Place | None = None
+    ) -> list[ServedVersion]:
+        """Versions of these projects (None: of all), the last promoted first, from behind a place."""
+        place = (col(DeploymentRow.promoted_at), col(DeploymentRow.project), col(DeploymentRow.version))
+        newest = select(DeploymentRow).order_by(*(column.desc() for column in place)).limit(limit)
+        if after is not None:
+            newest = newest.where(tuple_(*place) < tuple_(*map(_typed, after, place)))
+        if projects is None:
+            return self._served(self.session.exec(newest).all())
+        each = [self.session.exec(newest.where(DeploymentRow.project == project)).all() for project in projects]
+        rows = [row for rows in each for row in rows]
+        rows.sort(key=lambda row: (row.promoted_at, row.project, row.version), reverse=True)
+        return self._served(rows[:limit])
+
+    def set_status(self, model: ModelRef, sequence: int, status: Outcome, detail: str, at: datetime) -> bool:
         """Notes how a promotion ended; see `Store`."""
         row = self.session.get(DeploymentRow, (model.name, model.version), with_for_update=True)
-        if row is None or row.sequence != sequence:
+        if row is None or row.sequence != sequence or row.status == "removed":
             return False
         row.status, row.detail = status, detail
         if status == "deployed":
@@ -135,22 +199,28 @@ class SqlStore(ChassisStore):
         self.session.flush()
         return True
 
-    def sequence(self, model: ModelRef) -> int | None:
-        """The place of the version's newest promotion, or None."""
+    def newest_promotion(self, model: ModelRef) -> tuple[int, int | None] | None:
+        """(sequence, the registry's number) of the version's newest promotion, or None."""
         row = self.session.get(DeploymentRow, (model.name, model.version))
-        return None if row is None else row.sequence
+        return None if row is None else (row.sequence, row.promotion)
 
-    def stamp(self) -> tuple[Any, ...]:
-        """Differs whenever a promotion or a project has come since."""
-        promotions = self.session.exec(select(func.count(), func.sum(DeploymentRow.sequence))).one()
-        newest = (func.max(ProjectRevision.defined_at), func.sum(ProjectRevision.sequence))
-        return (*promotions, *self.session.exec(select(func.count(), *newest).select_from(ProjectRevision)).one())
+    def count_change(self) -> None:
+        """Makes `change_number` another one."""
+        one_more = update(ChangeCounterRow).values(number=ChangeCounterRow.number + 1)
+        self.session.connection().execute(one_more)
 
-    def _standing(self, row: DeploymentRow) -> Standing:
+    def change_number(self) -> int:
+        """Another one whenever a promotion or a project has come since."""
+        return self.session.exec(select(ChangeCounterRow.number).where(ChangeCounterRow.id == 1)).one()
+
+    def _served(self, rows: Iterable[DeploymentRow]) -> list[ServedVersion]:
+        return [self._served_version(row) for row in rows]
+
+    def _served_version(self, row: DeploymentRow) -> ServedVersion:
         now = self.projects.current(row.project)
         then = self.projects.at(row.project, row.project_revision)
         base = BaseRef.model_validate(row.base)
-        return Standing(
+        return ServedVersion(
             deployment=_deployment(row, base),
             base=base,
             files={path: ArtifactRef.model_validate(ref) for path, ref in row.files.items()},
@@ -169,6 +239,11 @@ def held() -> tuple[Held, ...]:
     return (Held(deployment, (deployment.c.base, deployment.c.files), deployment.c.promoted_at, served),)
 
 
+def _typed(value: Any, column: Any) -> Any:
+    """A parameter of the column's type, as a row comparison needs it."""
+    return bindparam(None, value, type_=column.type, unique=True)
+
+
 def _deployment(row: DeploymentRow, base: BaseRef) -> Deployment:
     return Deployment(
         project=row.project,
@@ -178,4 +253,5 @@ def _deployment(row: DeploymentRow, base: BaseRef) -> Deployment:
         sequence=row.sequence,
         answered=row.answered,
         status=cast(Status, row.status),
+        promotion=row.promotion,
     )

@@ -9,7 +9,8 @@ from contracts.events.prep import DatasetFrozenV1
 from contracts.events.registry import ProjectDefinedV1
 from services.chassis.jobs.job import Job
 from services.chassis.jobs.queue import Failure
-from services.chassis.storage.projects import on_project_defined, specification
+from services.chassis.storage import projects
+from services.chassis.storage.projects import specification
 from services.trainer.domain.run_state import Run, failed, plan, progressed, superseded, supersedes, trained
 from services.trainer.store import Store
 
@@ -18,7 +19,12 @@ KIND = "train"
 
 
 def on_dataset_frozen(event: DatasetFrozenV1, meta: Meta, store: Store) -> Iterable[Event]:
-    """Enqueues the run that the project's recipe asks for, in the place of those that have not begun."""
+    """Enqueues the run that the project's recipe asks for, in the place of those that have not begun.
+
+    None for a project that was taken out of service.
+    """
+    if store.projects.is_retired(event.project):
+        return ()
     run, order = plan(event, specification(event, store), meta.time)
     if store.run(run.run_id) is not None:
         return ()
@@ -76,6 +82,14 @@ def _run(store: Store, job: Job) -> Run:
     if found is None:
         raise LookupError(f"job {job.id!r} has no run; its row was removed by hand")
     return found
+
+
+def on_project_defined(event: ProjectDefinedV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """Remembers what the project wants; the trainings of one that was taken out of service end."""
+    projects.on_project_defined(event, meta, store)
+    if store.projects.is_retired(event.project):
+        store.jobs.cancel_project(KIND, event.project)
+    return ()
 
 
 HANDLERS: Mapping[type[Event], Callable[[Any, Meta, Any], Iterable[Event]]] = {

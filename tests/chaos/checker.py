@@ -5,7 +5,7 @@ Pure, and independent of the services: it shares with them the names of topics a
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from tests.chaos.observed import Finding, Kind, Observed
@@ -20,6 +20,7 @@ NOT_SCORED = "evaluator.model.failed.v1"
 REGISTERED = "registry.model.registered.v1"
 PROMOTED = "registry.model.promoted.v1"
 REJECTED = "registry.model.rejected.v1"
+REQUESTED = "registry.evaluation.requested.v1"
 DEPLOYED = "serving.deployment.changed.v1"
 ANSWERED = "serving.inference.completed.v1"
 SIGNALLED = "feedback.signal.recorded.v1"
@@ -30,15 +31,20 @@ NATURAL: dict[str, Callable[[dict[str, Any]], object]] = {
     FROZEN: lambda b: (b["project"], b["dataset"]["number"], b["project_revision"]),
     TRAINED: lambda b: b["run_id"],
     RUN_FAILED: lambda b: b["run_id"],
-    SCORED: lambda b: b["run_id"],
-    NOT_SCORED: lambda b: b["run_id"],
+    SCORED: lambda b: b["evaluation_id"],
+    NOT_SCORED: lambda b: b["evaluation_id"],
+    REQUESTED: lambda b: b["evaluation_id"],
     REGISTERED: lambda b: (b["model"]["name"], b["model"]["version"]),
-    REJECTED: lambda b: (b["model"]["name"], b["model"]["version"]),
+    REJECTED: lambda b: (b["model"]["name"], b["model"]["version"], b["evaluation_id"]),
     ANSWERED: lambda b: b["request_id"],
     SIGNALLED: lambda b: b["signal_id"],
     NOT_SIGNALLED: lambda b: b["signal_id"],
 }
 """What an event is about, whatever its id: of each there is one."""
+
+
+PROMOTIONS = ("gate", "promote", "rollback")
+"""Causes of the registry's history that put a version into production, where its stage says so (a gate also rejects)."""
 
 
 def check(observed: Observed) -> list[Finding]:
@@ -117,8 +123,9 @@ def a_thing_has_one_event(seen: Observed) -> Iterator[Finding]:
 def effects_have_causes(seen: Observed) -> Iterator[Finding]:
     """What names a cause names one that exists: an event, a job, or a deed of somebody outside."""
     known = {m.identity[1] for messages in seen.topics.values() for m in messages}
+    known |= {m.cause for m in seen.first(PROMOTED) if m.body["cause"] != "gate"}  # what a person's promotion led to
     jobs = {row["id"] for row in seen.jobs}
-    for topic in (ACCEPTED, FROZEN, TRAINED, RUN_FAILED, SCORED, NOT_SCORED, REGISTERED, REJECTED):
+    for topic in (ACCEPTED, FROZEN, TRAINED, RUN_FAILED, SCORED, NOT_SCORED, REGISTERED, REJECTED, REQUESTED):
         for message in seen.first(topic):
             job = message.cause.rpartition(":")[0].split(":", 2)[-1] if message.cause.startswith("job:") else None
             if (job not in jobs) if job is not None else (message.cause not in known):
@@ -196,6 +203,9 @@ def the_wheel_turned_once(seen: Observed) -> Iterator[Finding]:
     yield from _each(RUN_FAILED, "run", planned, runs)
     yield from _each(REGISTERED, "trained run", trained, {m.body["run_id"] for m in seen.first(REGISTERED)})
     yield from _each(SCORED, "trained run", trained, {m.body["run_id"] for m in seen.events(SCORED, NOT_SCORED)})
+    ended = {m.body["evaluation_id"] for m in seen.events(SCORED, NOT_SCORED)}
+    first = {f"eval-{run}" for run in trained}
+    yield from _each(SCORED, "evaluation", first | {m.body["evaluation_id"] for m in seen.first(REQUESTED)}, ended)
     frozen = {(m.body["project"], m.body["dataset"]["version"], m.body["project_revision"]) for m in seen.first(FROZEN)}
     if len(frozen) != len(planned):
         kind: Kind = "lost" if len(frozen) > len(planned) else "without_cause"
@@ -212,7 +222,7 @@ def _each(where: str, what: str, wanted: set[str], told: set[str]) -> Iterator[F
 def history_was_told(seen: Observed) -> Iterator[Finding]:
     """The registry's promotions are its events in their order, and the last one is what answers."""
     for name in {row["name"] for row in seen.transitions} | set(seen.answering):
-        done = [r for r in seen.transitions if r["name"] == name and r["after"] == "production"]
+        done = [r for r in seen.transitions if r["name"] == name and _promotes(r)]
         told = [m for m in seen.first(PROMOTED) if m.body["model"]["name"] == name]
         rows = [f"{r['version']} {r['cause']} {r['reason']}" for r in done]
         events = [f"{m.body['model']['version']} {m.body['cause']} {m.body['detail']}" for m in told]
@@ -220,6 +230,10 @@ def history_was_told(seen: Observed) -> Iterator[Finding]:
         last = done[-1]["version"] if done else 0
         if seen.answering.get(name, 0) != last:
             yield Finding("lost", "serving", f"{name}: version {last} was promoted, {seen.answering.get(name)} answers")
+
+
+def _promotes(row: Mapping[str, Any]) -> bool:
+    return row["after"] == "production" and row["cause"] in PROMOTIONS
 
 
 def every_artifact_is_what_it_says(seen: Observed) -> Iterator[Finding]:

@@ -149,7 +149,7 @@ def test_a_trained_model_is_measured_judged_promoted_and_rolled_back(judges: Jud
     assert same["champion_metrics"] == shown["metrics"]
 
     model = f"/v1/models/{judges.project}"
-    assert judges.call("registry", "POST", f"{model}/rollback", PERSON).status_code == 409
+    assert judges.call("registry", "POST", f"{model}/rollback", PERSON | {"to": 2}).status_code == 409
     promoted = judges.call("registry", "POST", f"{model}/2/promote", PERSON).json()
     assert (promoted["stage"], promoted["version"], promoted["changed"]) == ("production", 2, True)
     assert judges.call("registry", "POST", f"{model}/2/promote", PERSON).json()["changed"] is False
@@ -174,13 +174,39 @@ def _champion(judges: Judges) -> int:
     return json.loads(row[0])["model"]["version"] if row else 0
 
 
-def test_what_cannot_be_measured_is_rejected_with_its_cause(judges: Judges) -> None:
+def test_what_cannot_be_measured_waits_for_a_person_with_its_cause(judges: Judges) -> None:
     empty = judges.store.put_file(tiny.write_split(judges.home / "empty.parquet", []))
     number = len(judges.get(f"/v1/models?project={judges.project}")["items"]) + 1
     judges.train("empty", judges.define(), judges.adapter(5), empty)
     shown = judges.decided(number)
-    assert shown["stage"] == "rejected"
-    assert shown["failed"][0].startswith("evaluation failed: empty_held_out:")
+    assert (shown["stage"], shown["evaluation"]["status"]) == ("candidate", "failed")
+    assert shown["detail"].startswith("evaluation failed: empty_held_out:")
+    waits = 'noria_registry_candidates_waiting{why="evaluation_failed"} 1.0'
+    judges.until("told by the figures", lambda: waits in judges.call("registry", "GET", "/metrics").text)
+    path = f"/v1/models/{judges.project}/{number}/reject"
+    assert judges.call("registry", "POST", path, PERSON).json()["stage"] == "rejected"
+    again = judges.call("registry", "POST", path, PERSON)
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "not_a_candidate")
+
+
+def test_another_champion_leads_to_another_evaluation_by_itself(judges: Judges) -> None:
+    """A promotion that the evaluator cannot have heard of when it planned: it comes once the candidate is measured."""
+    model, number = f"/v1/models/{judges.project}", len(judges.get(f"/v1/models?project={judges.project}")["items"]) + 1
+    judges.until("champion known to the evaluator", lambda: _champion(judges) == 1)
+    rules = {"require": ["loss <= champion"], "approval": "one person"}
+    judges.train("overtaken", judges.define(gate=rules), judges.adapter(1))
+    judges.decided(number)
+    assert judges.call("registry", "POST", f"{model}/2/promote", PERSON).json()["changed"] is True
+
+    def measured() -> Any:
+        shown = judges.get(f"{model}/{number}")
+        return shown if shown["champion"]["version"] == 2 else None
+
+    shown = judges.until("measured against version 2", measured)
+    assert shown["evaluation"]["rounds"] == 1
+    ids = [e["evaluation_id"] for e in judges.get(f"/v1/evaluations?project={judges.project}", "evaluator")["items"]]
+    assert ids.count(shown["evaluation_id"]) == 1
+    assert shown["evaluation_id"].endswith("-r1")
 
 
 def test_pages_and_errors_have_one_shape(judges: Judges) -> None:

@@ -105,6 +105,6 @@ def test_services_that_saw_only_the_newest_definition_go_on_with_the_old_one(sto
     with store("serving") as own:
         handle(serving, own, defined(NEW, 2, serve={"max_tokens": 5}))
         handle(serving, own, promoted)
-        (standing,) = own.standing()
-    assert standing.prompt.system == "old"
-    assert standing.serve.max_tokens == 5
+        (served,) = own.live_versions()
+    assert served.prompt.system == "old"
+    assert served.serve.max_tokens == 5

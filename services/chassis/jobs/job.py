@@ -85,6 +85,10 @@ class Jobs(Protocol):
         """Queues a job anew that is over, from its checkpoint; with another `spec` where one is given."""
         ...
 
+    def cancel_project(self, kind: str, project: str) -> None:
+        """Asks for the end of every queued or running job of a kind that is a project's."""
+        ...
+
     def get(self, id: str) -> Job | None:
         """The job, or None."""
         ...

@@ -88,6 +88,14 @@ class JobQueue:
         given = {} if spec is None else {"spec": spec, "checkpoint": None}
         return self._change(id, ("done", "failed", "cancelled"), **fresh, **counts, **given)
 
+    def cancel_project(self, kind: str, project: str) -> None:
+        """Asks for the end of every queued or running job of a kind that is a project's."""
+        open_ = col(JobRow.status).in_(("queued", "running"))
+        for id in self._session.exec(
+            select(JobRow.id).where(JobRow.kind == kind, JobRow.project == project, open_)
+        ).all():
+            self.cancel(id)
+
     def get(self, id: str) -> Job | None:
         """The job, or None."""
         row = self._session.get(JobRow, id)

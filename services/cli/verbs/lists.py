@@ -49,7 +49,9 @@ def models(project: Project = None, limit: Limit = 50, as_json: AsJson = False) 
     found = api.items("registry", "/v1/models", limit, project=project)
     columns = {
         "model": lambda r: f"{r['name']}@{r['version']}",
-        "stage": lambda r: r["stage"],
+        "stage": stage,
+        "serves": lambda r: "yes" if r.get("serves") else None,
+        "detail": lambda r: brief(r["detail"]) if r["stage"] == "candidate" else None,
         "metrics": lambda r: ", ".join(f"{k} {metric(v)}" for k, v in (r.get("metrics") or {}).items()) or None,
         "dataset": lambda r: _dataset(r.get("dataset")),
         "run": lambda r: r.get("run_id"),
@@ -61,6 +63,17 @@ def models(project: Project = None, limit: Limit = 50, as_json: AsJson = False) 
 def counted(reasons: Any) -> str | None:
     """Counts by reason as a cell."""
     return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) if reasons else None
+
+
+def stage(row: Any) -> str:
+    """What is wanted of a version and, where that is not what is, what serving made of it."""
+    deployment = row.get("deployment") or {}
+    status = deployment.get("status")
+    if row["stage"] != "production" or status == "deployed":
+        return row["stage"]
+    if status == "failed":
+        return f"production, deployment failed: {brief(deployment.get('detail'))}"
+    return f"production, deployment {status or 'pending'}"
 
 
 def _dataset(raw: Any) -> str | None:

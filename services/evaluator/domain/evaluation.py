@@ -39,12 +39,12 @@ class Champion:
 
 
 def evaluation_id(run_id: str) -> str:
-    """A run is evaluated once."""
+    """The id of a run's first evaluation; the registry names those that it asks for."""
     return f"eval-{run_id}"
 
 
 def plan(
-    trained: ModelTrainedV1, spec: ProjectSpec, current: ProjectSpec, champion: Champion | None, at: datetime
+    trained: ModelTrainedV1, spec: ProjectSpec, current: ProjectSpec, champion: Champion | None, at: datetime, id: str
 ) -> tuple[Evaluation, Task]:
     """What to measure of a trained model: on the held-out split (validation where the project says so), against `champion`.
 
@@ -53,9 +53,10 @@ def plan(
     Without a champion, or where the project compares with the base, the champion is the candidate's base, version 0.
     """
     base = untouched(trained.base, current.prompt)
-    against = None if spec.evaluate.compare == "base" else champion
+    is_base = spec.evaluate.compare == "base" or champion is None or champion.promotion.model.version == 0
+    against = None if is_base else champion
     task = Task(
-        evaluation_id=evaluation_id(trained.run_id),
+        evaluation_id=id,
         suite=spec.evaluate.suite,
         max_tokens=current.serve.max_tokens,
         split=trained.dataset.files.get("held_out" if spec.evaluate.held_out else "validation"),

@@ -1,4 +1,4 @@
-"""What a score means for a candidate: production, waiting for a person, or rejected. Knows no history and no event."""
+"""What a score means for a candidate: production, waiting for a person, rejected, or to be measured again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,66 +8,40 @@ from contracts.project import ProjectSpec
 from contracts.types import Metric
 from services.registry.domain.gate import failing, needs_champion
 
-GatewayMetrics = Mapping[str, Metric]
-
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a version was measured to be: its figures and those of the champion, on one dataset."""
+    """What a version was measured to be: its figures and those of the champion's version, on the same rows."""
 
-    dataset: str
     champion: int
-    metrics: GatewayMetrics
-    champion_metrics: GatewayMetrics
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The version in production now (0 is the base), the dataset it was measured on and its own figures there."""
-
-    version: int = 0
-    dataset: str | None = None
-    metrics: GatewayMetrics | None = None
+    metrics: Mapping[str, Metric]
+    champion_metrics: Mapping[str, Metric]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`failed` names every rule that does not hold; it is empty unless the decision is 'reject'."""
 
-    decision: Literal["promote", "wait", "reject"]
+    decision: Literal["promote", "wait", "reject", "measure"]
     detail: str
     failed: tuple[str, ...] = ()
 
 
-def decide(spec: ProjectSpec, score: Score, production: Standing) -> Verdict:
-    """The gate's verdict on a candidate.
+def decide(spec: ProjectSpec, score: Score, champion: int) -> Verdict:
+    """The gate's verdict on a candidate; `champion` is the version that serves now, 0 the base.
 
-    When another version was promoted while the candidate was being measured, its figures on the same dataset stand in
-    for those of the champion that was measured; where it has none, a rule on the champion cannot be judged and the
-    candidate is rejected with that reason: a person may still promote it, or the project be trained again.
+    A rule on the champion is judged by figures against the champion of now alone: where another one was measured the
+    decision is 'measure'.
     """
     require = spec.gate.require
     if not require:
         return Verdict("wait", "waiting for approval: the gate has no rules, so it promotes by hand alone")
-    champion = _champion(spec, score, production)
-    if champion is None and needs_champion(require):
-        return Verdict("reject", "champion changed", (_changed(score, production),))
-    failed = failing(require, score.metrics, champion)
+    against_champion = spec.evaluate.compare == "champion" and needs_champion(require)
+    if against_champion and score.champion != champion:
+        return Verdict("measure", f"measured against version {score.champion}, but version {champion} serves now")
+    failed = failing(require, score.metrics, score.champion_metrics)
     if failed:
         return Verdict("reject", "gate: " + "; ".join(failed), failed)
     if spec.gate.approval == "one person":
         return Verdict("wait", "waiting for approval: the gate is passed, one person has to promote it")
     return Verdict("promote", "gate: " + "; ".join(require))
-
-
-def _champion(spec: ProjectSpec, score: Score, production: Standing) -> GatewayMetrics | None:
-    if spec.evaluate.compare == "base" or score.champion == production.version:
-        return score.champion_metrics
-    return production.metrics if production.dataset == score.dataset else None
-
-
-def _changed(score: Score, production: Standing) -> str:
-    return (
-        f"champion changed: measured against version {score.champion}, but version {production.version} is in production"
-        " and was not measured on this dataset; promote by hand or train again"
-    )

@@ -1,4 +1,4 @@
-"""A model version: what it was trained from, how it was measured, where it stands. Knows no table."""
+"""A model version: what it was trained from, how it was measured, its stage, and the events that tell of it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,14 +7,23 @@ from typing import Literal
 from contracts.events.evaluator import ModelScoredV1
 from contracts.events.registry import ModelPromotedV1, ModelRegisteredV1, ModelRejectedV1
 from contracts.events.trainer import ModelTrainedV1
+from contracts.project import ProjectSpec
 from contracts.types import Metric, ModelRef
 from services.registry.domain.history import Stage
-from services.registry.domain.verdict import Score, Standing
+from services.registry.domain.promotion import DeploymentStatus, Promotion
+from services.registry.domain.verdict import Score
+
+EvaluationStatus = Literal["pending", "done", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """`trained` and `scored` are the events as they came; `failed` names the rules that did not hold."""
+    """`trained` and `scored` are the events as they came; `failed` names the rules that did not hold.
+
+    `evaluation` says how the newest evaluation stands; `rounds` counts those that the registry asked for since another
+    champion served, `awaited` is the champion's version of one that has not come yet. `deployment` is what serving made
+    of the newest promotion, None where there was none.
+    """
 
     name: str
     version: int
@@ -24,6 +33,11 @@ class ModelVersion:
     scored: ModelScoredV1 | None = None
     detail: str = ""
     failed: tuple[str, ...] = ()
+    evaluation: EvaluationStatus = "pending"
+    rounds: int = 0
+    awaited: int | None = None
+    deployment: DeploymentStatus | None = None
+    deployment_detail: str = ""
 
     @property
     def ref(self) -> ModelRef:
@@ -38,15 +52,7 @@ class ModelVersion:
 
 def score(scored: ModelScoredV1) -> Score:
     """The figures that a gate judges."""
-    return Score(scored.dataset.version, scored.champion.version, scored.metrics, scored.champion_metrics)
-
-
-def standing(production: ModelVersion | None) -> Standing:
-    """What the version in production is to a gate; the base, version 0, where there is none."""
-    if production is None:
-        return Standing()
-    scored = production.scored
-    return Standing(production.version, scored and scored.dataset.version, scored and scored.metrics)
+    return Score(scored.champion.version, scored.metrics, scored.champion_metrics)
 
 
 def registered(version: ModelVersion) -> ModelRegisteredV1:
@@ -62,39 +68,46 @@ def registered(version: ModelVersion) -> ModelRegisteredV1:
 
 def promoted(
     version: ModelVersion,
-    previous: ModelVersion | None,
-    *,
-    by: str,
-    cause: Literal["gate", "promote", "rollback"],
-    detail: str,
+    promotion: Promotion,
+    previous: ModelRef | None = None,
+    current: tuple[str, ProjectSpec] | None = None,
 ) -> ModelPromotedV1:
-    """The model-ready event."""
-    trained = version.trained
+    """The model-ready event.
+
+    For a promotion of the base (version 0) `version` is the one that it was last measured beside: the base has its
+    dataset and its base figures, and the prompt of the project's `current` revision.
+    """
+    trained, scored, is_base = version.trained, version.scored, promotion.version == 0
+    measured = scored.base_metrics if scored and is_base else version.metrics
     return ModelPromotedV1(
         project=trained.project,
-        model=version.ref,
-        kind=trained.kind,
+        model=ModelRef(name=version.name, version=promotion.version),
+        kind="lora" if is_base else trained.kind,
         base=trained.base,
-        files=trained.files,
+        files={} if is_base else trained.files,
         dataset=trained.dataset,
-        project_revision=trained.project_revision,
+        project_revision=current[0] if current else trained.project_revision,
         run_id=trained.run_id,
-        evaluation=version.scored.results if version.scored else None,
-        metrics=version.metrics,
-        previous=previous.ref if previous else None,
-        by=by,
-        cause=cause,
-        detail=detail,
-        spec=trained.spec,
+        evaluation=scored.results if scored else None,
+        metrics=dict(measured),
+        previous=previous,
+        by=promotion.by,
+        cause=promotion.cause,
+        detail=promotion.detail,
+        spec=current[1] if current else trained.spec,
+        promotion=promotion.number,
     )
 
 
-def rejected(version: ModelVersion) -> ModelRejectedV1:
-    """The event that says that a candidate did not pass."""
+def rejected(version: ModelVersion, by: str) -> ModelRejectedV1:
+    """The event that says that a candidate did not pass, or that a person rejected it."""
     return ModelRejectedV1(
         project=version.trained.project,
         model=version.ref,
         run_id=version.trained.run_id,
         failed=version.failed,
         metrics=version.metrics,
+        by=by,
+        detail=version.detail,
+        evaluation_id=version.scored.evaluation_id if version.scored else None,
     )

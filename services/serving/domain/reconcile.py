@@ -6,7 +6,8 @@ from typing import Literal
 
 from contracts.types import ModelRef
 
-Status = Literal["pending", "deployed", "failed", "removed"]
+Outcome = Literal["deployed", "failed", "removed"]
+Status = Literal["pending"] | Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Deployment:
     sequence: int
     answered: int = 0
     status: Status = "pending"
+    promotion: int | None = None
 
     @property
     def model(self) -> ModelRef:

@@ -36,11 +36,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """Targets by exact name, and each project's production name. `projects` are all that are known, deployed or not."""
+    """Targets by exact name, and each project's production name.
+
+    `projects` are all that are known, deployed or not; `retired` those of them that are out of service.
+    """
 
     targets: Mapping[str, Target] = field(default_factory=dict[str, Target])
     production: Mapping[str, str] = field(default_factory=dict[str, str])
     projects: frozenset[str] = frozenset()
+    retired: frozenset[str] = frozenset()
 
     def names(self) -> Sequence[str]:
         """All names that a request may give, aliases first."""
@@ -57,11 +61,13 @@ def project_of(name: str) -> str:
     return name.partition("@")[0]
 
 
-def build(targets: Iterable[Target], production: Mapping[str, int], projects: Iterable[str]) -> Routes:
+def build(
+    targets: Iterable[Target], production: Mapping[str, int], projects: Iterable[str], retired: Iterable[str] = ()
+) -> Routes:
     """The table of `targets`; a project's production version is routed only where it is among them."""
     by_name = {t.name: t for t in targets}
     wanted = {project: exact_name(ModelRef(name=project, version=v)) for project, v in production.items()}
-    return Routes(by_name, {p: n for p, n in wanted.items() if n in by_name}, frozenset(projects))
+    return Routes(by_name, {p: n for p, n in wanted.items() if n in by_name}, frozenset(projects), frozenset(retired))
 
 
 def resolve(routes: Routes, name: str) -> Target:
@@ -77,6 +83,11 @@ def resolve(routes: Routes, name: str) -> Target:
         return target
     if project not in routes.projects:
         raise ModelNotFound(f"The model {name!r} does not exist: no such project. See GET /v1/models.")
+    if project in routes.retired:
+        raise ModelNotFound(
+            f"The project {project!r} was taken out of service: it answers again once its project file is applied or one"
+            " of its versions promoted."
+        )
     if not version:
         raise ModelNotFound(f"The project {project!r} has no deployed model yet; one is served once it is promoted.")
     raise ModelNotFound(f"The version {version!r} of {project!r} is not deployed. GET /v1/models lists those that are.")

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from contracts.events.serving import DeploymentChangedV1
 from contracts.project import Prompt, Serve
 from contracts.types import BaseRef, Files
-from services.serving.domain.reconcile import Deployment, kept
+from services.serving.domain.reconcile import Deployment, Outcome, kept
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ServedVersion:
     """A version as the store knows it.
 
     Its prompt is that of the project revision it was trained under, where that is known: a later prompt is for a later
@@ -47,26 +48,33 @@ class Standing:
         }
 
 
-def kept_of_all(standings: Iterable[Standing], last: int) -> list[Standing]:
+def deployment_changed(d: Deployment, status: Outcome, detail: str, seconds: float = 0.0) -> DeploymentChangedV1:
+    """The event that says what became of a promotion, `seconds` after it was first seen."""
+    return DeploymentChangedV1(
+        project=d.project, model=d.model, status=status, detail=detail, seconds=seconds, promotion=d.promotion
+    )
+
+
+def kept_of_all(versions: Iterable[ServedVersion], last: int) -> list[ServedVersion]:
     """Of each project the versions that should be loaded: see `kept`."""
-    by_project: dict[str, list[Standing]] = {}
-    for standing in (s for s in standings if s.deployment.status != "removed"):
-        by_project.setdefault(standing.deployment.project, []).append(standing)
-    keep: list[Standing] = []
+    by_project: dict[str, list[ServedVersion]] = {}
+    for version in (s for s in versions if s.deployment.status != "removed"):
+        by_project.setdefault(version.deployment.project, []).append(version)
+    keep: list[ServedVersion] = []
     for group in by_project.values():
         live = {d.version for d in kept([s.deployment for s in group], last)}
         keep += [s for s in group if s.deployment.version in live]
     return keep
 
 
-def with_bases(keep: list[Standing]) -> list[Standing]:
+def with_bases(keep: list[ServedVersion]) -> list[ServedVersion]:
     """`keep` and, for each project, the untouched base of its newest version unless that was promoted itself."""
     newest = {s.deployment.project: s for s in sorted(keep, key=lambda s: s.deployment.sequence)}
     promoted = {s.deployment.project for s in keep if s.deployment.version == 0}
     return [*keep, *(_base_of(s) for project, s in newest.items() if project not in promoted)]
 
 
-def _base_of(standing: Standing) -> Standing:
-    d = standing.deployment
+def _base_of(version: ServedVersion) -> ServedVersion:
+    d = version.deployment
     own = Deployment(d.project, 0, "lora", d.base, sequence=0, status="deployed")
-    return replace(standing, deployment=own, files={}, detail="")
+    return replace(version, deployment=own, files={}, detail="")

@@ -52,7 +52,7 @@ def well() -> Observed:
             checker.FROZEN: told(checker.FROZEN, "f", "job:freeze:f1:done", dataset=DATASET),
             checker.TRAINED: told(checker.TRAINED, "t", "job:train:run:done", files={"w": REF}),
             checker.REGISTERED: told(checker.REGISTERED, "g", "t", model=MODEL),
-            checker.SCORED: told(checker.SCORED, "e", "job:evaluate:ev:done", results=REF),
+            checker.SCORED: told(checker.SCORED, "e", "job:evaluate:ev:done", results=REF, evaluation_id="eval-run"),
             PROMOTED: told(PROMOTED, "m", "e", model=MODEL, cause="gate", detail="chrf"),
         },
         consumers={UPSTREAM: ("ingestion.main",)},
@@ -81,6 +81,20 @@ def changed(messages: list[Message], index: int, **body: Any) -> list[Message]:
     return messages
 
 
+def with_request(*ids: str) -> Observed:
+    seen = well()
+    asked = [told(checker.REQUESTED, f"q{n}", "e", evaluation_id=id)[0] for n, id in enumerate(ids)]
+    return replace(seen, topics={**seen.topics, checker.REQUESTED: asked})
+
+
+def test_a_requested_evaluation_and_what_serving_says_of_a_promotion_are_well() -> None:
+    seen = with_request("eval-run-r1")
+    again = told(checker.SCORED, "e2", "job:evaluate:ev:done", results=REF, evaluation_id="eval-run-r1")
+    entry = {"name": "p", "version": 1, "after": "production", "cause": "deployed", "reason": ""}
+    topics = {**seen.topics, checker.SCORED: [*seen.topics[checker.SCORED], *again]}
+    assert checker.check(replace(seen, topics=topics, transitions=[*seen.transitions, entry])) == []
+
+
 def test_a_well_world_has_no_finding() -> None:
     assert checker.check(well()) == []
 
@@ -96,6 +110,8 @@ DEFECTS: list[tuple[str, Kind, Observed]] = [
     ("prep is behind", "lost", replace(well(), records=[])),
     ("no dead letter", "lost", with_topic(DLQ, lambda _: [])),
     ("run without an end", "lost", with_topic(checker.TRAINED, lambda _: [])),
+    ("requested evaluation without an end", "lost", with_request("eval-run-r1")),
+    ("evaluation asked for twice", "doubled", with_request("eval-run", "eval-run")),
     ("promotion untold", "lost", with_topic(PROMOTED, lambda _: [])),
     ("promotion not served", "lost", replace(well(), answering={"p": 0})),
     ("artifact gone", "lost", replace(well(), artifacts={})),

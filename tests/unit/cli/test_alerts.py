@@ -7,6 +7,7 @@ import pytest
 
 from services.chassis.observability.metrics import Metrics
 from services.cli.alerts import SYMPTOMS, Symptom, find, read
+from services.registry.metrics import registry_metrics
 from services.serving.metrics import figures
 
 READY: dict[str, Any] = {"status": "ready", "checks": {"kafka": {"ok": True, "detail": ""}}}
@@ -47,6 +48,7 @@ def test_symptom_is_told_beyond_its_limit_alone_and_names_the_place(symptom: Sym
 def test_symptoms_read_figures_that_services_show() -> None:
     metrics = Metrics("serving")
     figures(metrics)
+    registry_metrics(metrics)
     shown = metrics.text().decode()
     for symptom in SYMPTOMS:
         assert f"# TYPE noria_serving_{symptom.figure} gauge" in shown

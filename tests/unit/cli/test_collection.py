@@ -41,6 +41,7 @@ def test_the_topics_whose_events_name_artifacts_are_found_by_their_schemas() -> 
         "evaluator.model.scored.v1",
         "registry.model.registered.v1",
         "registry.model.promoted.v1",
+        "registry.evaluation.requested.v1",
     }
     assert "prep.dataset.frozen.v1.trainer.main.dlq" in event_topics()
     assert len(event_topics()) < len(TOPICS)

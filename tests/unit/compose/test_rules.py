@@ -11,6 +11,7 @@ import yaml
 
 from services.chassis.observability.metrics import Metrics
 from services.registry.collection_metrics import gauges
+from services.registry.metrics import registry_metrics
 from services.serving.metrics import figures
 
 ROOT = Path(__file__).parents[3]
@@ -41,6 +42,7 @@ def test_every_figure_in_the_rules_is_one_that_services_show() -> None:
     of_serving = exposed(serving)
     registry = Metrics("registry")
     gauges(registry)
+    registry_metrics(registry)
     of_registry = exposed(registry)
     recorded = {rule["record"] for rule in RULES if "record" in rule}
     used: set[str] = set()

@@ -7,7 +7,7 @@ import pytest
 
 from contracts.envelope import Meta
 from contracts.events.evaluator import EvaluationFailedV1, ModelScoredV1
-from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
+from contracts.events.registry import EvaluationRequestedV1, ModelPromotedV1, ProjectDefinedV1
 from contracts.events.trainer import ModelTrainedV1
 from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef, Metric, ModelRef
@@ -17,7 +17,15 @@ from services.chassis.http.guard import Caller
 from services.chassis.jobs.job import Job
 from services.chassis.jobs.queue import Failure
 from services.evaluator.domain.task import Outcome, PredictionsRef, Task
-from services.evaluator.handlers import KIND, on_evaluated, on_failed, on_model_promoted, on_model_trained
+from services.evaluator.handlers import (
+    KIND,
+    on_evaluated,
+    on_evaluation_requested,
+    on_failed,
+    on_model_promoted,
+    on_model_trained,
+    on_project_defined,
+)
 from services.evaluator.http import retried, view
 from services.evaluator.store import SqlStore
 
@@ -128,6 +136,46 @@ def test_a_champion_whose_revision_is_not_known_has_the_prompt_of_today(store: S
     assert Task.model_validate(job(store).spec).champion.prompt.system == "today"
 
 
+def requested(champion: ModelPromotedV1 | None, id: str = "eval-run-1-r1") -> EvaluationRequestedV1:
+    model = ModelRef(name=PROJECT, version=4)
+    return EvaluationRequestedV1(project=PROJECT, model=model, evaluation_id=id, candidate=trained(), champion=champion)
+
+
+def test_what_the_registry_asks_for_is_measured_against_the_champion_that_it_names(store: SqlStore):
+    define(store)
+    on_model_trained(trained(), meta(), store)
+    for _ in range(2):
+        assert list(on_evaluation_requested(requested(promoted()), meta(START + timedelta(hours=1)), store)) == []
+    again = store.jobs.get("eval-run-1-r1")
+    assert again is not None
+    task = Task.model_validate(again.spec)
+    assert (task.evaluation_id, task.champion.files) == ("eval-run-1-r1", {"adapter.safetensors": FILE})
+    assert [e.champion.version for e in store.evaluations(PROJECT, 9)] == [3, 0]
+    (event,) = on_evaluated(store, again, outcome().model_dump(mode="json"))
+    assert isinstance(event, ModelScoredV1)
+    assert (event.run_id, event.evaluation_id, event.champion.version) == ("run-1", "eval-run-1-r1", 3)
+
+
+def test_a_champion_that_is_the_base_is_measured_as_the_base(store: SqlStore):
+    define(store)
+    back = promoted().model_copy(update={"model": ModelRef(name=PROJECT, version=0), "files": {}})
+    on_model_promoted(back, meta(), store)
+    on_model_trained(trained(), meta(), store)
+    on_evaluation_requested(requested(None), meta(), store)
+    for id in ("eval-run-1", "eval-run-1-r1"):
+        queued = store.jobs.get(id)
+        assert queued is not None
+        task = Task.model_validate(queued.spec)
+        assert task.champion == task.base
+    assert {e.champion.version for e in store.evaluations(PROJECT, 9)} == {0}
+
+
+def test_an_evaluation_asked_for_waits_for_its_project(store: SqlStore):
+    bare = requested(None).model_copy(update={"candidate": trained().model_copy(update={"spec": None})})
+    with pytest.raises(Park, match=PROJECT):
+        on_evaluation_requested(bare, meta(), store)
+
+
 def test_compare_with_the_base_leaves_the_champion_alone(store: SqlStore):
     define(store, evaluate={"compare": "base"})
     on_model_promoted(promoted(), meta(), store)
@@ -172,7 +220,8 @@ def test_a_failure_is_kept_and_told_with_its_cause(store: SqlStore):
     define(store)
     on_model_trained(trained(), meta(), store)
     (event,) = on_failed(store, job(store), Failure("out_of_memory", "killed"))
-    assert event == EvaluationFailedV1(project=PROJECT, run_id="run-1", cause="out_of_memory", detail="killed")
+    told = {"cause": "out_of_memory", "detail": "killed", "evaluation_id": "eval-run-1"}
+    assert event == EvaluationFailedV1(project=PROJECT, run_id="run-1", **told)
     evaluation = store.evaluation("eval-run-1")
     assert evaluation is not None
     assert (evaluation.status, evaluation.cause, evaluation.detail) == ("failed", "out_of_memory", "killed")
@@ -219,3 +268,13 @@ def test_an_evaluation_is_measured_again_after_its_end(store: SqlStore, ended: s
     assert (evaluation.status, evaluation.cause, evaluation.detail) == ("done", None, None)
     with pytest.raises(ApiError, match="no evaluation 'eval-x'"):
         retried(store, "eval-x", ANYBODY)
+
+
+def test_evaluations_of_a_project_taken_out_of_service_end(store: SqlStore):
+    define(store)
+    on_model_trained(trained(), meta(), store)
+    known = store.projects.current(PROJECT)
+    assert known is not None
+    event = ProjectDefinedV1(project=PROJECT, revision=known[0], spec=known[1], retired_after=3)
+    assert list(on_project_defined(event, meta(START + timedelta(hours=1)), store)) == []
+    assert job(store).cancel

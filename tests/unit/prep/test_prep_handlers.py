@@ -180,3 +180,12 @@ def test_a_project_that_is_not_defined_is_not_frozen(opened: Opened, handle: Han
     handle([events.accepted(f"r{i}", str(i)) for i in range(10)])
     assert tick(opened, 0) is None
     assert tick(opened, 60) is None
+
+
+@pytest.mark.usefixtures("three")
+def test_a_project_taken_out_of_service_is_not_frozen(opened: Opened, handle: Handle, events: Events) -> None:
+    tick(opened, 0)
+    handle([events.defined(**POLICY).model_copy(update={"retired_after": 0, "sequence": 1})])
+    assert tick(opened, 60) is None
+    handle([events.defined(**POLICY).model_copy(update={"sequence": 2})])
+    assert tick(opened, 61) == "freeze-p-1"

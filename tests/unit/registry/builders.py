@@ -1,10 +1,12 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
 from contracts.envelope import Meta
 from contracts.events.evaluator import ModelScoredV1
 from contracts.events.registry import ProjectDefinedV1
+from contracts.events.serving import DeploymentChangedV1
 from contracts.events.trainer import ModelTrainedV1
 from contracts.project import ProjectSpec
 from contracts.types import Metric, ModelRef
@@ -24,10 +26,10 @@ def _example(topic: str) -> dict[str, object]:
     return json.loads((EXAMPLES / f"{topic}.json").read_text())["data"]
 
 
-def define(store: SqlStore, **sections: object) -> str:
+def define(store: SqlStore, at: datetime = START, **sections: object) -> str:
     """Defines the project and gives its revision."""
     spec = ProjectSpec.model_validate({"project": PROJECT, "base": "smollm2-135m-instruct", **sections})
-    store.projects.remember(ProjectDefinedV1(project=PROJECT, revision=revision(spec), spec=spec), START)
+    store.projects.remember(ProjectDefinedV1(project=PROJECT, revision=revision(spec), spec=spec), at)
     return revision(spec)
 
 
@@ -51,6 +53,11 @@ def scored(
             "champion_metrics": figures(champion[1]),
         }
     )
+
+
+def deployment(version: int, status: Literal["deployed", "failed", "removed"], **fields: Any) -> DeploymentChangedV1:
+    model = ModelRef(name=PROJECT, version=version)
+    return DeploymentChangedV1(project=PROJECT, model=model, status=status, **fields)
 
 
 def figures(chrf: float) -> dict[str, Metric]:

@@ -63,7 +63,7 @@ def test_what_no_version_needs_goes_and_the_rest_stays(context: Context[Any], tm
     stays, goes = bring(models, served), bring(models, gone)
     (models / "repository" / "base-1").mkdir(parents=True)
     assert sweep(context, models, LATER) == 0
-    transact(context, lambda kept: kept.settle(gone.model, 1, "removed", "", NOW))
+    transact(context, lambda kept: kept.set_status(gone.model, 1, "removed", "", NOW))
     assert sweep(context, models, time.time()) == 0
     assert sweep(context, models, LATER) == 3
     assert all((folder / "file").exists() for folder in stays)
@@ -78,7 +78,7 @@ def test_a_base_that_another_version_needs_stays(context: Context[Any], tmp_path
     transact(context, lambda kept: [kept.promote(event, NOW) for event in (gone, served)])
     bring(models, served)
     own, base, _ = bring(models, gone)
-    transact(context, lambda kept: kept.settle(gone.model, 1, "removed", "", NOW))
+    transact(context, lambda kept: kept.set_status(gone.model, 1, "removed", "", NOW))
     assert sweep(context, models, LATER) == 1
     assert (base.exists(), own.exists()) == (True, False)
 

@@ -16,7 +16,7 @@ from services.serving.domain.reconcile import (
     plan,
     production,
 )
-from services.serving.domain.served_version import Standing, kept_of_all, with_bases
+from services.serving.domain.served_version import ServedVersion, kept_of_all, with_bases
 
 BASE = "0123456789ab" + "0" * 52
 ON_BASE = "base-0123456789ab"
@@ -71,20 +71,20 @@ def test_the_last_promoted_are_kept_and_production_always() -> None:
     assert [d.version for d in kept(versions, 2)] == [4, 3, 1]
 
 
-def standing(version_: Deployment) -> Standing:
+def served(version_: Deployment) -> ServedVersion:
     base = BaseRef(name="tiny", digest=version_.base, files={})
-    return Standing(version_, base, {}, Prompt(), Serve(), "", datetime(2026, 1, 31, tzinfo=UTC), None)
+    return ServedVersion(version_, base, {}, Prompt(), Serve(), "", datetime(2026, 1, 31, tzinfo=UTC), None)
 
 
 def test_each_project_keeps_its_own_and_gets_its_base() -> None:
     other = Deployment("other", 1, "lora", BASE, 1, 1)
     removed = Deployment("shop", 4, "lora", BASE, 4, status="removed")
-    all_of_them = [standing(v) for v in (version(1, 1), version(2, 2), version(3, 3), removed, other)]
+    all_of_them = [served(v) for v in (version(1, 1), version(2, 2), version(3, 3), removed, other)]
     keep = kept_of_all(all_of_them, 2)
     assert {s.key for s in keep} == {("shop", 2), ("shop", 3), ("other", 1)}
     assert {s.key for s in with_bases(keep)} == {s.key for s in keep} | {("shop", 0), ("other", 0)}
 
 
 def test_a_promoted_base_is_not_added_again() -> None:
-    keep = [standing(version(0, 2, answered=2)), standing(version(1, 1, answered=1))]
+    keep = [served(version(0, 2, answered=2)), served(version(1, 1, answered=1))]
     assert with_bases(keep) == keep

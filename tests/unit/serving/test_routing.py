@@ -37,6 +37,15 @@ def test_what_is_missing_is_said(name: str, said: str) -> None:
         resolve(ROUTES, name)
 
 
+def test_a_project_out_of_service_says_so() -> None:
+    routes = build([], {}, ["shop"], ["shop"])
+    for name in ("shop", "shop@1", "shop@base"):
+        with pytest.raises(
+            ModelNotFound, match="taken out of service: it answers again once its project file is applied"
+        ):
+            resolve(routes, name)
+
+
 def test_production_on_the_base_is_routed() -> None:
     assert resolve(build([target(version=0)], {"shop": 0}, ["shop"]), "shop").model.version == 0
 

@@ -328,3 +328,16 @@ def test_replay_finds_again_how_runs_ended(engine: Engine) -> None:
         assert last is not None
     assert (run.status, run.successor, run.cause) == ("done", None, None)
     assert (last.status, last.successor) == ("superseded", first)
+
+
+def test_training_of_a_project_taken_out_of_service_ends_and_begins_again_with_it(engine: Engine) -> None:
+    arrive(engine, defined(), frozen())
+    run_id = only_run(engine)
+    arrive(engine, defined().model_copy(update={"retired_after": 0, "sequence": 1}), at=NOW + timedelta(hours=1))
+    with opened(engine) as store:
+        assert job_of(store, run_id).cancel
+    arrive(engine, frozen(2))
+    assert only_run(engine) == run_id
+    arrive(engine, defined().model_copy(update={"sequence": 2}), frozen(3), at=NOW + timedelta(hours=2))
+    with opened(engine) as store:
+        assert len(store.runs("p", 10)) == 2

@@ -1,4 +1,4 @@
-"""Versions, their lineage and their comparison as JSON objects, as the API gives them. Knows no route."""
+"""Versions, their lineage and their comparison as the JSON objects that the API gives."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -12,8 +12,11 @@ from services.registry.domain.version import ModelVersion
 Json = dict[str, Any]
 
 
-def shown(version: ModelVersion) -> Json:
-    """A version as an item of a list."""
+def shown(version: ModelVersion, champion: int) -> Json:
+    """A version as an item of a list. `champion` is the version that serves, 0 the base.
+
+    `stage` is what is wanted, `deployment` what serving made of it, and `serves` whether this version answers now.
+    """
     trained, scored = version.trained, version.scored
     return {
         "name": version.name,
@@ -22,6 +25,9 @@ def shown(version: ModelVersion) -> Json:
         "stage": version.stage,
         "detail": version.detail,
         "failed": list(version.failed),
+        "deployment": _deployment(version),
+        "serves": version.version == champion,
+        "evaluation": {"status": version.evaluation, "rounds": version.rounds},
         "run_id": trained.run_id,
         "kind": trained.kind,
         "base": {"name": trained.base.name, "digest": trained.base.digest},
@@ -38,11 +44,21 @@ def shown(version: ModelVersion) -> Json:
     }
 
 
-def lineage(version: ModelVersion, spec: ProjectSpec | None, history: Iterable[Transition]) -> Json:
-    """Everything a version was made of, by digest, and what became of it; artifacts with their reference."""
+def lineage(version: ModelVersion, champion: int, spec: ProjectSpec | None, history: Iterable[Transition]) -> Json:
+    """Everything a version was made of, by digest, and what became of it; artifacts with their reference.
+
+    `champion` is the version that serves, `history` the entries of this version.
+    """
     trained, scored = version.trained, version.scored
     return {
-        "model": {"name": version.name, "version": version.version, "stage": version.stage, "detail": version.detail},
+        "model": {
+            "name": version.name,
+            "version": version.version,
+            "stage": version.stage,
+            "detail": version.detail,
+            "deployment": _deployment(version),
+            "serves": version.version == champion,
+        },
         "project": {
             "name": trained.project,
             "revision": trained.project_revision,
@@ -62,7 +78,7 @@ def lineage(version: ModelVersion, spec: ProjectSpec | None, history: Iterable[T
         "evaluation": scored.model_dump(mode="json", exclude={"project", "project_revision", "run_id", "dataset"})
         if scored
         else None,
-        "history": [transition(entry) for entry in history if entry.version == version.version],
+        "history": [transition(entry) for entry in history],
     }
 
 
@@ -71,7 +87,7 @@ def transition(entry: Transition) -> Json:
     return {**asdict(entry), "at": entry.at.isoformat()}
 
 
-def compared(a: ModelVersion, b: ModelVersion) -> Json:
+def compared(a: ModelVersion, b: ModelVersion, champion: int) -> Json:
     """Two versions metric by metric. `certain` says that the 95% intervals do not overlap on one and the same dataset.
 
     `better` is 'a', 'b', 'equal', or None where one was not measured.
@@ -80,8 +96,8 @@ def compared(a: ModelVersion, b: ModelVersion) -> Json:
     names = sorted(a.metrics.keys() | b.metrics.keys())
     return {
         "name": a.name,
-        "a": shown(a),
-        "b": shown(b),
+        "a": shown(a, champion),
+        "b": shown(b, champion),
         "same_dataset": same,
         "metrics": {name: _pair(a.metrics.get(name), b.metrics.get(name), same) for name in names},
     }
@@ -98,6 +114,10 @@ def _pair(a: Metric | None, b: Metric | None, same: bool) -> Json:
         "better": "equal" if gain == 0 else "b" if gain > 0 else "a",
         "certain": same and (a.high < b.low or b.high < a.low),
     }
+
+
+def _deployment(version: ModelVersion) -> Json | None:
+    return None if version.deployment is None else {"status": version.deployment, "detail": version.deployment_detail}
 
 
 def _metrics(metrics: dict[str, Metric]) -> Json:

@@ -1,0 +1,100 @@
+"""Judges candidates by their scores, asks for another evaluation where another champion serves by then."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from contracts.envelope import Event
+from contracts.events.registry import EvaluationRequestedV1, ModelPromotedV1
+from services.registry.domain.promotion import Promotion
+from services.registry.domain.verdict import decide
+from services.registry.domain.version import ModelVersion, promoted, rejected, score
+from services.registry.store import Store
+from services.registry.transitions import Action, move, promote
+
+GATE = "gate"
+ROUNDS = 5
+"""So many evaluations the registry asks for by itself for one candidate; after them it waits for a person."""
+OPEN = 50
+"""So many open or reopened candidates of a model, the newest, are judged again when its champion changes."""
+
+
+def judge(store: Store, version: ModelVersion, action: Action) -> Iterable[Event]:
+    """The gate's verdict on a candidate that has a score, carried out. The model's row is locked.
+
+    `action` says when and by which event; who and why are the gate's.
+    """
+    name, scored = version.name, version.scored
+    spec = store.projects.at(version.trained.project, version.trained.project_revision)
+    if scored is None or spec is None or version.stage != "candidate":
+        return ()
+    if store.retired_after(name) is not None:
+        store.keep(replace(version, detail="the project is out of service: apply it again, or promote by hand"))
+        return ()
+    verdict = decide(spec, score(scored), _version_of(store.champion(name)))
+    by_gate = replace(action, by=GATE, reason=verdict.detail)
+    match verdict.decision:
+        case "measure":
+            return _measure_again(store, version, verdict.detail, by_gate)
+        case "promote":
+            return promote(store, replace(version, awaited=None), "gate", by_gate)
+        case "reject":
+            failed = replace(version, failed=verdict.failed, detail=verdict.detail, awaited=None)
+            return (rejected(move(store, failed, "rejected", "gate", by_gate), GATE),)
+        case "wait":
+            if version.detail != verdict.detail:
+                move(store, replace(version, detail=verdict.detail, awaited=None), "candidate", "gate", by_gate)
+            return ()
+
+
+def _measure_again(store: Store, version: ModelVersion, why: str, action: Action) -> Iterable[Event]:
+    """Asks for an evaluation against the champion of now, once for each champion and at most ROUNDS times."""
+    against = _version_of(store.champion(version.name))
+    if version.awaited == against:
+        return ()
+    if version.rounds >= ROUNDS:
+        waits = f"{why}; the champion changed during each of {ROUNDS + 1} evaluations: `noria evaluate`, promote or reject it"
+        if version.detail != waits:
+            move(store, replace(version, detail=waits, awaited=None), "candidate", "evaluation", action)
+        return ()
+    asked = {"rounds": version.rounds + 1, "awaited": against, "evaluation": "pending"}
+    version = replace(version, detail=f"{why}; waiting for a new evaluation", **asked)
+    move(store, version, "candidate", "evaluation", action)
+    return (
+        EvaluationRequestedV1(
+            project=version.trained.project,
+            model=version.ref,
+            evaluation_id=requested_id(version),
+            candidate=version.trained,
+            champion=_champion_event(store, version.name),
+            reason=why,
+        ),
+    )
+
+
+def requested_id(version: ModelVersion) -> str:
+    """The id of the evaluation that was asked for last."""
+    return f"eval-{version.trained.run_id}-r{version.rounds}"
+
+
+def rejudge_open(store: Store, name: str, before: Promotion | None, action: Action) -> Iterable[Event]:
+    """Judges the open candidates again where another version serves than `before`: their scores were against that one.
+
+    Ends, since each turn but the last promotes a candidate. The model's row is locked.
+    """
+    events: list[Event] = []
+    while _version_of(champion := store.champion(name)) != _version_of(before):
+        before = champion
+        for candidate in store.in_stage(name, "candidate", OPEN):
+            if candidate.evaluation == "done":
+                events += judge(store, candidate, action)
+    return events
+
+
+def _version_of(promotion: Promotion | None) -> int:
+    return promotion.version if promotion else 0
+
+
+def _champion_event(store: Store, name: str) -> ModelPromotedV1 | None:
+    champion = store.champion(name)
+    version = store.version(name, champion.version) if champion and champion.version else None
+    return promoted(version, champion) if version and champion else None

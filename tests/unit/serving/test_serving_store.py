@@ -1,0 +1,139 @@
+"""What should be served, in both databases: promotions, the base, retirement, pages."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlmodel import Session
+
+from contracts.envelope import Meta
+from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
+from contracts.events.serving import DeploymentChangedV1
+from contracts.project import ProjectSpec, Prompt
+from contracts.types import ModelRef
+from services.chassis.storage.database import open_engine, writing
+from services.chassis.storage.migration import migrate
+from services.serving.domain.reconcile import Outcome
+from services.serving.domain.served_version import kept_of_all, with_bases
+from services.serving.handlers import on_model_promoted, on_project_defined
+from services.serving.settings import ServingSettings
+from services.serving.store import SqlStore
+
+ROOT = Path(__file__).parents[3]
+START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+EXAMPLE = json.loads((ROOT / "contracts" / "examples" / "registry.model.promoted.v1.json").read_text())["data"]
+
+
+@pytest.fixture
+def store(database_url: str, tmp_path: Path) -> Iterator[SqlStore]:
+    engine = open_engine(ServingSettings(home=tmp_path, database=database_url))
+    migrate(engine, "serving", ROOT / "services" / "serving" / "migrations")
+    with writing(engine) as connection, Session(connection) as session:
+        yield SqlStore(session)
+    engine.dispose()
+
+
+def meta(minute: int = 0) -> Meta:
+    return Meta(id="e", source="/noria/registry", type="t", time=START + timedelta(minutes=minute))
+
+
+def promote(store: SqlStore, version: int, promotion: int, project: str = "shop", minute: int = 0) -> None:
+    event = ModelPromotedV1.model_validate(EXAMPLE)
+    named = {"project": project, "model": ModelRef(name=project, version=version), "promotion": promotion}
+    if version == 0:
+        named |= {"files": {}, "project_revision": "a" * 64, "spec": None}
+    on_model_promoted(event.model_copy(update=named), meta(minute), store)
+
+
+def define(store: SqlStore, project: str = "shop", retired_after: int | None = None, minute: int = 0) -> list[object]:
+    spec = ProjectSpec(project=project, base="b", prompt=Prompt(system="Be brief."))
+    event = ProjectDefinedV1(project=project, revision="a" * 64, spec=spec, retired_after=retired_after)
+    return list(on_project_defined(event, meta(minute), store))
+
+
+def ended(store: SqlStore, version: int, sequence: int, status: Outcome) -> bool:
+    return store.set_status(ModelRef(name="shop", version=version), sequence, status, "", START)
+
+
+def live(store: SqlStore) -> list[int]:
+    return [v.deployment.version for v in store.live_versions()]
+
+
+def test_a_promoted_base_is_served_with_the_projects_prompt(store: SqlStore) -> None:
+    define(store)
+    promote(store, 1, 1)
+    ended(store, 1, 1, "deployed")
+    promote(store, 0, 2)
+    ended(store, 0, 2, "deployed")
+    versions = with_bases(kept_of_all(store.live_versions(), 3))
+    assert [v.key for v in versions] == [("shop", 0), ("shop", 1)]
+    base = versions[0]
+    assert (base.files, base.prompt) == ({}, Prompt(system="Be brief."))
+    assert base.deployment.answered == 2
+
+
+def test_a_retired_project_is_served_no_more_and_its_promotions_are_told(store: SqlStore) -> None:
+    define(store)
+    for version in (1, 2):
+        promote(store, version, version)
+        ended(store, version, version, "deployed")
+    before = store.change_number()
+    events = define(store, retired_after=2, minute=1)
+    assert live(store) == []
+    assert store.change_number() != before
+    assert [(e.model.version, e.status, e.promotion) for e in events if isinstance(e, DeploymentChangedV1)] == [
+        (1, "removed", 1),
+        (2, "removed", 2),
+    ]
+    assert store.projects.is_retired("shop")
+    assert not ended(store, 2, 2, "deployed"), "a deployer that was in the middle of it must not undo the retirement"
+    define(store, minute=2)
+    assert not store.projects.is_retired("shop")
+
+
+@pytest.mark.parametrize("promoted_first", [True, False])
+def test_a_promotion_after_the_retirement_is_served_whichever_comes_first(
+    store: SqlStore, promoted_first: bool
+) -> None:
+    define(store)
+    promote(store, 1, 1)
+    ended(store, 1, 1, "deployed")
+    if promoted_first:
+        promote(store, 1, 2)
+    define(store, retired_after=1, minute=1)
+    if not promoted_first:
+        promote(store, 1, 2)
+    assert live(store) == [1]
+    assert ended(store, 1, 2, "deployed")
+
+
+def test_what_no_one_serves_is_not_read_by_the_deployer(store: SqlStore) -> None:
+    define(store)
+    for version in range(1, 6):
+        promote(store, version, version)
+        ended(store, version, version, "removed" if version < 4 else "deployed")
+    assert live(store) == [4, 5]
+
+
+def test_deployments_come_in_pages_the_last_promoted_first(store: SqlStore) -> None:
+    for minute, (project, version) in enumerate([("shop", 1), ("other", 1), ("shop", 2), ("more", 7)]):
+        promote(store, version, version, project, minute // 2)
+    everything = store.deployments(None, 10)
+    assert [v.key for v in everything] == [("shop", 2), ("more", 7), ("shop", 1), ("other", 1)]
+    place = (everything[1].promoted_at, *everything[1].key)
+    assert store.deployments(None, 10, place) == everything[2:]
+    assert [v.key for v in store.deployments({"other", "shop"}, 2)] == [("shop", 2), ("shop", 1)]
+    assert [v.key for v in store.deployments({"other", "shop"}, 2, (everything[2].promoted_at, "shop", 1))] == [
+        ("other", 1)
+    ]
+    assert store.deployments(set(), 10) == []
+
+
+def test_projects_are_known_by_name_however_many_revisions_they_have(store: SqlStore) -> None:
+    for project in ("b", "a", "c"):
+        for n in range(3):
+            spec = ProjectSpec(project=project, base=str(n))
+            store.projects.remember(ProjectDefinedV1(project=project, revision=str(n) * 64, spec=spec), START)
+    assert store.projects.names() == ["a", "b", "c"]
