@@ -122,6 +122,7 @@ def accept(engines: dict[str, Engine], submitted: list[RecordSubmittedV1]) -> li
     with transaction(engines["ingestion"], IngestionStore) as store:
         list(ingestion_handlers.on_project_defined(defined, meta, store))
         found = [e for event in submitted for e in ingestion_handlers.on_record_submitted(by_wire(event), meta, store)]
+        store.flush()
     return [by_wire(event) for event in found]
 
 
@@ -130,6 +131,7 @@ def freeze(engine: Engine, events: list[RecordAcceptedV1], tmp_path: Path) -> di
     with transaction(engine, PrepStore) as store:
         for event in events:
             prep_handlers.on_record_accepted(event, meta, store)
+        store.flush()
     with reading(engine) as connection, Session(connection) as session:
         records, _ = PrepStore(session).accepted(PROJECT)
     dataset = pipeline.freeze(records, SPEC.prep)
