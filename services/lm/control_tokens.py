@@ -53,21 +53,23 @@ class ControlVocabulary:
                 f"the text holds {self.boundary!r}, which this base's chat template writes as plain text where the assistant "
                 "begins to speak; nothing would tell the two apart"
             )
-        marked = [self._marked(message) for message in messages]
-        if all(a == dict(b) for a, b in zip(marked, messages, strict=True)):
-            return marked, False
+        if not any(self._held(message) for message in messages):
+            return [dict(message) for message in messages], False
         if any(_holds_mark(value) for message in messages for value in message.values()):
             raise ControlTokens("the text holds a control token and the character U+F0000 or U+F0001; remove either")
-        return marked, True
+        return [self._marked(message) for message in messages], True
 
     def mark_text(self, text: str) -> tuple[str, bool]:
         """As `mark`, for a text that no template is around."""
         (message,), marked = self.mark([{"role": "user", "content": text}])
         return message["content"], marked
 
-    def _marked(self, message: Message) -> dict[str, Any]:
+    def _held(self, message: Message) -> list[str]:
         words = self.special if message.get("role") == "assistant" else self.special | self.own
-        held = [word for word in words if any(word in text for text in _texts(message))]
+        return [word for word in words if any(word in text for text in _texts(message))]
+
+    def _marked(self, message: Message) -> dict[str, Any]:
+        held = self._held(message)
         if not held:
             return dict(message)
         longest_first = "|".join(re.escape(word) for word in sorted(held, key=lambda w: (-len(w), w)))
