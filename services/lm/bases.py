@@ -64,12 +64,11 @@ def _checked(name: str, directory: Path, tried: list[str]) -> Path:
 
 def _from_hub(name: str, tried: list[str]) -> Path:
     from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(PATTERNS)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        said = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+    except Exception as error:  # of the hub's client, or as its transports (httpx2, hf_xet) raise it: no one base class
+        said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
         if not constants.HF_HUB_OFFLINE and _hub_is_away(error):
             raise HubUnavailable(f"base {name!r}: the hub does not serve it ({said})") from error
         tried.append(f"the hub ({said})")
@@ -77,15 +76,14 @@ def _from_hub(name: str, tried: list[str]) -> Path:
 
 
 def _hub_is_away(error: Exception) -> bool:
-    """Whether the hub did not answer, or with an error of its own or 'too many': another try may find the base.
+    """Whether another try may find the base: all but what the hub itself says of it, and a name that none can have.
 
-    Where it cannot be reached and the cache has no copy, huggingface_hub raises LocalEntryNotFoundError.
+    Where it cannot be reached and the cache has no copy, huggingface_hub raises LocalEntryNotFoundError; where it falls silent
+    within a file, its transport's own error, as httpx2.ReadTimeout.
     """
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    if isinstance(error, LocalEntryNotFoundError):
-        return True
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, HfHubHTTPError):
-        return status is None or status == 429 or status >= 500
-    return isinstance(error, OSError)
+        return status is None or status in (408, 429) or status >= 500
+    return not isinstance(error, HFValidationError)

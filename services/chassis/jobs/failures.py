@@ -9,6 +9,7 @@ hub_unavailable        the hub of base models does not answer          attempts
 database_unavailable   the database is away, locked or full            attempts
 network_unavailable    a connection broke or was refused, or timed out attempts
 disk_full              no space is left where the job writes           attempts
+resource_exhausted     the machine gives no process or open file more  attempts
 worker_lost            the service's process vanished with the job     attempts
 killed                 SIGKILL, most likely by the kernel for memory   crashes
 crashed                the process ended without a word                crashes
@@ -17,6 +18,7 @@ out_of_memory          an allocation failed                            once
 
 import errno
 import random
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -35,6 +37,7 @@ PASSING = (
         "database_unavailable",
         "network_unavailable",
         "disk_full",
+        "resource_exhausted",
         "worker_lost",
     }
 )
@@ -44,12 +47,19 @@ ADVICE: Mapping[str, str] = {
     "database_unavailable": "bring the database back and retry",
     "network_unavailable": "bring the connection back and retry",
     "disk_full": "free space under NORIA_HOME and retry",
+    "resource_exhausted": "raise the machine's limits of processes and open files (ulimit -u, ulimit -n, pids.max)",
     "out_of_memory": "give the machine more memory, or make the job smaller",
     "killed": "give the machine more memory, or make the job smaller",
     "crashed": "see the service's log",
     "worker_lost": "see the log of the service and of its supervisor",
 }
 """What a person can do once the tries are used up; a kind of job may know better (`JobKind.advice`)."""
+UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ESTALE})
+"""What the system says of a network that is away and Python has no ConnectionError for; ESTALE: a network's file system."""
+EXHAUSTED = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE})
+"""No process can be forked (fork(2): EAGAIN), no file opened."""
+ALLOCATION = ("OutOfMemory", "not enough memory", "allocate memory", "CUDA out of memory", "STATUS_ALLOC_FAILED")
+"""Words of torch, on CPU and CUDA, and of cuBLAS and cuDNN (CUBLAS_STATUS_ALLOC_FAILED) for an allocation that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +156,17 @@ def _resource(error: BaseException) -> str | None:
         return "disk_full"
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return "out_of_memory"
-    said = ("OutOfMemory", "not enough memory", "allocate memory", "CUDA out of memory")
-    return "out_of_memory" if isinstance(error, MemoryError) or any(word in text for word in said) else None
+    if isinstance(error, OSError) and error.errno in EXHAUSTED:
+        return "resource_exhausted"
+    return "out_of_memory" if isinstance(error, MemoryError) or any(word in text for word in ALLOCATION) else None
 
 
 def _away(error: BaseException) -> str | None:
     if isinstance(error, ArtifactUnavailable):
         return "store_unavailable"
-    if isinstance(error, TimeoutError | ConnectionError):
+    if isinstance(error, TimeoutError | ConnectionError | socket.gaierror):
+        return "network_unavailable"
+    if isinstance(error, OSError) and error.errno in UNREACHABLE:
         return "network_unavailable"
     if type(error).__module__.startswith(("sqlalchemy", "services.chassis.storage.database")):
         # Imported here: most jobs touch no database, and need not carry its libraries in memory.

@@ -2,6 +2,7 @@
 
 import errno
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,20 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (OperationalError("SELECT 1", {}, Exception("server closed the connection")), "database_unavailable"),
         (ConnectionResetError("reset"), "network_unavailable"),
         (TimeoutError(), "network_unavailable"),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "network_unavailable"),
+        (OSError(errno.ESTALE, "Stale file handle"), "network_unavailable"),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "network_unavailable"),
         (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk_full"),
         (RuntimeError('SafetensorError: I/O error: Os { message: "No space left on device" }'), "disk_full"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "resource_exhausted"),
+        (OSError(errno.EMFILE, "Too many open files"), "resource_exhausted"),
         (MemoryError(), "out_of_memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out_of_memory"),
         (RuntimeError(TORCH), "out_of_memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out_of_memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out_of_memory"),
         (caused(JobFailed("model_invalid", "x"), MemoryError()), "out_of_memory"),
         (JobFailed("hub_unavailable", "x"), "hub_unavailable"),
     ],

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -105,6 +106,8 @@ def answer(status: int) -> Any:
         (LocalEntryNotFoundError("no connection, and no copy here"), True),
         (HfHubHTTPError("bad gateway", response=answer(502)), True),
         (HfHubHTTPError("slow down", response=answer(429)), True),
+        (httpx2.ReadTimeout("silent within a file"), True),
+        (RuntimeError("Data processing error: CAS service error: error sending request"), True),
         (RepositoryNotFoundError("none", response=answer(404)), False),
         (RepositoryNotFoundError("not for you", response=answer(401)), False),
         (HFValidationError("a name that no repository can have"), False),
