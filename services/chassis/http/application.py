@@ -1,7 +1,6 @@
 """The HTTP application of a service and the shape of its errors. Knows no route of a service."""
 
 import asyncio
-import contextlib
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from services.chassis.errors import NoriaError
 from services.chassis.storage.database import is_database_fault
+from services.chassis.timeouts import wait_at_most
 
 Number = Annotated[int, Path(ge=0, le=2**31 - 1)]
 """The number of a version or dataset in a path: what an integer column holds."""
@@ -37,8 +37,7 @@ class Server(uvicorn.Server):
         self._end = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         while not self.should_exit and not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._end.wait(), 1.0)
+            await wait_at_most(self._end, 1.0)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Ends at once, not at the next tick; within STOP_SECONDS whatever happens."""

@@ -29,8 +29,11 @@ Report = Callable[[dict[str, Any]], None]
 JobFunction = Callable[[dict[str, Any], Path, Report], dict[str, Any]]
 PR_SET_PDEATHSIG = 1
 
+AGAIN_SECONDS = 0.25
+
 _stop = threading.Event()
 _cooperates = threading.Event()
+_over = threading.Event()
 
 
 def stop_requested() -> bool:
@@ -73,6 +76,8 @@ def _outcome(target: str, spec: dict[str, Any], workdir: Path, send: Report) -> 
         if failure.code == "internal":
             print(redaction.redact(traceback.format_exc()), file=sys.stderr)
         return {"failure": {"code": failure.code, "detail": redaction.redact(failure.detail)}}
+    finally:
+        _over.set()
 
 
 @contextlib.contextmanager
@@ -144,9 +149,27 @@ def _sender(pipe: int) -> Report:
 
 
 def _on_term(number: int, frame: Any) -> None:
-    _stop.set()
-    if not _cooperates.is_set():
+    """Interrupts a function that never asks whether to stop; again and again until it ends.
+
+    What is raised in a destructor Python prints and forgets, and a library may take it for a fault of its own. While it
+    is on its way out nothing is raised, so that whatever cleans up can.
+    """
+    if not _stop.is_set():
+        _stop.set()
+        threading.Thread(target=_repeat, args=(number,), daemon=True).start()
+    if not (_cooperates.is_set() or _over.is_set() or _on_its_way(sys.exc_info()[1])):
         raise JobStopped("the service stops")
+
+
+def _repeat(number: int) -> None:
+    while not _over.wait(AGAIN_SECONDS):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+
+def _on_its_way(handled: BaseException | None) -> bool:
+    while handled is not None and not isinstance(handled, JobStopped):
+        handled = handled.__context__
+    return handled is not None
 
 
 def _watch_parent() -> None:

@@ -18,6 +18,7 @@ from services.chassis.jobs.failures import Failure
 from services.chassis.jobs.job import Job, JobKind
 from services.chassis.jobs.queue import JobQueue
 from services.chassis.storage.database import clock, is_database_fault, writing
+from services.chassis.timeouts import wait_at_most
 
 T = TypeVar("T")
 LOG: Any = structlog.get_logger("jobs")
@@ -27,17 +28,6 @@ ENDS = frozenset({"done", "failed", "cancelled"})
 Ended = tuple[str, Failure | None]
 """What became of the job, and why; None where it was no longer ours."""
 Deed = Callable[[Any], tuple[Ended | None, Iterable[Event]]]
-
-
-async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
-    """Waits for the event, but not longer.
-
-    Python 3.11's `asyncio.wait_for` swallows a cancellation that comes in the moment of the event: what was cancelled
-    goes on for ever, and whoever waits for its end too (https://github.com/python/cpython/issues/86296).
-    """
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
 
 
 def failure_of(status: int) -> Failure:

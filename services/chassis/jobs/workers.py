@@ -16,9 +16,10 @@ from services.chassis.context import Context
 from services.chassis.jobs import checkpoints, process, workdirs
 from services.chassis.jobs.failures import Failure, classify
 from services.chassis.jobs.job import Job, JobKind
-from services.chassis.jobs.outcomes import Outcomes, failure_of, wait_at_most
+from services.chassis.jobs.outcomes import Outcomes, failure_of
 from services.chassis.jobs.queue import JobQueue
 from services.chassis.storage.database import clock, log_failure, reading, writing
+from services.chassis.timeouts import wait_at_most
 
 LOG: Any = structlog.get_logger("jobs")
 IDLE_SECONDS = 5.0

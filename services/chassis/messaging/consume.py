@@ -190,7 +190,8 @@ class Consumer:
             taken = self._taken.get(place)
             if taken is None or not self._busy:  # an idle position is behind the marks of transactions too
                 try:
-                    taken = await asyncio.wait_for(consumer.position(place), POSITION_SECONDS)
+                    async with asyncio.timeout(POSITION_SECONDS):
+                        taken = await consumer.position(place)
                 except (KafkaError, IllegalStateError, TimeoutError):
                     continue  # the group deals anew, or Kafka is away; `check` says so
             result[place] = (taken, high)

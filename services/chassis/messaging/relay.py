@@ -32,6 +32,7 @@ from services.chassis.messaging.kafka.security import Security
 from services.chassis.messaging.outbox import OUTBOX, unpack_headers
 from services.chassis.observability.metrics import Metrics
 from services.chassis.storage.database import log_failure, reading, writing
+from services.chassis.timeouts import wait_at_most
 
 LOG: Any = structlog.get_logger("relay")
 FOR_GOOD = (
@@ -101,7 +102,8 @@ class Relay:
         if self._producer is None:
             return "the producer has no connection"
         try:
-            await asyncio.wait_for(self._producer.client.fetch_all_metadata(), ASK_SECONDS)
+            async with asyncio.timeout(ASK_SECONDS):
+                await self._producer.client.fetch_all_metadata()
         except (KafkaError, TimeoutError, OSError) as error:
             return f"Kafka does not answer: {error!r}"[:300]
         return None
@@ -122,7 +124,8 @@ class Relay:
             finally:
                 self._producer = None
                 with contextlib.suppress(Exception):
-                    await asyncio.wait_for(producer.stop(), 2)
+                    async with asyncio.timeout(2):
+                        await producer.stop()
             await asyncio.sleep(pause)
 
     async def _publish(self, producer: AIOKafkaProducer) -> None:
@@ -141,8 +144,7 @@ class Relay:
                         return
                     raise fault
             if not (sent or refused):
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.filled.wait(), IDLE_SECONDS)
+                await wait_at_most(self.filled, IDLE_SECONDS)
 
     def _step(self, sent: Sequence[int], refused: Sequence[tuple[int, str]]) -> list[Pending]:
         """Writes down what became of the last rows and gives the next, none while another instance relays."""

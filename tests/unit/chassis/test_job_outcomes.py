@@ -17,7 +17,7 @@ from services.chassis.context import Context
 from services.chassis.jobs import workdirs
 from services.chassis.jobs.failures import Failure, RetryPolicy
 from services.chassis.jobs.job import Job, JobKind
-from services.chassis.jobs.outcomes import Outcomes, failure_of, wait_at_most
+from services.chassis.jobs.outcomes import Outcomes, failure_of
 from services.chassis.jobs.queue import JobQueue
 from services.chassis.jobs.workers import Workers
 from services.chassis.observability.metrics import Metrics
@@ -252,24 +252,6 @@ def test_sweep_forgets_the_checkpoint_of_a_job_that_ended_long_ago(
     outcomes.sweep(timedelta(seconds=-1))
     assert job_of(context).checkpoint is None
     assert not [path for path in (tmp_path / "artifacts/sha256").rglob("*") if path.is_file()]
-
-
-@pytest.mark.parametrize("turns", range(4))
-def test_wish_to_end_is_not_lost_in_the_moment_of_an_event(turns: int) -> None:
-    """With `asyncio.wait_for` of Python 3.11 one of these goes on: a job's heart beat for ever after its process ended."""
-
-    async def main() -> bool:
-        event = asyncio.Event()
-        task = asyncio.create_task(wait_at_most(event, 10))
-        await asyncio.sleep(0.01)
-        event.set()
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        asked = task.cancel()
-        await asyncio.wait([task])
-        return task.cancelled() or not asked
-
-    assert asyncio.run(main())
 
 
 def test_what_an_exit_status_means() -> None:
