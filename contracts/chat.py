@@ -4,7 +4,7 @@ Knows the project's prompt, no tokenizer and no template.
 """
 
 from contracts.project import Prompt
-from contracts.records import Conversation, Message, PlainText, PromptCompletion, Record, UnpairedPreference, turns
+from contracts.records import Conversation, Message, PlainText, Preference, Record, turns
 
 
 def with_system(prompt: Prompt, messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -14,29 +14,32 @@ def with_system(prompt: Prompt, messages: tuple[Message, ...]) -> tuple[Message,
     return (Message(role="system", content=prompt.system), *messages)
 
 
-def prompt_turns(record: Record) -> tuple[Message, ...]:
-    """The turns before the completion; empty for plain text."""
+def all_turns(record: Record) -> tuple[tuple[Message, ...], int]:
+    """All turns of a record, the chosen ones of a preference, and the index of the first that may be learnt; none of plain text."""
     match record:
         case PlainText():
-            return ()
+            return (), 0
         case Conversation():
-            return record.messages[: _last_assistant(record.messages)]
+            return record.messages, 0
         case _:
-            return turns(record.prompt, "user")
+            asked = turns(record.prompt, "user")
+            said = record.chosen if isinstance(record, Preference) else record.completion
+            return (*asked, *turns(said, "assistant")), len(asked)
+
+
+def prompt_turns(record: Record) -> tuple[Message, ...]:
+    """The turns before the completion: the last assistant's turn of those that may be learnt; empty for plain text."""
+    messages, _ = all_turns(record)
+    return messages[: _completion_at(record)]
 
 
 def completion_text(record: Record) -> str:
     """What the model should answer; the chosen answer of a preference."""
-    match record:
-        case PlainText():
-            return record.text
-        case Conversation():
-            at = _last_assistant(record.messages)
-            return record.messages[at].content if at < len(record.messages) else ""
-        case PromptCompletion() | UnpairedPreference():
-            return _joined(turns(record.completion, "assistant"))
-        case _:
-            return _joined(turns(record.chosen, "assistant"))
+    if isinstance(record, PlainText):
+        return record.text
+    messages, _ = all_turns(record)
+    at = _completion_at(record)
+    return messages[at].content if at < len(messages) else ""
 
 
 def conversation(prompt: Prompt, record: Record) -> tuple[list[dict[str, str]], str]:
@@ -45,10 +48,8 @@ def conversation(prompt: Prompt, record: Record) -> tuple[list[dict[str, str]], 
     return [{"role": m.role, "content": m.content} for m in before], completion_text(record)
 
 
-def _last_assistant(messages: tuple[Message, ...]) -> int:
-    """Index of the last assistant turn; the number of messages where there is none."""
-    return next((i for i in range(len(messages) - 1, -1, -1) if messages[i].role == "assistant"), len(messages))
-
-
-def _joined(messages: tuple[Message, ...]) -> str:
-    return "\n".join(m.content for m in messages)
+def _completion_at(record: Record) -> int:
+    """Index of the last assistant turn that may be learnt; the number of turns where there is none."""
+    messages, first = all_turns(record)
+    at = range(len(messages) - 1, first - 1, -1)
+    return next((i for i in at if messages[i].role == "assistant"), len(messages))

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from contracts.chat import with_system
+from contracts.chat import all_turns, with_system
 from contracts.project import Learn, Prompt
-from contracts.records import Conversation, Message, PlainText, Preference, Record, UnpairedPreference, turns
+from contracts.records import Message, PlainText, Preference, Record, UnpairedPreference
 from services.lm.errors import TextRefused
 from services.lm.tokens import TextTokenizer
 
@@ -88,11 +88,9 @@ def record_rows(record: Record, tokenizer: TextTokenizer, prompt: Prompt, learn:
 
 def whole_conversation(prompt: Prompt, record: Record) -> tuple[list[Message], int]:
     """All turns of a record behind the project's system prompt, and the first that may be learnt."""
-    if isinstance(record, Conversation):
-        return list(with_system(prompt, record.messages)), 0
-    assert not isinstance(record, PlainText | Preference)  # noqa: S101 - narrows the type; `unfit` and the caller saw to it
-    before = with_system(prompt, turns(record.prompt, "user"))
-    return [*before, *turns(record.completion, "assistant")], len(before)
+    messages, first = all_turns(record)
+    shown = with_system(prompt, messages)
+    return list(shown), first + len(shown) - len(messages)
 
 
 def _turn_rows(messages: Sequence[Message], at: Sequence[int], tokenizer: TextTokenizer, max_length: int) -> list[Row]:

@@ -106,3 +106,13 @@ def test_bad_records(raw: Any, code: str) -> None:
 def test_own_system_turn_wins() -> None:
     _, record = parse_record({"messages": [{"role": "system", "content": "mine"}, *TURNS]})
     assert conversation(Prompt(system="S"), record)[0][0]["content"] == "mine"
+
+
+@pytest.mark.parametrize("kind", ["completion", "chosen"])
+def test_the_last_answer_of_several_turns_is_the_completion_and_the_others_are_shown(kind: str) -> None:
+    said = [{"role": "assistant", "content": "which?"}, {"role": "user", "content": "b"}, TURNS[1]]
+    rest = {"rejected": "no"} if kind == "chosen" else {}
+    record = parse_record({"prompt": TURNS[:1], kind: [*said, {"role": "user", "content": "thanks"}], **rest})[1]
+    assert conversation(Prompt(), record) == ([TURNS[0], *said[:2]], "a")
+    nothing = parse_record({"prompt": TURNS, kind: TURNS[:1], **rest})[1]
+    assert conversation(Prompt(), nothing)[1] == "", "the prompt's own answers are no completion"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.chat import conversation
 from contracts.project import Prompt
 from contracts.records import parse_record
 from services.evaluator.compute.rows import encode
@@ -108,6 +109,17 @@ def test_prompts_are_those_of_transformers_everywhere(base: Base) -> None:
         assert shown == base.served(messages[:index])
         example = encode(Example("r", tuple(messages[:index]), messages[index]["content"]), base.text, 10_000, 10)
         assert (list(example.prompt), list(example.ids)) == (shown, shown + said)
+
+
+def test_a_completion_of_several_turns_is_measured_as_it_is_learnt(base: Base) -> None:
+    if base.text.template is None:
+        return
+    turns = [m for m in dialogue(base) if m["role"] != "system"]
+    record = parse_record({"prompt": turns[:1], "completion": turns[1:]})[1]
+    row = encode_records([record], base.text, Prompt(), "last", 10_000).rows[-1]
+    shown, said = conversation(Prompt(), record)
+    example = encode(Example("r", tuple(shown), said), base.text, 10_000, 10)
+    assert (example.ids, example.start) == (row.ids, row.start)
 
 
 def test_a_whole_conversation_is_that_of_transformers(base: Base) -> None:
