@@ -15,7 +15,10 @@ def with_system(prompt: Prompt, messages: tuple[Message, ...]) -> tuple[Message,
 
 
 def all_turns(record: Record) -> tuple[tuple[Message, ...], int]:
-    """All turns of a record, the chosen ones of a preference, and the index of the first that may be learnt; none of plain text."""
+    """All turns of a record, of a preference the chosen ones, and the index of the first that may be learnt.
+
+    Plain text has none.
+    """
     match record:
         case PlainText():
             return (), 0

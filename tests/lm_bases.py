@@ -81,6 +81,23 @@ _GEMMA = (
 _PHI = """{%- for m in messages %}{{- '<|' + m['role'] + '|>\n' + m['content'] + '<|end|>\n' }}{%- endfor %}
 {%- if add_generation_prompt %}{{- '<|assistant|>\n' }}{%- else %}{{- eos_token }}{%- endif %}"""
 
+_LLAMA2 = """{%- if messages[0]['role'] == 'system' %}
+{%- set rest = messages[1:] %}{%- set folded = '<<SYS>>\n' + messages[0]['content'] + '\n<</SYS>>\n\n' %}
+{%- else %}{%- set rest = messages %}{%- set folded = '' %}{%- endif %}
+{%- for m in rest %}
+{%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{- raise_exception('roles must alternate user/assistant') }}{%- endif %}
+{%- if m['role'] == 'user' %}{{- bos_token + '[INST] ' + ((folded if loop.first else '') + m['content']).strip() + ' [/INST]' }}
+{%- else %}{{- ' ' + m['content'].strip() + ' ' + eos_token }}{%- endif %}
+{%- endfor %}"""
+
+_DEEPSEEK = """{{- bos_token }}
+{%- for m in messages %}
+{%- if m.role == 'user' %}{{- '<\uff5cUser\uff5c>' + m.content }}
+{%- elif m.role == 'assistant' %}{{- '<\uff5cAssistant\uff5c>' + m.content.split('</think>')[-1] + eos_token }}
+{%- else %}{{- m.content }}{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<\uff5cAssistant\uff5c><think>\n' }}{%- endif %}"""
+
 
 @dataclass(frozen=True)
 class Habits:
@@ -162,6 +179,26 @@ FAMILIES: Mapping[str, Habits] = {
         system=False,
         config="GemmaConfig",
         extra={"head_dim": 8},
+    ),
+    "llama2": Habits(
+        kind="pieces-prepended",
+        template=_LLAMA2,
+        special=("<unk>", "<s>", "</s>"),
+        bos="<s>",
+        eos="</s>",
+        turn_end="</s>",
+        adds_bos=True,
+    ),
+    "deepseek": Habits(
+        kind="bytes",
+        template=_DEEPSEEK,
+        special=("<\uff5cbegin▁of▁sentence\uff5c>", "<\uff5cend▁of▁sentence\uff5c>"),
+        bos="<\uff5cbegin▁of▁sentence\uff5c>",
+        eos="<\uff5cend▁of▁sentence\uff5c>",
+        turn_end="<\uff5cend▁of▁sentence\uff5c>",
+        adds_bos=True,
+        words=("<\uff5cUser\uff5c>", "<\uff5cAssistant\uff5c>", "<think>", "</think>"),
+        config="Qwen2Config",
     ),
     "phi": Habits(
         kind="pieces-prepended",

@@ -23,7 +23,7 @@ SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token
 _ADDED = re.compile(r'"added_tokens"\s*:\s*(?=\[)')
 _HEAD = 1 << 16
 """Bytes of tokenizer.json to look at first."""
-_MARKUP = re.compile(r"<\|.+\|>")
+_MARKUP = re.compile(r"<[|\uff5c].+[|\uff5c]>")  # with DeepSeek's full-width bars too
 
 Message = Mapping[str, Any]
 
@@ -32,9 +32,10 @@ Message = Mapping[str, Any]
 class ControlVocabulary:
     """The tokens that structure a conversation.
 
-    `special` are those that the tokenizer calls special. `own` are added tokens that it does not call special and that
-    stand in the template, or look like <|this|>: a model writes such words itself (<think>, <tool_call>), so in an
-    assistant's turn they stay tokens. Added tokens that are neither (Gemma's runs of blanks, <table>) are words like others.
+    `special` are those that the tokenizer calls special, and those that look like <|this|> and that the template writes around
+    turns (DeepSeek's, which are not called so). `own` are other added tokens that stand in the template, or look like <|this|>:
+    a model writes such words itself (<think>, <tool_call>), so in an assistant's turn they stay tokens. Added tokens that are
+    neither (Gemma's runs of blanks, <table>) are words like others.
     """
 
     special: frozenset[str] = frozenset()
@@ -58,6 +59,10 @@ class ControlVocabulary:
         if any(_holds_mark(value) for message in messages for value in message.values()):
             raise ControlTokens("the text holds a control token and the character U+F0000 or U+F0001; remove either")
         return [self._marked(message) for message in messages], True
+
+    def structural(self, rendered: str) -> frozenset[str]:
+        """Those of `own` that a template wrote into a conversation of plain words, where nobody thought or called a tool."""
+        return frozenset(word for word in self.own if word in rendered and _MARKUP.fullmatch(word))
 
     def mark_text(self, text: str) -> tuple[str, bool]:
         """As `mark`, for a text that no template is around."""

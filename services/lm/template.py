@@ -5,6 +5,7 @@ tokenization_utils_base.apply_chat_template (special tokens as variables, absent
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,15 +80,25 @@ def compile_template(source: str, tokens: Mapping[str, str], vocabulary: Control
     except jinja2.TemplateSyntaxError as error:
         raise TemplateRefused(f"the chat template is no valid Jinja, line {error.lineno}: {error.message}") from error
     template = ChatTemplate(source, tokens, vocabulary)
-    return replace(template, vocabulary=replace(vocabulary, boundary=_plain_boundary(template)))
+    text = _two_turns(template)
+    structural = vocabulary.structural(text)
+    special, own = vocabulary.special | structural, vocabulary.own - structural
+    return replace(
+        template, vocabulary=replace(vocabulary, special=special, own=own, boundary=_plain_boundary(template, text))
+    )
 
 
-def _plain_boundary(template: ChatTemplate) -> str:
+def _two_turns(template: ChatTemplate) -> str:
+    """A user's turn after an answered one, up to where the assistant begins to speak; nothing where that is refused."""
+    asked = {"role": "user", "content": ASKED}
+    for turns in ([asked, {"role": "assistant", "content": ANSWERED}, asked], [asked]):
+        with suppress(TemplateRefused):
+            return template.render(turns).text
+    return ""
+
+
+def _plain_boundary(template: ChatTemplate, text: str) -> str:
     """The text between a user's words and the assistant's where no control token stands in it; else nothing."""
-    try:
-        text = template.render([{"role": "user", "content": ASKED}]).text
-    except TemplateRefused:
-        return ""
     _, found, between = text.rpartition(ASKED)
     words = template.vocabulary.special | template.vocabulary.own
     return between.strip(" ") if found and between.strip() and not any(word in between for word in words) else ""

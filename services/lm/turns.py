@@ -9,9 +9,10 @@ from services.lm.template import ANSWERED, ASKED, ChatTemplate
 
 @dataclass(frozen=True, slots=True)
 class TurnFormat:
-    """`lead` are blanks that the template writes before the answer; `end` its text up to the control token that ends it.
+    """`lead` are blanks that the template writes before the answer; `end` is the control token that ends it.
 
-    Without an `end` an answer ends with the tokenizer's EOS.
+    Blanks that a template writes before the end (Llama 2) are not learnt: they would come back as the answer's own. Without an
+    `end` an answer ends with the tokenizer's EOS.
     """
 
     lead: str
@@ -36,9 +37,9 @@ def turn_format(template: ChatTemplate) -> TurnFormat:
     if not found:
         raise TemplateRefused("the chat template leaves an assistant's answer out: it is of no use for a conversation")
     words = sorted(template.vocabulary.special, key=lambda word: (-len(word), word))
-    end = re.match(rf"\s*(?:{'|'.join(map(re.escape, words))})", rest) if words else None
+    end = re.match(rf"\s*({'|'.join(map(re.escape, words))})", rest) if words else None
     blank = whole.startswith(before) and not lead.strip()
-    return TurnFormat(lead if blank else "", end[0] if end else "")
+    return TurnFormat(lead if blank else "", end[1] if end else "")
 
 
 def _answered(template: ChatTemplate, turns: list[dict[str, str]]) -> str:

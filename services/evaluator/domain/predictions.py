@@ -14,7 +14,7 @@ from services.evaluator.domain import intervals
 from services.evaluator.domain.intervals import Interval
 from services.evaluator.domain.metrics import KINDS, ON_ANSWERS
 
-VERSION = "3"
+VERSION = "4"
 """Raised when rendering, generation or loss changes its result, so that old predictions are not taken for new ones."""
 
 

@@ -20,7 +20,7 @@ def found(source: str, end: str = "'<end>'") -> TurnFormat:
 
 def test_a_turn_ends_with_its_first_control_token() -> None:
     assert found(EACH + PROMPT) == TurnFormat("", "<end>")
-    assert found(EACH + PROMPT, "'\\n<end></s>\\n'") == TurnFormat("", "\n<end>")
+    assert found(EACH + PROMPT, "'\\n<end></s>\\n'") == TurnFormat("", "<end>"), "nobody wrote the line break"
 
 
 def test_without_one_it_ends_with_eos() -> None:
