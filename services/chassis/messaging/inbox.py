@@ -9,7 +9,7 @@ from typing import Any, cast
 from pydantic_core import to_json
 from sqlalchemy import Connection
 
-from contracts.canonical import content
+from contracts.canonical import canonical, content
 from services.chassis.storage.bulk.insert import moment
 
 Identity = tuple[str, str]
@@ -27,7 +27,7 @@ def _content(value: bytes) -> bytes:
         data = content(value)
         if isinstance(data, dict) and "specversion" in data and "data" in data:  # structured mode: no event has both
             data = cast(dict[str, Any], data)["data"]
-        return to_json(data)
+        return canonical(data).encode()
     except (ValueError, RecursionError):
         return value
 
@@ -35,7 +35,7 @@ def _content(value: bytes) -> bytes:
 @lru_cache(maxsize=256)
 def _topic(topic: str) -> int:
     # `person` tells these digests from those that were made otherwise before: they are not comparable.
-    return int.from_bytes(blake2b(topic.encode(), digest_size=4, person=b"canonical-2").digest(), signed=True) << 32
+    return int.from_bytes(blake2b(topic.encode(), digest_size=4, person=b"canonical-3").digest(), signed=True) << 32
 
 
 def conflict(known: int | None, new: int | None) -> bool:

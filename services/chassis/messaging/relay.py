@@ -29,7 +29,8 @@ from sqlalchemy import Connection, Engine, delete, func, select, update
 from services.chassis.jobs.leases import hold
 from services.chassis.messaging.kafka import topics
 from services.chassis.messaging.kafka.security import Security
-from services.chassis.messaging.outbox import OUTBOX, unpack_headers
+from services.chassis.messaging.outbox import OUTBOX
+from services.chassis.messaging.produce import Handover, Pending
 from services.chassis.observability.metrics import Metrics
 from services.chassis.storage.database import log_failure, reading, writing
 from services.chassis.timeouts import wait_at_most
@@ -52,17 +53,6 @@ IDLE_SECONDS = 5.0
 ASK_SECONDS = 2.0
 LEASE_SECONDS = 30.0
 ABSENT_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A row to publish."""
-
-    id: int
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,35 +165,27 @@ class Relay:
         What Kafka has said of a message is written down even where another failed: after a refusal by the broker
         itself all later ones of the partition fail, and to begin anew would end there for ever.
         """
-        futures: list[Any] = [await self._hand_over(producer, row) for row in rows]
-        results: list[Any] = await asyncio.gather(*futures, return_exceptions=True)
+        handed = await Handover(producer).hand_over([row for row in rows if row.topic not in self._absent])
+        answers: list[Any] = await asyncio.gather(*(each.answer for each in handed), return_exceptions=True)
         sent: list[int] = []
         refused: list[tuple[int, str]] = []
         fault: BaseException | None = None
-        for row, result in zip(rows, results, strict=True):
-            if isinstance(result, FOR_GOOD):
-                refused.append((row.id, f"{type(result).__name__}: {result}"[:500]))
-                LOG.error("Kafka refuses a message for good", topic=row.topic, outbox_id=row.id, detail=refused[-1][1])
-            elif isinstance(result, CLOSED):
-                self._hold_back(row.topic, result)
-            elif isinstance(result, BaseException):
-                fault = fault or result
+        for batch, answer in zip((each.rows for each in handed), answers, strict=True):
+            topic = batch[0].topic
+            if isinstance(answer, FOR_GOOD):
+                why = f"{type(answer).__name__}: {answer}"[:500]
+                refused += [(row.id, why) for row in batch]
+                for row in batch:
+                    LOG.error("Kafka refuses a message for good", topic=topic, outbox_id=row.id, detail=why)
+            elif isinstance(answer, CLOSED):
+                self._hold_back(topic, answer)
+            elif isinstance(answer, BaseException):
+                fault = fault or answer
             else:
-                sent.append(row.id)
+                sent += [row.id for row in batch]
                 if self._metrics:
-                    self._metrics.published.labels(row.topic).inc()
+                    self._metrics.published.labels(topic).inc(len(batch))
         return sent, refused, fault
-
-    async def _hand_over(self, producer: AIOKafkaProducer, row: Pending) -> Any:
-        if row.topic in self._absent:
-            return _failed(UnknownTopicOrPartitionError())
-        try:
-            return await producer.send(row.topic, row.value, row.key, headers=unpack_headers(row.headers))
-        except FOR_GOOD as error:
-            return _failed(error)
-        except CLOSED as error:
-            self._hold_back(row.topic, error)
-            return _failed(error)
 
     def _hold_back(self, topic: str, error: KafkaError) -> None:
         if topic not in self._absent:
@@ -211,12 +193,6 @@ class Relay:
                 "a topic does not exist or may not be written; its messages wait", topic=topic, detail=f"{error!r}"
             )
         self._absent[topic] = time.monotonic() + ABSENT_SECONDS
-
-
-def _failed(error: Exception) -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.set_exception(error)
-    return future
 
 
 def pending(connection: Connection, limit: int, without: Sequence[str]) -> list[Pending]:

@@ -1,9 +1,10 @@
 """Whether what was submitted is a record, and its digests. Knows neither projects nor earlier revisions."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
-from contracts.canonical import canonical, digest
+from contracts.canonical import canonical
 from contracts.chat import completion_text
 from contracts.events.upstream import RecordSubmittedV1
 from contracts.records import Record, RecordFormat, RecordInvalid, canonical_record, parse_record
@@ -29,15 +30,18 @@ def judge(submitted: RecordSubmittedV1) -> Judged:
         RecordInvalid: `not_an_object`, `unknown_format`, `invalid_field`, `empty` or `too_large`.
     """
     name, record = valid_record(submitted.record)
-    content, around = canonical_record(record), canonical([submitted.subject, submitted.tags])
-    size = len(content.encode()) + len(around.encode())
+    content, around = canonical_record(record).encode(), canonical([submitted.subject, submitted.tags]).encode()
+    size = len(content) + len(around)
     if size > MAX_RECORD_BYTES:
         raise RecordInvalid(
             "too_large", f"record, subject and tags have {size} bytes; at most {MAX_RECORD_BYTES} are taken"
         )
     if "\x00" in (submitted.subject or ""):
         raise RecordInvalid("invalid_field", "subject holds a NUL character; leave it out")
-    return Judged(name, record, digest(content), digest(f"{content}\n{around}"))
+    hashed = sha256(content)
+    digest = hashed.hexdigest()
+    hashed.update(b"\n" + around)
+    return Judged(name, record, digest, fingerprint=hashed.hexdigest())
 
 
 def valid_record(raw: Any) -> tuple[RecordFormat, Record]:

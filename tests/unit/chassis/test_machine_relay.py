@@ -25,7 +25,8 @@ from sqlalchemy import Engine
 from services.chassis.jobs import leases
 from services.chassis.messaging import outbox, relay
 from services.chassis.messaging.outbox import OUTBOX
-from services.chassis.messaging.relay import Pending, Relay
+from services.chassis.messaging.produce import Pending
+from services.chassis.messaging.relay import Relay
 from services.chassis.storage.database import reading, writing
 from tests.unit.chassis.machines import empty, explore
 
@@ -45,39 +46,61 @@ class Kafka:
     answers: list[str] = field(default_factory=list[str])
 
 
+class Builder:
+    """A record batch in the making; what the broker refuses is large and has one to itself."""
+
+    def __init__(self) -> None:
+        self.values: list[bytes] = []
+
+    def append(self, *, timestamp: None, key: bytes, value: bytes, headers: Any) -> bool | None:
+        if self.values and (value.startswith(b"!") or self.values[0].startswith(b"!") or len(self.values) == 3):
+            return None
+        self.values.append(value)
+        return True
+
+    def close(self) -> None:
+        pass
+
+
 class Producer:
     """Answers as the script says; after a failure, and after a refusal, a partition takes nothing more of this producer."""
 
     def __init__(self, kafka: Kafka) -> None:
         self.kafka = kafka
-        self.broken: set[tuple[str, bytes]] = set()
+        self.broken: set[tuple[str, int]] = set()
 
-    async def send(self, topic: str, value: bytes, key: bytes, headers: Any) -> asyncio.Future[Any]:
+    async def partitions_for(self, topic: str) -> set[int]:
         if topic in self.kafka.away:
             if self.kafka.answers and self.kafka.answers.pop(0) == "confirmed":
                 self.kafka.away.remove(topic)  # it is made while the rows of a batch are handed over
             raise UnknownTopicOrPartitionError
+        return {0, 1, 2}
+
+    def create_batch(self) -> Builder:
+        return Builder()
+
+    async def send_batch(self, builder: Builder, topic: str, *, partition: int) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        error = self.answer((topic, key), value)
+        error = self.answer((topic, partition), builder.values)
         future.set_result(None) if error is None else future.set_exception(error)
         return future
 
-    def answer(self, lane: tuple[str, bytes], value: bytes) -> Exception | None:
-        """What becomes of a message."""
+    def answer(self, lane: tuple[str, int], values: list[bytes]) -> Exception | None:
+        """What becomes of a record batch."""
         kafka = self.kafka
         if lane in self.broken:
             return OutOfOrderSequenceNumber()
-        if value.startswith(b"!"):
+        if values[0].startswith(b"!"):
             self.broken.add(lane)
             return MessageSizeTooLargeError()
         answer = kafka.answers.pop(0) if kafka.answers else "confirmed"
         if answer == "failed":
             self.broken.add(lane)
             return KafkaConnectionError()
-        kafka.delivered.append(int(value))
+        kafka.delivered += map(int, values)
         if answer == "unknown":
             return KafkaTimeoutError()
-        kafka.confirmed.add(int(value))
+        kafka.confirmed |= set(map(int, values))
         return None
 
 
