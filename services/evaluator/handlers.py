@@ -17,18 +17,19 @@ from services.evaluator.domain.task import Outcome
 from services.evaluator.store import Store
 
 KIND = "evaluate"
+RETIRED = Failure(
+    "project_retired", "the project is out of service; once it is back `noria evaluate` measures the model"
+)
 
 
 def on_model_trained(event: ModelTrainedV1, meta: Meta, store: Store) -> Iterable[Event]:
     """Enqueues the measurement of a candidate against the champion of this moment."""
-    _enqueue(store, event, store.champion(event.project), meta, evaluation_id(event.run_id))
-    return ()
+    return _enqueue(store, event, store.champion(event.project), meta, evaluation_id(event.run_id))
 
 
 def on_evaluation_requested(event: EvaluationRequestedV1, meta: Meta, store: Store) -> Iterable[Event]:
-    """Enqueues the measurement of a candidate against the champion that the registry names: it changed meanwhile."""
-    _enqueue(store, event.candidate, event.champion, meta, event.evaluation_id)
-    return ()
+    """Enqueues the measurement of a candidate against the champion that the registry names."""
+    return _enqueue(store, event.candidate, event.champion, meta, event.evaluation_id)
 
 
 def on_model_promoted(event: ModelPromotedV1, meta: Meta, store: Store) -> Iterable[Event]:
@@ -53,27 +54,29 @@ def on_failed(store: Store, job: Job, failure: Failure) -> Iterable[Event]:
     evaluation = _evaluation(store, job)
     ended = {"status": "failed", "cause": failure.code, "detail": failure.detail}
     store.keep(evaluation.model_copy(update=ended))
-    return [
-        EvaluationFailedV1(
-            project=evaluation.project,
-            run_id=evaluation.run_id,
-            cause=failure.code,
-            detail=failure.detail,
-            evaluation_id=evaluation.evaluation_id,
-        )
-    ]
+    return [_failed(evaluation.project, evaluation.run_id, failure, evaluation.evaluation_id)]
 
 
-def _enqueue(store: Store, trained: ModelTrainedV1, champion: ModelPromotedV1 | None, meta: Meta, id: str) -> None:
-    """Plans an evaluation once."""
+def _failed(project: str, run_id: str, failure: Failure, id: str) -> EvaluationFailedV1:
+    cause, detail = failure.code, failure.detail
+    return EvaluationFailedV1(project=project, run_id=run_id, cause=cause, detail=detail, evaluation_id=id)
+
+
+def _enqueue(
+    store: Store, trained: ModelTrainedV1, champion: ModelPromotedV1 | None, meta: Meta, id: str
+) -> Iterable[Event]:
+    """Plans an evaluation once; none for a project that was taken out of service, whose candidate waits for a person."""
+    if store.projects.is_retired(trained.project):
+        return [_failed(trained.project, trained.run_id, RETIRED, id)]
     spec = specification(trained, store)
     current = _current(trained.project, spec, store)
     evaluation, task = plan(trained, spec, current, champion and _served(champion, current, store), meta.time, id)
     if store.evaluation(id) is not None:
-        return
+        return ()
     task = with_predictions(task, store.predictions({task.candidate.model, task.champion.model, task.base.model}))
     store.keep(evaluation)
     store.jobs.enqueue(KIND, id, task.model_dump(mode="json"), project=trained.project)
+    return ()
 
 
 def _current(project: str, otherwise: ProjectSpec, store: Store) -> ProjectSpec:

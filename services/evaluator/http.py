@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from services.chassis.context import Context
 from services.chassis.http.application import ApiError, errors
 from services.chassis.http.guard import By, Caller, needs
+from services.chassis.http.projects import check_in_service
 from services.chassis.jobs.job import Job, status_of, tries_of
 from services.chassis.storage.pages import decode, moment, page
 from services.evaluator.domain.evaluation import Evaluation
@@ -62,9 +63,10 @@ def retried(store: Store, evaluation_id: str, by: Caller) -> dict[str, Any]:
     """Queue an evaluation anew that is over; end the pause of one that waits for its next try.
 
     Raises:
-        ApiError: as `shown`, and 409 `evaluation_goes_on` or `job_is_gone`.
+        ApiError: as `shown`, and 409 `project_retired`, `evaluation_goes_on` or `job_is_gone`.
     """
     now = shown(store, evaluation_id, by)
+    check_in_service(store.projects, now["project"])
     if not (store.jobs.hasten(evaluation_id) or store.jobs.restart(evaluation_id)):
         if store.jobs.get(evaluation_id) is not None:
             raise ApiError(409, "evaluation_goes_on", f"evaluation {evaluation_id!r} is {now['status']} already")

@@ -11,6 +11,7 @@ from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef
 from services.chassis.context import Context
 from services.chassis.http.application import ApiError, Number, errors
+from services.chassis.http.projects import check_in_service
 from services.chassis.jobs.job import tries_of
 from services.chassis.storage import pages
 from services.prep import handlers
@@ -89,6 +90,7 @@ def _project(store: SqlStore, project: str) -> tuple[str, ProjectSpec]:
 
 def _freeze(store: SqlStore, project: str) -> str | dict[str, Any]:
     revision, _ = _project(store, project)
+    check_in_service(store.projects, project)
     if not store.total(project):
         raise ApiError(409, "no_records", f"project {project!r} has no accepted records; send some first")
     asked = handlers.freeze_now(project, revision, store)

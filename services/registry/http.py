@@ -1,7 +1,8 @@
 """The registry's routes: projects, model versions, lineage, comparison, and what people decide by hand."""
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Generator, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -13,11 +14,12 @@ from services.chassis.context import Context
 from services.chassis.http.application import ApiError, Number, errors
 from services.chassis.http.guard import By as Caller
 from services.chassis.http.guard import needs
+from services.chassis.http.projects import check_in_service
 from services.chassis.storage.pages import decode, moment, page
 from services.registry.domain.promotion import Promotion
 from services.registry.domain.representation import compared, lineage, shown, transition
 from services.registry.domain.version import ModelVersion
-from services.registry.judgement import rejudge_open
+from services.registry.judgement import EvaluationGoesOn, evaluate_again, rejudge_open
 from services.registry.projects import check_system_prompt, define, retire, view
 from services.registry.store import Store
 from services.registry.transitions import Action, NotACandidate, NothingBefore, promote, reject, rollback
@@ -160,10 +162,8 @@ def _add_decisions(routes: APIRouter, ctx: Context[Store]) -> None:
         def write(store: Store) -> Any:
             store.lock(name)
             before = store.champion(name)
-            try:
+            with _refusals():
                 number, events = rollback(store, name, action, body.to)
-            except NothingBefore as error:
-                raise ApiError(409, "nothing_to_roll_back_to", str(error)) from error
             events = [*events, *rejudge_open(store, name, before, action)]
             return {**_shown(store, name, number), "changed": bool(events)}, events
 
@@ -184,6 +184,22 @@ def _add_decisions(routes: APIRouter, ctx: Context[Store]) -> None:
 
         return await ctx.transact(write, at=action.at)
 
+    @routes.post("/models/{name}/{version}/evaluate", status_code=202, responses=errors(404, 409))
+    @needs("operate", project="name")
+    async def again(name: str, version: Number, body: By) -> dict[str, Any]:
+        """Measure a candidate again, against the version that candidates are compared with now, and judge it by that."""
+        action = body.action()
+
+        def write(store: Store) -> tuple[dict[str, Any], Iterable[Event]]:
+            store.lock(name)
+            found = _version(store, name, version)
+            check_in_service(store.projects, found.trained.project)
+            with _refusals():
+                events = tuple(evaluate_again(store, found, action))
+            return _shown(store, name, version), events
+
+        return await ctx.transact(write, at=action.at)
+
     @routes.post("/models/{name}/{version}/reject", responses=errors(404, 409))
     @needs("approve", project="name")
     async def no(name: str, version: Number, body: By) -> dict[str, Any]:
@@ -192,13 +208,27 @@ def _add_decisions(routes: APIRouter, ctx: Context[Store]) -> None:
 
         def write(store: Store) -> tuple[dict[str, Any], Iterable[Event]]:
             store.lock(name)
-            try:
+            with _refusals():
                 events = tuple(reject(store, _version(store, name, version), action))
-            except NotACandidate as error:
-                raise ApiError(409, "not_a_candidate", str(error)) from error
             return _shown(store, name, version), events
 
         return await ctx.transact(write, at=action.at)
+
+
+REFUSALS: Mapping[type[Exception], str] = {
+    NothingBefore: "nothing_to_roll_back_to",
+    NotACandidate: "not_a_candidate",
+    EvaluationGoesOn: "evaluation_goes_on",
+}
+
+
+@contextlib.contextmanager
+def _refusals() -> Generator[None]:
+    """What is not possible as things stand, as ApiError 409."""
+    try:
+        yield
+    except tuple(REFUSALS) as error:
+        raise ApiError(409, REFUSALS[type(error)], str(error)) from error
 
 
 def _shown(store: Store, name: str, version: int) -> dict[str, Any]:

@@ -9,13 +9,17 @@ from services.registry.domain.promotion import Promotion
 from services.registry.domain.verdict import decide
 from services.registry.domain.version import ModelVersion, promoted, rejected, score
 from services.registry.store import Store
-from services.registry.transitions import Action, move, promote
+from services.registry.transitions import Action, NotACandidate, move, promote
 
 GATE = "gate"
 ROUNDS = 5
-"""So many evaluations the registry asks for by itself for one candidate; after them it waits for a person."""
+"""So often a candidate is measured again before the registry asks for no more by itself, and it waits for a person."""
 OPEN = 50
 """So many open or reopened candidates of a model, the newest, are judged again when its champion changes."""
+
+
+class EvaluationGoesOn(ValueError):
+    """The candidate is measured at this moment."""
 
 
 def judge(store: Store, version: ModelVersion, action: Action) -> Iterable[Event]:
@@ -30,6 +34,7 @@ def judge(store: Store, version: ModelVersion, action: Action) -> Iterable[Event
     if store.retired_after(name) is not None:
         store.keep(replace(version, detail="the project is out of service: apply it again, or promote by hand"))
         return ()
+    version = replace(version, evaluation="done")
     verdict = decide(spec, score(scored), _version_of(store.champion(name)))
     by_gate = replace(action, by=GATE, reason=verdict.detail)
     match verdict.decision:
@@ -52,22 +57,43 @@ def _measure_again(store: Store, version: ModelVersion, why: str, action: Action
     if version.awaited == against:
         return ()
     if version.rounds >= ROUNDS:
-        waits = f"{why}; the champion changed during each of {ROUNDS + 1} evaluations: `noria evaluate`, promote or reject it"
+        waits = f"{why}; it was measured {ROUNDS} times anew, each time another came: `noria evaluate`, promote or reject it"
         if version.detail != waits:
-            move(store, replace(version, detail=waits, awaited=None), "candidate", "evaluation", action)
+            outdated = replace(version, detail=waits, awaited=None, evaluation="outdated")
+            move(store, outdated, "candidate", "evaluation", action)
         return ()
+    return (_request_evaluation(store, version, against, action),)
+
+
+def evaluate_again(store: Store, version: ModelVersion, action: Action) -> Iterable[Event]:
+    """Asks, for a person, for an evaluation of a candidate against the champion of now; the model's row is locked.
+
+    Raises:
+        NotACandidate: it is none.
+        EvaluationGoesOn: one is under way.
+    """
+    if version.stage != "candidate":
+        raise NotACandidate(f"{version.name}@{version.version} is {version.stage}; only a candidate is judged")
+    if version.evaluation == "pending":
+        raise EvaluationGoesOn(f"{version.name}@{version.version} is being evaluated already")
+    spec = store.projects.at(version.trained.project, version.trained.project_revision)
+    compares_base = spec is not None and spec.evaluate.compare == "base"
+    against = 0 if compares_base else _version_of(store.champion(version.name))
+    why = replace(action, reason=action.reason or f"{action.by} asked for it")
+    return (_request_evaluation(store, version, against, why),)
+
+
+def _request_evaluation(store: Store, version: ModelVersion, against: int, action: Action) -> EvaluationRequestedV1:
     asked = {"rounds": version.rounds + 1, "awaited": against, "evaluation": "pending"}
-    version = replace(version, detail=f"{why}; waiting for a new evaluation", **asked)
+    version = replace(version, detail=f"{action.reason}; waiting for a new evaluation", **asked)
     move(store, version, "candidate", "evaluation", action)
-    return (
-        EvaluationRequestedV1(
-            project=version.trained.project,
-            model=version.ref,
-            evaluation_id=requested_id(version),
-            candidate=version.trained,
-            champion=_champion_event(store, version.name),
-            reason=why,
-        ),
+    return EvaluationRequestedV1(
+        project=version.trained.project,
+        model=version.ref,
+        evaluation_id=requested_id(version),
+        candidate=version.trained,
+        champion=_champion_event(store, version.name),
+        reason=action.reason,
     )
 
 
@@ -85,7 +111,7 @@ def rejudge_open(store: Store, name: str, before: Promotion | None, action: Acti
     while _version_of(champion := store.champion(name)) != _version_of(before):
         before = champion
         for candidate in store.in_stage(name, "candidate", OPEN):
-            if candidate.evaluation == "done":
+            if candidate.evaluation in ("done", "outdated"):
                 events += judge(store, candidate, action)
     return events
 

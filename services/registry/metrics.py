@@ -11,7 +11,7 @@ from services.chassis.storage.database import log_failure
 from services.registry.store import Store
 
 LOOK_SECONDS = 5.0
-REASONS = {"failed": "evaluation_failed", "done": "approval"}
+REASONS = {"failed": "evaluation_failed", "outdated": "champion_changed", "done": "approval"}
 """How a candidate's evaluation stands -> what it waits for a person for; one that is measured waits for nobody."""
 
 

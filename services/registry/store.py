@@ -113,7 +113,7 @@ class Store(Protocol):
         ...
 
     def open_candidates(self) -> dict[str, int]:
-        """How many candidates there are by how their evaluation stands."""
+        """How many candidates of projects in service there are, by how their evaluation stands."""
         ...
 
     def undeployed(self) -> int:
@@ -277,9 +277,13 @@ class SqlStore(ChassisStore):
         return list(self.session.exec(query).all())
 
     def open_candidates(self) -> dict[str, int]:
-        """How many candidates there are by how their evaluation stands."""
-        status = col(VersionRow.evaluation)
-        counted = select(status, func.count()).where(literal_column(CANDIDATE)).group_by(status)
+        """How many candidates of projects in service there are, by how their evaluation stands."""
+        status, retired = (
+            col(VersionRow.evaluation),
+            select(ModelRow.name).where(col(ModelRow.retired_after).is_not(None)),
+        )
+        open_ = select(status, func.count()).where(literal_column(CANDIDATE), col(VersionRow.name).not_in(retired))
+        counted = open_.group_by(status)
         return dict(self.session.exec(counted).all())
 
     def undeployed(self) -> int:

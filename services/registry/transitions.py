@@ -18,7 +18,7 @@ class NothingBefore(LookupError):
 
 
 class NotACandidate(ValueError):
-    """Only a candidate can be rejected."""
+    """Only a candidate can be rejected, or measured to be judged."""
 
 
 @dataclass(frozen=True, slots=True)

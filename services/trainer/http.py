@@ -9,6 +9,7 @@ from contracts.envelope import Event
 from services.chassis.context import Context
 from services.chassis.http.application import ApiError, errors
 from services.chassis.http.guard import By, Caller, needs
+from services.chassis.http.projects import check_in_service
 from services.chassis.jobs.failures import Failure
 from services.chassis.jobs.job import Job, status_of, tries_of
 from services.chassis.storage.pages import decode, moment, page
@@ -84,15 +85,16 @@ def cancelled(store: Store, run_id: str, by: Caller) -> tuple[dict[str, Any], It
 
 
 def retried(store: Store, run_id: str, by: Caller) -> dict[str, Any]:
-    """Queue a run anew that failed or was cancelled; end the pause of one that waits for its next try.
+    """Queue a run anew that failed, was cancelled or gave way to a newer one; end the pause of one that waits for its next try.
 
     Raises:
-        ApiError: as `shown`, and 409 `run_is_done`, `run_goes_on`, or `job_is_gone`.
+        ApiError: as `shown`, and 409 `run_is_done`, `project_retired`, `run_goes_on`, or `job_is_gone`.
     """
     now = shown(store, run_id, by)
     if now["status"] == "done":
         message = f"run {run_id!r} is done and its model stands; a new run comes of a new dataset or a changed project"
         raise ApiError(409, "run_is_done", message)
+    check_in_service(store.projects, now["project"])
     if not (store.jobs.hasten(run_id) or store.jobs.restart(run_id)):
         if now["status"] in ("queued", "running") and store.jobs.get(run_id) is not None:
             raise ApiError(409, "run_goes_on", f"run {run_id!r} is {now['status']} already")

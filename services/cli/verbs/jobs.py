@@ -8,6 +8,7 @@ from services.cli import api
 from services.cli.model_name import parse
 from services.cli.output import AsJson, Limit, Project, show
 from services.cli.verbs import lists
+from services.cli.verbs.decisions import By, Reason, person
 
 runs = typer.Typer(help="List training runs, newest first; retry or cancel one.")
 datasets = typer.Typer(help="List frozen datasets, newest first; freeze one now.")
@@ -61,15 +62,28 @@ def freeze(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="MODEL@VERSION, as shell-copilot@2.")], as_json: AsJson = False
+    model: Annotated[str, typer.Argument(help="MODEL@VERSION, as shell-copilot@2.")],
+    by: By = None,
+    reason: Reason = "",
+    as_json: AsJson = False,
 ) -> None:
-    """Measure a model version again, as after an evaluation that failed; answers that are known are not asked again."""
+    """Measure a model version again. A candidate is judged by that, against the version it would take the place of now.
+
+    While it is being measured, its next try comes now; one that is decided on shows its figures again.
+    """
     name, version = parse(model)
-    run = api.get("registry", f"/v1/models/{name}/{version}")["run_id"]
-    known = api.items("evaluator", "/v1/evaluations", LOOKED_AT, project=name)["items"]
-    found = next((each["evaluation_id"] for each in known if each["run_id"] == run), f"eval-{run}")
-    answer = api.post("evaluator", f"/v1/evaluations/{_path(found)}/retry")
+    found = api.get("registry", f"/v1/models/{name}/{version}")
+    if found["stage"] == "candidate" and found["evaluation"]["status"] != "pending":
+        api.post("registry", f"/v1/models/{name}/{version}/evaluate", person(by, reason))
+        answer = {"status": "requested", "model": model}
+    else:
+        answer = api.post("evaluator", f"/v1/evaluations/{_path(_newest_evaluation(name, found['run_id']))}/retry")
     show(answer, as_json, lambda: f"{model} is measured again ({answer['status']}); `noria models` shows the figures")
+
+
+def _newest_evaluation(project: str, run: str) -> str:
+    known = api.items("evaluator", "/v1/evaluations", LOOKED_AT, project=project)["items"]
+    return next((each["evaluation_id"] for each in known if each["run_id"] == run), f"eval-{run}")
 
 
 def _path(part: str) -> str:

@@ -13,15 +13,16 @@ from services.registry.domain.history import Stage
 from services.registry.domain.promotion import DeploymentStatus, Promotion
 from services.registry.domain.verdict import Score
 
-EvaluationStatus = Literal["pending", "done", "failed"]
+EvaluationStatus = Literal["pending", "done", "failed", "outdated"]
+"""`outdated`: done, but against another champion than serves by now, and no further evaluation is asked for by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
     """`trained` and `scored` are the events as they came; `failed` names the rules that did not hold.
 
-    `evaluation` says how the newest evaluation stands; `rounds` counts those that the registry asked for since another
-    champion served, `awaited` is the champion's version of one that has not come yet. `deployment` is what serving made
+    `evaluation` says how the newest evaluation stands; `rounds` counts those that the registry or a person asked for,
+    `awaited` is the champion's version of one that has not come yet. `deployment` is what serving made
     of the newest promotion, None where there was none.
     """
 

@@ -67,16 +67,38 @@ def test_a_dataset_is_frozen_now(services: Services, capsys: pytest.CaptureFixtu
     assert "no dataset is frozen yet" in said(capsys, "datasets", "--project", "p")[1]
 
 
-def test_a_version_is_measured_again_by_its_newest_evaluation(
+def test_a_version_that_is_decided_on_is_measured_again_by_its_newest_evaluation(
     services: Services, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    services.say("GET", "/v1/models/p/2", (200, {"run_id": "r2"}))
+    services.say("GET", "/v1/models/p/2", (200, {"run_id": "r2", "stage": "archived"}))
     known = [("eval-r3", "r3"), ("eval-r2-7", "r2"), ("eval-r2", "r2")]
     items = [{"evaluation_id": id, "run_id": run} for id, run in known]
     services.say("GET", "/v1/evaluations", (200, {"items": items, "next": None}))
     services.say("POST", "/v1/evaluations/eval-r2-7/retry", (202, {"status": "queued"}))
     status, text = said(capsys, "evaluate", "p@2")
     assert (status, "p@2 is measured again (queued)" in text) == (0, True)
+    services.say("GET", "/v1/evaluations", (200, {"items": [], "next": None}))
+    services.say("POST", "/v1/evaluations/eval-r2/retry", (202, {"status": "queued"}))
+    assert said(capsys, "evaluate", "p@2")[0] == 0
+
+
+@pytest.mark.parametrize("status", ["done", "failed", "outdated"])
+def test_a_candidate_is_measured_again_at_the_registry_s_request(
+    services: Services, capsys: pytest.CaptureFixture[str], status: str
+) -> None:
+    services.say(
+        "GET", "/v1/models/p/2", (200, {"run_id": "r2", "stage": "candidate", "evaluation": {"status": status}})
+    )
+    services.say("POST", "/v1/models/p/2/evaluate", (202, {}))
+    assert "p@2 is measured again (requested)" in said(capsys, "evaluate", "p@2", "--by", "anna")[1]
+
+
+def test_a_candidate_that_is_being_measured_is_tried_again_now(
+    services: Services, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.say(
+        "GET", "/v1/models/p/2", (200, {"run_id": "r2", "stage": "candidate", "evaluation": {"status": "pending"}})
+    )
     services.say("GET", "/v1/evaluations", (200, {"items": [], "next": None}))
     services.say("POST", "/v1/evaluations/eval-r2/retry", (202, {"status": "queued"}))
     assert said(capsys, "evaluate", "p@2")[0] == 0

@@ -278,3 +278,19 @@ def test_evaluations_of_a_project_taken_out_of_service_end(store: SqlStore):
     event = ProjectDefinedV1(project=PROJECT, revision=known[0], spec=known[1], retired_after=3)
     assert list(on_project_defined(event, meta(START + timedelta(hours=1)), store)) == []
     assert job(store).cancel
+
+
+def test_a_model_that_comes_after_its_project_was_taken_out_of_service_is_not_measured(store: SqlStore):
+    define(store)
+    on_model_trained(trained("run-2"), meta(), store)
+    known = store.projects.current(PROJECT)
+    assert known is not None
+    event = ProjectDefinedV1(project=PROJECT, revision=known[0], spec=known[1], retired_after=3, sequence=1)
+    on_project_defined(event, meta(START + timedelta(hours=1)), store)
+    (late,) = on_model_trained(trained(), meta(), store)
+    assert isinstance(late, EvaluationFailedV1)
+    assert (late.run_id, late.cause, late.evaluation_id) == ("run-1", "project_retired", "eval-run-1")
+    assert store.evaluation("eval-run-1") is None
+    with pytest.raises(ApiError, match="out of service") as refused:
+        retried(store, "eval-run-2", ANYBODY)
+    assert (refused.value.status, refused.value.code) == (409, "project_retired")

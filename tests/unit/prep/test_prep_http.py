@@ -112,3 +112,14 @@ def test_what_is_not_there_is_said(client: TestClient, handle: Any, events: Even
     handle([events.defined()])
     assert client.get("/v1/projects/p/pending").json()["changed"] == 0
     assert client.post("/v1/projects/p/freeze").json()["error"]["code"] == "no_records"
+
+
+def test_a_freeze_by_hand_of_a_project_taken_out_of_service_is_refused(
+    client: TestClient, handle: Any, events: Events
+) -> None:
+    handle([events.defined(), events.accepted("r", "1")])
+    handle([events.defined().model_copy(update={"retired_after": 0, "sequence": 1})])
+    answer = client.post("/v1/projects/p/freeze")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "project_retired")
+    handle([events.defined().model_copy(update={"sequence": 2})])
+    assert client.post("/v1/projects/p/freeze").status_code == 202

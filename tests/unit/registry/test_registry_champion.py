@@ -19,10 +19,11 @@ from services.chassis.storage.database import open_engine, reading, writing
 from services.chassis.storage.migration import migrate
 from services.registry.domain.version import ModelVersion
 from services.registry.handlers import on_deployment_changed, on_evaluation_failed, on_model_scored, on_model_trained
-from services.registry.judgement import ROUNDS, rejudge_open
+from services.registry.judgement import ROUNDS, EvaluationGoesOn, evaluate_again, rejudge_open
+from services.registry.projects import retire
 from services.registry.settings import RegistrySettings
 from services.registry.store import SqlStore
-from services.registry.transitions import Action, promote
+from services.registry.transitions import Action, NotACandidate, promote
 from tests.conftest import wait_until_locked
 from tests.unit.registry.builders import PROJECT, START, define, deployment, meta, scored, trained
 from tests.unit.registry.conftest import MIGRATIONS
@@ -126,10 +127,53 @@ def test_evaluations_that_no_champion_waits_for_end_with_a_person(store: SqlStor
         against = requests[-1][1]
     assert [id for _, _, id in requests] == [f"eval-c-r{n}" for n in range(1, ROUNDS + 1)]
     waiting = found(store, 3)
-    assert (waiting.stage, waiting.evaluation) == ("candidate", "done")
+    assert (waiting.stage, waiting.evaluation) == ("candidate", "outdated")
     assert "noria evaluate" in waiting.detail
+    assert store.open_candidates() == {"outdated": 1}
+    (asked_for,) = evaluate_again(store, waiting, ANNA)
+    assert asked([asked_for]) == [(3, 2, f"eval-c-r{ROUNDS + 1}")]
+    assert (found(store, 3).awaited, store.open_candidates()) == (2, {"pending": 1})
     (decided,) = score(store, revision, "c", 60, (2, 50))
     assert isinstance(decided, ModelPromotedV1)
+
+
+def test_an_evaluation_that_a_person_asks_for_is_against_the_champion_of_now(store: SqlStore) -> None:
+    """`noria evaluate` once measured against the champion of before, and the candidate waited for good."""
+    revision = define(store)
+    train(store, revision, "a", "b")
+    failed = EvaluationFailedV1(project=PROJECT, run_id="b", cause="crashed", detail="x", evaluation_id="eval-b")
+    on_evaluation_failed(failed, meta("failed-b"), store)
+    score(store, revision, "a", 50)
+    assert asked(list(evaluate_again(store, found(store, 2), ANNA))) == [(2, 1, "eval-b-r1")]
+    last = store.history_of(PROJECT, 2, 1)[0]
+    assert (last.by, last.cause, last.reason) == ("anna", "evaluation", "anna asked for it")
+    with pytest.raises(EvaluationGoesOn):
+        tuple(evaluate_again(store, found(store, 2), ANNA))
+    with pytest.raises(NotACandidate):
+        tuple(evaluate_again(store, found(store, 1), ANNA))
+    assert score(store, revision, "b", 60, (0, 18)) == []
+    (decided,) = score(store, revision, "b", 60, (1, 50))
+    assert isinstance(decided, ModelPromotedV1)
+
+
+def test_an_evaluation_that_a_person_asks_for_of_a_project_that_compares_with_the_base(store: SqlStore) -> None:
+    revision = define(store, evaluate={"compare": "base"}, **APPROVAL)
+    train(store, revision, "a", "b")
+    score(store, revision, "a", 50)
+    tuple(promote(store, found(store, 1), "promote", ANNA))
+    score(store, revision, "b", 60)
+    tuple(evaluate_again(store, found(store, 2), ANNA))
+    score(store, revision, "b", 60)
+    assert (found(store, 2).evaluation, found(store, 2).awaited) == ("done", None)
+
+
+def test_candidates_of_a_retired_project_need_nobody(store: SqlStore) -> None:
+    revision = define(store, **APPROVAL)
+    train(store, revision, "a")
+    score(store, revision, "a", 50)
+    assert store.open_candidates() == {"done": 1}
+    tuple(retire(store, PROJECT, ANNA))
+    assert store.open_candidates() == {}
 
 
 def test_a_failure_of_an_overtaken_evaluation_says_nothing_of_the_newer_one(store: SqlStore) -> None:

@@ -341,3 +341,37 @@ def test_training_of_a_project_taken_out_of_service_ends_and_begins_again_with_i
     arrive(engine, defined().model_copy(update={"sequence": 2}), frozen(3), at=NOW + timedelta(hours=2))
     with opened(engine) as store:
         assert len(store.runs("p", 10)) == 2
+
+
+def test_a_run_of_a_project_taken_out_of_service_is_not_retried(engine: Engine) -> None:
+    arrive(engine, defined(), frozen())
+    with opened(engine) as store:
+        fail(store, (run := leased(store).id), Failure("cancelled", "x"), "cancelled")
+    arrive(engine, defined().model_copy(update={"retired_after": 0, "sequence": 1}))
+    with opened(engine) as store, pytest.raises(ApiError, match="out of service") as refused:
+        http.retried(store, run, ANYBODY)
+    assert (refused.value.status, refused.value.code) == (409, "project_retired")
+
+
+def test_a_superseded_run_that_a_person_retries_is_trained_beside_its_successor(engine: Engine) -> None:
+    arrive(engine, defined(), frozen(1))
+    with opened(engine) as store:
+        first = leased(store).id
+        assert first
+    arrive(engine, frozen(2), frozen(3))
+    old = by_number(engine)[2]
+    assert (old["status"], old["successor"]) == ("superseded", by_number(engine)[3]["run_id"])
+    with opened(engine) as store:
+        shown = http.retried(store, old["run_id"], ANYBODY)
+    assert (shown["status"], shown["cause"], shown["successor"]) == ("queued", None, None)
+    assert by_number(engine)[3]["status"] == "queued"
+    arrive(engine, frozen(4))
+    assert [by_number(engine)[n]["status"] for n in (2, 3, 4)] == ["queued", "superseded", "queued"]
+    with opened(engine) as store:
+        store.jobs.finish(job_of(store, first), NOW, "failed", Failure("x", "x"))
+        job = leased(store)
+        assert job.id == old["run_id"]
+        (event,) = handlers.on_trained(store, job, RESULT)
+        assert store.jobs.finish(job, NOW, "done")
+    assert isinstance(event, ModelTrainedV1)
+    assert (by_number(engine)[2]["status"], by_number(engine)[2]["successor"]) == ("done", None)
