@@ -1,4 +1,4 @@
-"""What serving made of promotions: the champion is what serves, not what was wanted."""
+"""What serving made of promotions: what it could not deploy is no champion."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

@@ -17,7 +17,7 @@ from services.chassis.http.guard import needs
 from services.chassis.http.projects import check_in_service
 from services.chassis.storage.pages import decode, moment, page
 from services.registry.domain.promotion import Promotion
-from services.registry.domain.representation import compared, lineage, shown, transition
+from services.registry.domain.representation import InForce, compared, lineage, shown, transition
 from services.registry.domain.version import ModelVersion
 from services.registry.judgement import EvaluationGoesOn, evaluate_again, rejudge_open
 from services.registry.projects import check_system_prompt, define, retire, view
@@ -107,8 +107,8 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
 
         def read(store: Store) -> list[dict[str, Any]]:
             versions = store.versions(project, limit + 1, place)
-            serving = {name: _serving(store, name) for name in {v.name for v in versions}}
-            return [shown(v, serving[v.name]) for v in versions]
+            now = {name: in_force(store, name) for name in {v.name for v in versions}}
+            return [shown(v, now[v.name]) for v in versions]
 
         return page(await ctx.read(read), limit, lambda item: [item["created_at"], item["run_id"]])
 
@@ -118,7 +118,7 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
         """Two versions of a model, metric by metric."""
 
         def read(store: Store) -> dict[str, Any]:
-            return compared(_version(store, name, a), _version(store, name, b), _serving(store, name))
+            return compared(_version(store, name, a), _version(store, name, b), in_force(store, name))
 
         return await ctx.read(read)
 
@@ -137,7 +137,7 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
     @needs("read", project="name")
     async def model(name: str, version: Number) -> dict[str, Any]:
         """One version."""
-        return await ctx.read(lambda store: shown(_version(store, name, version), _serving(store, name)))
+        return await ctx.read(lambda store: shown(_version(store, name, version), in_force(store, name)))
 
     @routes.get("/models/{name}/{version}/lineage", responses=errors(404))
     @needs("read", project="name")
@@ -147,7 +147,7 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
         def read(store: Store) -> dict[str, Any]:
             found = _version(store, name, version)
             spec = store.projects.at(found.trained.project, found.trained.project_revision)
-            return lineage(found, _serving(store, name), spec, store.history_of(name, version, HISTORY))
+            return lineage(found, in_force(store, name), spec, store.history_of(name, version, HISTORY))
 
         return await ctx.read(read)
 
@@ -233,16 +233,17 @@ def _refusals() -> Generator[None]:
 
 def _shown(store: Store, name: str, version: int) -> dict[str, Any]:
     """A version as the API gives it; of the base there is little to tell."""
-    serving = _serving(store, name)
+    now = in_force(store, name)
     if version == 0:
-        return {"name": name, "version": 0, "project": name, "stage": "production", "serves": serving == 0}
-    return shown(_version(store, name, version), serving)
+        base = {"serves": now.answering == 0, "is_champion": now.champion == 0}
+        return {"name": name, "version": 0, "project": name, "stage": "production", **base}
+    return shown(_version(store, name, version), now)
 
 
-def _serving(store: Store, name: str) -> int:
-    """The version that serves, 0 the base."""
+def in_force(store: Store, name: str) -> InForce:
+    """What answers for a model, and what its candidates are compared with."""
     champion = store.champion(name)
-    return champion.version if champion else 0
+    return InForce(store.answering(name), champion.version if champion else 0)
 
 
 def _version(store: Store, name: str, version: int) -> ModelVersion:

@@ -13,7 +13,7 @@ from services.chassis.storage.projects import NEWEST_FIRST, Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import ProjectRevision
 from services.registry.domain.history import Stage, Transition
-from services.registry.domain.promotion import Promotion
+from services.registry.domain.promotion import DeploymentStatus, Promotion
 from services.registry.domain.version import ModelVersion
 from services.registry.tables import CANDIDATE, PRODUCTION, ModelRow, PromotionRow, TransitionRow, VersionRow
 
@@ -85,7 +85,11 @@ class Store(Protocol):
         ...
 
     def champion(self, name: str) -> Promotion | None:
-        """The promotion that serves: the newest in force that serving could deploy, or has not told of. None: the base."""
+        """The newest promotion in force that serving could deploy, or has not told of yet. None: the base."""
+        ...
+
+    def answering(self, name: str) -> int:
+        """The version that answers requests: of the newest promotion in force that serving has deployed; 0 is the base."""
         ...
 
     def keep_promotion(self, name: str, promotion: Promotion) -> None:
@@ -229,10 +233,18 @@ class SqlStore(ChassisStore):
         return self.session.exec(found).first() is not None
 
     def champion(self, name: str) -> Promotion | None:
-        """The promotion that serves; see `Store`."""
+        """The newest promotion in force that serving could deploy, or has not told of yet. None: the base."""
+        return self._newest_promotion(name, "pending", "deployed")
+
+    def answering(self, name: str) -> int:
+        """The version that answers requests: of the newest promotion in force that serving has deployed; 0 is the base."""
+        deployed = self._newest_promotion(name, "deployed")
+        return deployed.version if deployed else 0
+
+    def _newest_promotion(self, name: str, *statuses: DeploymentStatus) -> Promotion | None:
         number = col(PromotionRow.number)
         found = select(PromotionRow).where(PromotionRow.name == name, number > (self.retired_after(name) or 0))
-        found = found.where(col(PromotionRow.status).in_(("pending", "deployed")))
+        found = found.where(col(PromotionRow.status).in_(statuses))
         row = self.session.exec(found.order_by(number.desc()).limit(1)).first()
         return None if row is None else _promotion(row)
 

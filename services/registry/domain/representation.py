@@ -1,7 +1,7 @@
 """Versions, their lineage and their comparison as the JSON objects that the API gives."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from contracts.project import ProjectSpec
@@ -12,10 +12,22 @@ from services.registry.domain.version import ModelVersion
 Json = dict[str, Any]
 
 
-def shown(version: ModelVersion, champion: int) -> Json:
-    """A version as an item of a list. `champion` is the version that serves, 0 the base.
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """Of a model: the version that answers requests, and the champion that candidates are compared with; 0 is the base.
 
-    `stage` is what is wanted, `deployment` what serving made of it, and `serves` whether this version answers now.
+    They differ while a promotion waits for its deployment: the version before answers on.
+    """
+
+    answering: int
+    champion: int
+
+
+def shown(version: ModelVersion, in_force: InForce) -> Json:
+    """A version as an item of a list.
+
+    `stage` is what is wanted, `deployment` what serving made of it, `serves` whether this version answers now, and
+    `is_champion` whether candidates are compared with it.
     """
     trained, scored = version.trained, version.scored
     return {
@@ -26,7 +38,7 @@ def shown(version: ModelVersion, champion: int) -> Json:
         "detail": version.detail,
         "failed": list(version.failed),
         "deployment": _deployment(version),
-        "serves": version.version == champion,
+        **_in_force(version, in_force),
         "evaluation": {"status": version.evaluation, "rounds": version.rounds},
         "run_id": trained.run_id,
         "kind": trained.kind,
@@ -44,10 +56,10 @@ def shown(version: ModelVersion, champion: int) -> Json:
     }
 
 
-def lineage(version: ModelVersion, champion: int, spec: ProjectSpec | None, history: Iterable[Transition]) -> Json:
+def lineage(version: ModelVersion, in_force: InForce, spec: ProjectSpec | None, history: Iterable[Transition]) -> Json:
     """Everything a version was made of, by digest, and what became of it; artifacts with their reference.
 
-    `champion` is the version that serves, `history` the entries of this version.
+    `history` holds the entries of this version.
     """
     trained, scored = version.trained, version.scored
     return {
@@ -57,7 +69,7 @@ def lineage(version: ModelVersion, champion: int, spec: ProjectSpec | None, hist
             "stage": version.stage,
             "detail": version.detail,
             "deployment": _deployment(version),
-            "serves": version.version == champion,
+            **_in_force(version, in_force),
         },
         "project": {
             "name": trained.project,
@@ -87,7 +99,7 @@ def transition(entry: Transition) -> Json:
     return {**asdict(entry), "at": entry.at.isoformat()}
 
 
-def compared(a: ModelVersion, b: ModelVersion, champion: int) -> Json:
+def compared(a: ModelVersion, b: ModelVersion, in_force: InForce) -> Json:
     """Two versions metric by metric. `certain` says that the 95% intervals do not overlap on one and the same dataset.
 
     `better` is 'a', 'b', 'equal', or None where one was not measured.
@@ -96,8 +108,8 @@ def compared(a: ModelVersion, b: ModelVersion, champion: int) -> Json:
     names = sorted(a.metrics.keys() | b.metrics.keys())
     return {
         "name": a.name,
-        "a": shown(a, champion),
-        "b": shown(b, champion),
+        "a": shown(a, in_force),
+        "b": shown(b, in_force),
         "same_dataset": same,
         "metrics": {name: _pair(a.metrics.get(name), b.metrics.get(name), same) for name in names},
     }
@@ -114,6 +126,10 @@ def _pair(a: Metric | None, b: Metric | None, same: bool) -> Json:
         "better": "equal" if gain == 0 else "b" if gain > 0 else "a",
         "certain": same and (a.high < b.low or b.high < a.low),
     }
+
+
+def _in_force(version: ModelVersion, in_force: InForce) -> Json:
+    return {"serves": version.version == in_force.answering, "is_champion": version.version == in_force.champion}
 
 
 def _deployment(version: ModelVersion) -> Json | None:

@@ -17,8 +17,10 @@ from contracts.events.serving import DeploymentChangedV1
 from services.chassis.errors import Park
 from services.chassis.storage.database import open_engine, reading, writing
 from services.chassis.storage.migration import migrate
+from services.registry.domain.representation import InForce, shown
 from services.registry.domain.version import ModelVersion
 from services.registry.handlers import on_deployment_changed, on_evaluation_failed, on_model_scored, on_model_trained
+from services.registry.http import in_force
 from services.registry.judgement import ROUNDS, EvaluationGoesOn, evaluate_again, rejudge_open
 from services.registry.projects import retire
 from services.registry.settings import RegistrySettings
@@ -304,3 +306,24 @@ def test_two_instances_ask_for_one_evaluation(engine: Engine) -> None:
     assert asked(events) == [(2, 1, "eval-b-r1")]
     with reading(engine) as connection, Session(connection) as session:
         assert stages(SqlStore(session)) == {1: "production", 2: "candidate"}
+
+
+def test_what_is_wanted_and_what_answers_are_told_apart_while_a_promotion_waits(store: SqlStore) -> None:
+    revision = define(store)
+    train(store, revision, "a", "b")
+    score(store, revision, "a", 50)
+    assert (in_force(store, PROJECT), seen(store, 1)) == (InForce(answering=0, champion=1), (False, True, "pending"))
+    told(store, deployment(1, "deployed", promotion=1))
+    assert (in_force(store, PROJECT), seen(store, 1)) == (InForce(answering=1, champion=1), (True, True, "deployed"))
+    score(store, revision, "b", 60, (1, 50))
+    assert in_force(store, PROJECT) == InForce(answering=1, champion=2)
+    assert (seen(store, 1), seen(store, 2)) == ((True, False, "deployed"), (False, True, "pending"))
+    told(store, deployment(2, "deployed", promotion=2))
+    assert (seen(store, 1), seen(store, 2)) == ((False, False, "deployed"), (True, True, "deployed"))
+    tuple(retire(store, PROJECT, ANNA))
+    assert in_force(store, PROJECT) == InForce(answering=0, champion=0)
+
+
+def seen(store: SqlStore, number: int) -> tuple[bool, bool, str]:
+    view = shown(found(store, number), in_force(store, PROJECT))
+    return view["serves"], view["is_champion"], view["deployment"]["status"]
