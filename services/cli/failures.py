@@ -5,7 +5,8 @@ from typing import Any
 
 Rows = Iterable[Mapping[str, Any]]
 SUCCESSES = frozenset({"done", "deployed"})
-TIMES = ("finished_at", "deployed_at", "changed_at", "created_at")
+TIMES = ("finished_at", "promoted_at", "changed_at", "created_at")
+"""A deployment counts by when it was wanted: one that failed has no other time, or that of an earlier success."""
 
 
 def unsettled(rows: Rows, kind: str, name: str) -> list[dict[str, Any]]:
@@ -14,6 +15,20 @@ def unsettled(rows: Rows, kind: str, name: str) -> list[dict[str, Any]]:
     A rejected candidate is an answer and no failure, and what somebody cancelled or removed was settled by that.
     """
     return list(_newest_failures(sorted(rows, key=_time, reverse=True), kind, name))
+
+
+def is_settled(failure: Mapping[str, Any], project: Mapping[str, Any] | None, versions: Rows) -> bool:
+    """Whether a person has settled a failure by what the registry says of its project and the project's newest versions.
+
+    Nothing of a project that was taken out of service wants anybody. A failed evaluation wants nobody whose candidate was
+    promoted or rejected by hand, or measured again.
+    """
+    if project is not None and project.get("retired"):
+        return True
+    if failure["kind"] != "evaluation":
+        return False
+    of_run = [version for version in versions if version.get("run_id") == failure["run_id"]]
+    return any(v.get("stage") != "candidate" or v["evaluation"]["status"] != "failed" for v in of_run)
 
 
 def _newest_failures(rows: Rows, kind: str, name: str) -> Iterator[dict[str, Any]]:
@@ -32,6 +47,7 @@ def _failure(row: Mapping[str, Any], kind: str, name: str) -> dict[str, Any]:
         "kind": kind,
         "id": f"{named['name']}@{named['version']}" if isinstance(named, Mapping) else named,
         "project": _project(row),
+        "run_id": row.get("run_id"),
         "cause": row.get("cause"),
         "detail": row.get("detail"),
         "time": _time(row),

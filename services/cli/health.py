@@ -1,11 +1,14 @@
 """How the whole stack stands: processes, readiness, lag, parked, outbox, dead letters, recent failures. Changes nothing."""
 
 from collections.abc import Mapping
+from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from services.cli import alerts, api
 from services.cli.errors import ConsoleError, Refused
-from services.cli.failures import unsettled
+from services.cli.failures import is_settled, unsettled
 from services.cli.output import brief, clock, note, plain_table, table
 
 if TYPE_CHECKING:
@@ -51,11 +54,32 @@ def document(settings: "StackSettings") -> dict[str, Any]:
 
 
 def failures() -> list[dict[str, Any]]:
-    """The failed runs, evaluations and deployments that nothing later made good, with their causes, newest first."""
+    """The failed runs, evaluations and deployments that nothing later made good and nobody settled, newest first."""
     runs = _failed("trainer", "/v1/runs", "run", "run_id")
     evaluations = _failed("evaluator", "/v1/evaluations", "evaluation", "evaluation_id")
     deployments = _failed("serving", "/v1/deployments", "deployment", "model")
-    return sorted(runs + evaluations + deployments, key=lambda f: str(f["time"]), reverse=True)
+    project, versions = cache(_project), cache(_versions)
+    found: list[dict[str, Any]] = []
+    for each in (runs, evaluations, deployments):
+        open_ = (f for f in each if not is_settled(f, project(f["project"]), versions(f["project"])))
+        found += islice(open_, FAILURES)
+    return sorted(found, key=lambda f: str(f["time"]), reverse=True)
+
+
+def _project(name: str) -> dict[str, Any] | None:
+    """The project as the registry shows it; None where it cannot tell."""
+    try:
+        return api.get("registry", f"/v1/projects/{quote(name, safe='')}")
+    except ConsoleError:
+        return None
+
+
+def _versions(project: str) -> list[dict[str, Any]]:
+    """The project's newest versions as the registry shows them; none where it cannot tell."""
+    try:
+        return api.items("registry", "/v1/models", LOOKED_AT, project=project)["items"]
+    except ConsoleError:
+        return []
 
 
 def _failed(service: str, path: str, kind: str, name: str) -> list[dict[str, Any]]:
@@ -66,7 +90,7 @@ def _failed(service: str, path: str, kind: str, name: str) -> list[dict[str, Any
         return []
     except ConsoleError:
         return []  # that it does not answer stands among the processes
-    return unsettled(rows, kind, name)[:FAILURES]
+    return unsettled(rows, kind, name)
 
 
 def _process(part: Any) -> dict[str, Any]:

@@ -10,15 +10,17 @@ from services.evaluator.handlers import HANDLERS, KIND, on_evaluated, on_failed
 from services.evaluator.http import make_router
 from services.evaluator.restore import RESTORE
 from services.evaluator.settings import EvaluatorSettings
-from services.evaluator.store import SqlStore, held
+from services.evaluator.store import SqlStore, held, horizons
 
+settings = EvaluatorSettings()
 service = Service(
-    settings=EvaluatorSettings(),
+    settings=settings,
     handlers=HANDLERS,
     store=SqlStore,
     migrations=Path(__file__).parent / "migrations",
     restore=RESTORE,
     held=held(),
+    horizons=horizons(settings.predictions_retention),
     router=make_router,
     jobs=(JobKind(KIND, "services.evaluator.worker:run", on_done=on_evaluated, on_failed=on_failed, advice=ADVICE),),
 )

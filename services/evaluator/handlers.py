@@ -73,7 +73,7 @@ def _enqueue(
     evaluation, task = plan(trained, spec, current, champion and _served(champion, current, store), meta.time, id)
     if store.evaluation(id) is not None:
         return ()
-    task = with_predictions(task, store.predictions({task.candidate.model, task.champion.model, task.base.model}))
+    task = with_predictions(task, store.use_predictions({task.candidate.model, task.champion.model, task.base.model}))
     store.keep(evaluation)
     store.jobs.enqueue(KIND, id, task.model_dump(mode="json"), project=trained.project)
     return ()

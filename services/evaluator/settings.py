@@ -1,5 +1,6 @@
 """Settings of the evaluator."""
 
+from datetime import timedelta
 from typing import ClassVar
 
 from pydantic import Field
@@ -13,3 +14,14 @@ class EvaluatorSettings(Settings):
     SERVICE: ClassVar[str] = "evaluator"
 
     port: int = Field(default=8084, ge=0, le=65535, description="Port of the HTTP entrance; 0: any free one")
+    predictions_days: float = Field(
+        default=90.0, gt=0, description="Predictions of a model are kept so long after an evaluation last wanted them"
+    )
+    predictions_examples: int = Field(
+        default=20_000, ge=1, description="Examples a file of predictions holds, beyond those of its last evaluation"
+    )
+
+    @property
+    def predictions_retention(self) -> timedelta:
+        """How long predictions that nothing wants are kept."""
+        return timedelta(days=self.predictions_days)

@@ -1,15 +1,16 @@
 """What the evaluator keeps: evaluations, each project's champion, and where predictions lie. Decides nothing."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import JSON, Column, Index, MetaData, Table, and_, or_
+from sqlalchemy import JSON, Column, Index, MetaData, Table, and_, or_, update
 from sqlmodel import Field, SQLModel, col, select
 
 from contracts.events.registry import ModelPromotedV1
 from contracts.types import ArtifactRef
 from services.chassis.jobs.job import Jobs
+from services.chassis.retention.pruning import Horizon
 from services.chassis.retention.references import Held
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
@@ -30,10 +31,13 @@ class EvaluationRow(Base, table=True):
     """An evaluation; `document` is a domain Evaluation as JSON."""
 
     __tablename__ = "evaluation"  # pyright: ignore[reportAssignmentType]
-    __table_args__ = (Index("evaluation_newest", "created_at", "evaluation_id"),)
+    __table_args__ = (
+        Index("evaluation_newest", "created_at", "evaluation_id"),
+        Index("evaluation_newest_of", "project", "created_at", "evaluation_id"),
+    )
 
     evaluation_id: str = Field(primary_key=True)
-    project: str = Field(index=True)
+    project: str
     created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     document: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
@@ -48,13 +52,15 @@ class ChampionRow(Base, table=True):
 
 
 class PredictionsRow(Base, table=True):
-    """Where the newest predictions of a model under one setting lie."""
+    """Where the newest predictions of a model under one setting lie, and when an evaluation last wanted them."""
 
     __tablename__ = "predictions"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (Index("predictions_used", "used_at"),)
 
     model: str = Field(primary_key=True)
     settings: str = Field(primary_key=True)
     file: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    used_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
 
 
 class Store(Protocol):
@@ -78,8 +84,8 @@ class Store(Protocol):
         """Puts a promotion in force."""
         ...
 
-    def predictions(self, models: Iterable[str]) -> tuple[PredictionsRef, ...]:
-        """The predictions of models, whatever the settings."""
+    def use_predictions(self, models: Iterable[str]) -> tuple[PredictionsRef, ...]:
+        """The predictions of models, whatever the settings; they are kept for as long again from now."""
         ...
 
     def keep_predictions(self, found: Iterable[PredictionsRef]) -> None:
@@ -113,9 +119,11 @@ class SqlStore(ChassisStore):
         """Puts a promotion in force."""
         self.session.merge(ChampionRow(project=promotion.project, promotion=promotion.model_dump(mode="json")))
 
-    def predictions(self, models: Iterable[str]) -> tuple[PredictionsRef, ...]:
-        """The predictions of models, whatever the settings."""
-        rows = self.session.exec(select(PredictionsRow).where(col(PredictionsRow.model).in_(list(models)))).all()
+    def use_predictions(self, models: Iterable[str]) -> tuple[PredictionsRef, ...]:
+        """The predictions of models, whatever the settings; they are kept for as long again from now."""
+        of_models = col(PredictionsRow.model).in_(list(models))
+        self.session.connection().execute(update(PredictionsRow).where(of_models).values(used_at=datetime.now(UTC)))
+        rows = self.session.exec(select(PredictionsRow).where(of_models)).all()
         return tuple(
             PredictionsRef(model=row.model, settings=row.settings, file=ArtifactRef.model_validate(row.file))
             for row in rows
@@ -123,9 +131,10 @@ class SqlStore(ChassisStore):
 
     def keep_predictions(self, found: Iterable[PredictionsRef]) -> None:
         """Keeps predictions in place of older ones of the same model and settings."""
+        now = datetime.now(UTC)
         for one in found:
             file = one.file.model_dump(mode="json")
-            self.session.merge(PredictionsRow(model=one.model, settings=one.settings, file=file))
+            self.session.merge(PredictionsRow(model=one.model, settings=one.settings, file=file, used_at=now))
 
     def evaluation(self, evaluation_id: str) -> Evaluation | None:
         """An evaluation, or None."""
@@ -152,8 +161,14 @@ class SqlStore(ChassisStore):
         if project is not None:
             query = query.where(EvaluationRow.project == project)
         if after is not None:
-            query = query.where(or_(at < after[0], and_(at == after[0], id_ < after[1])))
+            query = query.where(at <= after[0], or_(at < after[0], and_(at == after[0], id_ < after[1])))
         return [Evaluation.model_validate(row.document) for row in self.session.exec(query).all()]
+
+
+def horizons(predictions: timedelta) -> tuple[Horizon, ...]:
+    """Predictions are kept for so long after an evaluation last wanted them; who wants them later has them made anew."""
+    table: Table = getattr(PredictionsRow, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
+    return (Horizon(table, table.c.used_at, predictions),)
 
 
 def held() -> tuple[Held, ...]:

@@ -20,6 +20,7 @@ from services.evaluator.domain.predictions import (
     Example,
     Predictions,
     differences,
+    kept,
     metrics,
     missing,
     scores,
@@ -44,7 +45,10 @@ def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
     """
     keep_pages()
     try:
-        outcome = measure(Task.model_validate(spec), open_store(EvaluatorSettings()), workdir, report)
+        settings = EvaluatorSettings()
+        outcome = measure(
+            Task.model_validate(spec), open_store(settings), workdir, report, settings.predictions_examples
+        )
     except ArtifactUnavailable:
         raise
     except ArtifactError as error:
@@ -52,8 +56,10 @@ def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
     return outcome.model_dump(mode="json")
 
 
-def measure(task: Task, store: ArtifactStore, workdir: Path, report: Report) -> Outcome:
+def measure(task: Task, store: ArtifactStore, workdir: Path, report: Report, others: int = 20_000) -> Outcome:
     """The figures of a task; predictions in `workdir` from an attempt that was cut short are used again.
+
+    `others`: of so many examples that this task does not ask about a model's earlier predictions are kept, too.
 
     Raises:
         EvaluationFailed: one of its tree.
@@ -76,10 +82,11 @@ def measure(task: Task, store: ArtifactStore, workdir: Path, report: Report) -> 
     threads = ask_all(wanted, asking, lambda files: _place(files, store, workdir), keep)
     asked = time.monotonic() - started
     report({"stage": "figures", "done": 0, "total": 0})
-    fresh = [
-        PredictionsRef(model=model, settings=settings, file=store.put_file(_file(workdir, model, settings)))
-        for model in dict.fromkeys(one.subject.model for one in wanted)
-    ]
+    fresh: list[PredictionsRef] = []
+    for model in dict.fromkeys(one.subject.model for one in wanted):
+        place = _file(workdir, model, settings)
+        write_predictions(place, kept(known[model], _asked(model, subjects, examples), others))
+        fresh.append(PredictionsRef(model=model, settings=settings, file=store.put_file(place)))
     found = {role: known[subject.model] for role, subject in subjects.items()}
     return _outcome(task, examples, found, store, workdir).model_copy(
         update={
@@ -146,6 +153,12 @@ def _known(subject: Subject, settings: str, task: Task, store: ArtifactStore, wo
     refs = [one.file for one in task.predictions if (one.model, one.settings) == (subject.model, settings)]
     paths = [*(store.get(ref) for ref in refs), _file(workdir, subject.model, settings)]
     return {key: found for path in paths if path.exists() for key, found in read_predictions(path).items()}
+
+
+def _asked(model: str, subjects: Mapping[str, Subject], examples: Examples) -> list[Example]:
+    """What a model is asked about in all of its roles."""
+    roles = [role for role, subject in subjects.items() if subject.model == model]
+    return [example for role in roles for example in examples[role]]
 
 
 def _file(workdir: Path, model: str, settings: str) -> Path:

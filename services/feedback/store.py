@@ -184,7 +184,7 @@ class SqlStore(ChassisStore):
         if request_id is not None:
             query = query.where(SignalRow.request_id == request_id)
         if after is not None:
-            query = query.where(or_(at < after[0], and_(at == after[0], key < after[1])))
+            query = query.where(at <= after[0], or_(at < after[0], and_(at == after[0], key < after[1])))
         return [_entry(row) for row in self.session.exec(query.order_by(at.desc(), key.desc()).limit(limit))]
 
 

@@ -67,12 +67,12 @@ def read(
 
 def with_smaller_shares(store: SqlStore, spec: ProjectSpec) -> list[ArtifactRef]:
     """Training splits of the project's datasets that were frozen with a smaller held-out or validation share than today's."""
-    found: list[ArtifactRef] = []
-    for dataset in store.datasets(spec.project, None, MOST_DATASETS):
-        then = store.projects.at(dataset.project, dataset.project_revision)
-        if grew(spec.prep, then and then.prep):
-            found.append(ArtifactRef.model_validate(dataset.files["train"]))
-    return found
+    datasets = store.datasets(spec.project, None, MOST_DATASETS)
+    revisions = {
+        revision: store.projects.at(spec.project, revision) for revision in {d.project_revision for d in datasets}
+    }
+    grown = {revision for revision, then in revisions.items() if grew(spec.prep, then and then.prep)}
+    return [ArtifactRef.model_validate(d.files["train"]) for d in datasets if d.project_revision in grown]
 
 
 def trained(splits: Iterable[ArtifactRef], artifacts: ArtifactStore) -> frozenset[str]:

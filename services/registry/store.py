@@ -284,8 +284,9 @@ class SqlStore(ChassisStore):
         """Names of projects in alphabetical order, from behind `after`. Each has a row to lock."""
         name = col(ModelRow.name)
         of_model = select(ProjectRevision.project).where(ProjectRevision.project == name)
-        defined = of_model.where(col(ProjectRevision.defined_at).is_not(None)).exists()
-        query = select(name).where(name > (after or ""), defined).order_by(name).limit(limit)
+        # A value, not EXISTS: PostgreSQL would join that, and read every revision of every project.
+        defined = of_model.where(col(ProjectRevision.defined_at).is_not(None)).limit(1).scalar_subquery()
+        query = select(name).where(name > (after or ""), defined.is_not(None)).order_by(name).limit(limit)
         return list(self.session.exec(query).all())
 
     def open_candidates(self) -> dict[str, int]:

@@ -152,7 +152,7 @@ class SqlStore(ChassisStore):
 
     def needed(self) -> list[tuple[str, int, str, BaseRef, Files]]:
         """(project, version, kind, base, files) of every version that was not removed."""
-        rows = self.session.exec(select(DeploymentRow).where(DeploymentRow.status != "removed")).all()
+        rows = self.session.exec(select(DeploymentRow).where(literal_column(LIVE))).all()
         return [
             (
                 row.project,

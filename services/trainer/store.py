@@ -78,7 +78,7 @@ class SqlStore(ChassisStore):
         if project is not None:
             query = query.where(RunRow.project == project)
         if after is not None:
-            query = query.where(or_(at < after[0], and_(at == after[0], id_ < after[1])))
+            query = query.where(at <= after[0], or_(at < after[0], and_(at == after[0], id_ < after[1])))
         return [Run.model_validate(row.document) for row in self.session.exec(query).all()]
 
 

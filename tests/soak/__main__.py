@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from tests.chaos.load import wait_for
 from tests.soak import bounds, measure, stand
-from tests.soak.load import UPSTREAM, Amounts, Load
+from tests.soak.load import ANSWERED, UPSTREAM, Amounts, Load
 from tests.soak.policy import DAYS, Policy
 
 QUARTERS = (0, 25, 50, 75, 100)
@@ -44,9 +44,11 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(database: str, seconds: float, seed: int, *, keep: bool) -> dict[str, Any]:
+def run(
+    database: str, seconds: float, seed: int, *, keep: bool = False, policy: Policy | None = None
+) -> dict[str, Any]:
     """The load on one database: {"database", "reached", "failures", "sizes", "broken"}."""
-    policy = Policy(day=seconds / DAYS)
+    policy = policy or Policy(day=seconds / DAYS)
     say(f"{database}, seed {seed}: {seconds:.0f} s stand for {DAYS} days; starting")
     with stand.started(database, policy, keep=keep) as running:
         load, flow = Load(running, Amounts(), seconds, seed), bounds.Flow()
@@ -106,23 +108,25 @@ def collect(running: stand.Stand) -> dict[str, Any]:
 
 
 def unread(taken: Mapping[str, int], sent: Mapping[str, int]) -> list[str]:
-    """The submissions that Kafka deleted before ingestion took them: a run that lost some proves nothing."""
-    lost = sent.get(UPSTREAM, 0) - taken.get(UPSTREAM, 0)
-    return [f"{lost} messages of {UPSTREAM} were deleted before they were taken"] if lost > 0 else []
+    """The messages that Kafka deleted before a service took them: a run that lost some proves nothing."""
+    lost = {topic: sent.get(topic, 0) - taken.get(topic, 0) for topic in (UPSTREAM, ANSWERED)}
+    return [f"{n} messages of {topic} were deleted before they were taken" for topic, n in lost.items() if n > 0]
 
 
 def broken(sizes: measure.Sizes, limits: dict[str, int]) -> list[str]:
-    """What is larger than it may be; memory by its bytes, everything else by its number."""
+    """What is larger than it may be, and what nobody has stated a bound for."""
     found: list[str] = []
-    for name, limit in sorted(limits.items()):
-        size = sizes.get(name)
-        if size is not None and _of(name, size) > limit:
+    for name, size in sorted(sizes.items()):
+        limit = limits.get(name)
+        if limit is None:
+            found.append(f"{name}: has no stated bound")
+        elif _of(name, size) > limit:
             found.append(f"{name}: {_of(name, size)} > {limit}")
     return found
 
 
 def _of(name: str, size: measure.Size) -> int:
-    return size.bytes if name.startswith("memory") else size.count
+    return size.bytes if name.startswith(bounds.BY_BYTES) else size.count
 
 
 AMOUNTS = {"events taken": "events", "datasets": "datasets", "promotions": "promotions"}

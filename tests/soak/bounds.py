@@ -4,15 +4,22 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from contracts.topics import consumed_by
+from contracts.topics import BY_NAME, consumed_by, dead_letter_topics
 from tests.soak.load import POOL, PROJECTS
-from tests.soak.policy import PRUNE_SECONDS, Policy
+from tests.soak.policy import NAMING, PRUNE_SECONDS, SHORT, Policy
 from tests.soak.stand import SERVICES
 
 MEMORY_BYTES = 400 << 20
 FEW = 100
-SLACK_SECONDS = 30.0
-"""For a timer that comes late, a look that takes its time, Kafka's own look for what is too old."""
+FOR_EVER = 1e9
+SHARDS = 4
+"""Of a counter: as many as transactions count at a time, here those of one instance's batches and of its retries."""
+ROW_BYTES = 2_000
+"""Of a row with its indexes, and as much again that is deleted and not yet reused."""
+SPARE_BYTES = 100 << 20
+"""Of write-ahead logs, of an empty PostgreSQL, of Kafka's own topics."""
+BY_BYTES = ("memory", "bytes", "folder cache", "folder kafka", "folder logs", "folder state")
+"""What is held against its bound by bytes; everything else by its number."""
 
 
 @dataclass
@@ -37,41 +44,56 @@ class Flow:
 
 
 def bounds(policy: Policy, flow: Flow, datasets: int) -> dict[str, int]:
-    """The most rows, messages or files of each name; what is not named has no bound by policy but what people write.
+    """The most rows, messages, files or bytes (`BY_BYTES`) of each name.
 
     `datasets`: how many were frozen, since lineage is kept for ever.
     """
-    found = {f"topic {name}": _messages(policy, flow, name, days) for name, days in _retentions(policy).items()}
+    found = _topics(policy, flow)
     for service in SERVICES:
         found |= _of_chassis(policy, flow, service, datasets)
     records = len(PROJECTS) * POOL
-    requests = flow.within("serving.inference.completed.v1", policy.seconds(policy.requests) + SLACK_SECONDS)
-    corrections = flow.within("feedback.signal.recorded.v1", 1e9)
-    signals = flow.within("feedback.signal.recorded.v1", policy.seconds(policy.signals) + SLACK_SECONDS)
+    requests = flow.within("serving.inference.completed.v1", policy.seconds(policy.requests) + policy.slack)
+    corrections = flow.within("feedback.signal.recorded.v1", FOR_EVER)
+    signals = flow.within("feedback.signal.recorded.v1", policy.seconds(policy.signals) + policy.slack)
     found |= {
         "table ingestion.record": records + corrections,
         "table prep.record": records + corrections,
         "table ingestion.waiting": 0,
         "table ingestion.tally": 10 * len(PROJECTS),
         "table prep.progress": len(PROJECTS),
+        "table prep.shard": SHARDS * len(PROJECTS),
         "table prep.dataset": datasets,
         "table registry.model": len(PROJECTS),
         "table registry.model_version": datasets,
+        "table registry.promotion": datasets,
         "table registry.transition": 4 * datasets,
         "table feedback.request": requests,
         "table feedback.signal": signals + 50,
     }
-    return found
+    return found | _bytes(found)
+
+
+def _bytes(counts: Mapping[str, int]) -> dict[str, int]:
+    rows = sum(limit for name, limit in counts.items() if name.startswith("table "))
+    messages = sum(limit for name, limit in counts.items() if name.startswith("topic "))
+    databases = ROW_BYTES * rows + SPARE_BYTES
+    return {
+        "bytes of databases": databases,
+        "folder state": databases,
+        "folder cache": 0,
+        "folder logs": 1 << 20,
+        "folder kafka": ROW_BYTES * messages + SPARE_BYTES,
+    }
 
 
 def artifacts(policy: Policy, flow: Flow) -> int:
     """Files that may stand after a collection: of a dataset five, of its model two, of each project the newest and the served."""
-    kept = policy.seconds(policy.artifacts + policy.roll + policy.grace) + SLACK_SECONDS
+    kept = policy.seconds(policy.artifacts + policy.roll + policy.grace) + policy.slack
     return 7 * (flow.within("prep.dataset.frozen.v1", kept) + 2 * len(PROJECTS)) + FEW
 
 
 def _of_chassis(policy: Policy, flow: Flow, service: str, datasets: int) -> dict[str, int]:
-    within = policy.seconds(policy.inbox) + PRUNE_SECONDS + SLACK_SECONDS
+    within = policy.seconds(policy.inbox) + PRUNE_SECONDS + policy.slack
     taken = sum(flow.within(topic.name, within) for topic in consumed_by(service))
     return {
         f"table {service}.inbox": taken + 1000,
@@ -80,17 +102,21 @@ def _of_chassis(policy: Policy, flow: Flow, service: str, datasets: int) -> dict
         f"table {service}.job": datasets,
         f"table {service}.lease": 10,
         f"table {service}.project_revision": len(PROJECTS),
+        f"table {service}.fair_share": len(PROJECTS),
+        f"table {service}.idempotency_key": 0,
+        f"table {service}.alembic_version": 2,
+        f"table {service}.migrated": 1,
         f"memory {service}": MEMORY_BYTES,
     }
 
 
-def _messages(policy: Policy, flow: Flow, topic: str, days: float) -> int:
-    return flow.within(topic, policy.seconds(days + policy.roll) + SLACK_SECONDS) + FEW
-
-
-def _retentions(policy: Policy) -> dict[str, float]:
-    from contracts.topics import dead_letter_topics
-    from tests.soak.policy import NAMING, SHORT
-
+def _topics(policy: Policy, flow: Flow) -> dict[str, int]:
+    """Of every topic what was sent within its retention; without one, of some events, what was ever sent in all."""
     short = dict.fromkeys(SHORT, policy.messages) | dict.fromkeys(NAMING, policy.artifacts)
-    return short | dict.fromkeys(dead_letter_topics(), policy.dead_letters)
+    days = short | dict.fromkeys(dead_letter_topics(), policy.dead_letters)
+    kept = {name: flow.within(name, policy.seconds(of + policy.roll) + policy.slack) + FEW for name, of in days.items()}
+    letters = sum(flow.within(name, FOR_EVER) for name in dead_letter_topics())
+    # A resolution is a message and its transaction's marker.
+    for_ever = {"console.letter.settled.v1": 2 * letters + FEW}
+    found = dict.fromkeys(BY_NAME, FEW) | for_ever | kept
+    return {f"topic {name}": limit for name, limit in found.items()}

@@ -13,6 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,18 @@ from contracts.events.serving import InferenceCompletedV1
 from contracts.events.trainer import ModelTrainedV1
 from contracts.types import DatasetRef, Metric, ModelRef
 from services.chassis.storage.artifacts import ArtifactStore
+from tests.soak import measure
+from tests.soak.policy import DAYS
 from tests.soak.stand import Stand
 
 PROJECTS = ("alpha", "beta", "gamma")
 POOL = 300
 """Record ids of a project: its records are bounded, and their revisions grow."""
-UPSTREAM = "upstream.record.submitted.v1"
-AHEAD = 20_000
-"""Messages that may wait for ingestion."""
+UPSTREAM, ANSWERED = "upstream.record.submitted.v1", InferenceCompletedV1.TOPIC
+AHEAD, ANSWERS_AHEAD = 5_000, 400
+"""Submissions that may wait for ingestion, and answers for feedback: they are taken long before Kafka deletes them."""
+MONTHS_AGO = timedelta(days=DAYS)
+"""By so much the first submission's time lies before the last one's."""
 EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
 BATCH = 500
 LETTERS_AT_ONCE = 5
@@ -51,7 +56,7 @@ def specification(project: str) -> dict[str, Any]:
     """A project whose datasets are frozen on demand and whose gate lets a model pass whose chrF is 1 or more."""
     return {
         "project": project,
-        "base": "smollm2-135m-instruct",
+        "base": "a-base-that-is-nowhere",
         "prep": {"freeze": {"records": 1_000_000, "quiet": "1h"}},
         "evaluate": {"suite": ["loss", "chrf"]},
         "gate": {"require": ["chrf >= 1"]},
@@ -72,7 +77,8 @@ class Load:
         self._store = ArtifactStore((stand.home / "artifacts").as_uri(), stand.home / "cache")
         self._seen: set[tuple[str, int]] = set()
         self._requests: list[str] = []
-        self._lag, self._seen_at = 0, 0
+        self._taken: dict[str, int] = {}
+        self._begun = time.monotonic()
         work = (self._submit, self._answer, self._give_feedback, self._freeze, self._train, self._settle, self._look)
         self._threads = [threading.Thread(target=self._again, args=(each,), daemon=True) for each in work]
 
@@ -102,12 +108,11 @@ class Load:
             self._over.wait(pause)
 
     def _look(self) -> float:
-        lag = self._http.get(f"{self._stand.url('ingestion')}/health/ready").json()["lag"]
-        self._lag, self._seen_at = sum(lag.values()), self.done["submitted"]
+        self._taken = measure.taken(self._stand, ("ingestion", "feedback"))
         return 0.25
 
     def _submit(self) -> float:
-        ahead = self._lag + self.done["submitted"] - self._seen_at
+        ahead = self.done["submitted"] - self._taken.get(UPSTREAM, 0)
         if self.done["submitted"] >= self._amounts.events or ahead > AHEAD:
             self._producer.poll(0)
             return 0.05
@@ -133,8 +138,13 @@ class Load:
     def _produce(self, id: str, project: str, value: bytes) -> None:
         attributes = {"specversion": "1.0", "id": id, "source": "urn:soak", "type": f"io.noria.{UPSTREAM}"}
         headers: Any = [(f"ce_{name}", text.encode()) for name, text in attributes.items()]
-        self._producer.produce(UPSTREAM, value, project.encode(), headers=[*headers, ("ce_time", _now())])
+        self._producer.produce(UPSTREAM, value, project.encode(), headers=[*headers, ("ce_time", self._stamp())])
         self.done["submitted"] += 1
+
+    def _stamp(self) -> bytes:
+        """Months go by in the submissions' times, as their producer says them, and end today."""
+        share = min(1.0, (time.monotonic() - self._begun) / self._seconds)
+        return (datetime.now(UTC) - (1 - share) * MONTHS_AGO).isoformat().encode()
 
     def _emit(self, event: Any) -> None:
         id = uuid.uuid4().hex
@@ -145,6 +155,8 @@ class Load:
 
     def _answer(self) -> float:
         """What the gateway would have recorded."""
+        if self.done[ANSWERED] - self._taken.get(ANSWERED, 0) > ANSWERS_AHEAD:
+            return 0.5
         for _ in range(20):
             project, id = self._dice.choice(PROJECTS), f"req-{uuid.uuid4().hex}"
             said: dict[str, Any] = {"role": "user", "content": "a question " * 20}
@@ -189,7 +201,7 @@ class Load:
                     self._seen.add((project, dataset["number"]))
                     self.done["datasets"] += 1
                     self._trained(project, dataset)
-        return 0.5
+        return 1.0
 
     def _trained(self, project: str, dataset: dict[str, Any]) -> None:
         run, number = f"run-{project}-{dataset['number']}", dataset["number"]
@@ -216,12 +228,8 @@ class Load:
                 command, env=self._stand.environment, capture_output=True, text=True, timeout=120, check=True
             )
             self.done[f"letters {verb}"] += len(json.loads(said.stdout)["items"])
-        return 5.0
+        return max(2.0, self._seconds / 40)
 
 
 def _example(topic: str) -> dict[str, Any]:
     return json.loads((EXAMPLES / f"{topic}.json").read_text())["data"]
-
-
-def _now() -> bytes:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()).encode()

@@ -1,7 +1,8 @@
 """How large everything is now: rows and bytes by table, messages and bytes by topic, folders, memory. Changes nothing."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,14 +28,16 @@ Sizes = dict[str, Size]
 
 
 def measure(stand: Stand) -> Sizes:
-    """Everything by its name: `table SERVICE.NAME`, `topic NAME`, `folder NAME`, `memory SERVICE`."""
+    """Everything by its name: `table SERVICE.NAME`, `topic NAME`, `folder NAME`, `memory SERVICE`, `bytes of NAME`."""
     sizes = dict(_topics(stand))
     for service in SERVICES:
         sizes |= dict(_tables(stand, service))
         sizes[f"memory {service}"] = Size(1, _resident(stand.processes[service].pid))
-    for folder in ("artifacts", "state"):
-        files = [path.stat().st_size for path in _files(stand.home / folder)]
-        sizes[f"folder {folder}"] = Size(len(files), sum(files))
+    folders = {name: stand.home / name for name in ("artifacts", "cache", "logs", "state")}
+    for name, folder in (folders | {"kafka": stand.broker.home / "kafka"}).items():
+        files = _bytes(folder)
+        sizes[f"folder {name}"] = Size(len(files), sum(files))
+    sizes["bytes of databases"] = Size(1, sum(_database_bytes(stand)))
     return sizes
 
 
@@ -43,10 +46,10 @@ def produced(stand: Stand) -> dict[str, int]:
     return {name: sum(last for _, last in bounds) for name, bounds in _offsets(stand).items()}
 
 
-def taken(stand: Stand) -> dict[str, int]:
+def taken(stand: Stand, services: Sequence[str] = SERVICES) -> dict[str, int]:
     """Messages that services took, by topic, as their own figures say; a message that two groups took counts twice."""
     found: dict[str, int] = {}
-    for service in SERVICES:
+    for service in services:
         for line in httpx.get(f"{stand.url(service)}/metrics", timeout=30).text.splitlines():
             if line.startswith(f"noria_{service}_consumed_total{{"):
                 topic, count = line.split('topic="')[1].split('"')[0], float(line.rsplit(" ", 1)[1])
@@ -64,7 +67,7 @@ def _topics(stand: Stand) -> Iterator[tuple[str, Size]]:
     logs = stand.broker.home / "kafka" / "data"
     for name, bounds in _offsets(stand).items():
         folders = (folder for folder in logs.glob(f"{name}-*") if folder.name.removeprefix(f"{name}-").isdecimal())
-        size = sum(path.stat().st_size for folder in folders for path in _files(folder) if path.suffix == ".log")
+        size = sum(sum(_bytes(folder)) for folder in folders)
         yield f"topic {name}", Size(sum(last - first for first, last in bounds), size)
 
 
@@ -106,8 +109,26 @@ def _names(connection: Connection, service: str) -> list[tuple[str, int]]:
     return [(name, size) for name, size in connection.execute(query, {"schema": service})]
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+def _database_bytes(stand: Stand) -> list[int]:
+    """SQLite's files with their logs; PostgreSQL's whole database, rows that are dead and not yet vacuumed included."""
+    if stand.postgres is None:
+        return _bytes(stand.home / "state")
+    engine = stand.engine("ingestion")
+    try:
+        with engine.connect() as connection:
+            return [connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one()]
+    finally:
+        engine.dispose()
+
+
+def _bytes(folder: Path) -> list[int]:
+    """What the files of a folder take on the disk, while services work in it; Kafka's indexes are longer than that."""
+    sizes: list[int] = []
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            if path.is_file():
+                sizes.append(path.stat().st_blocks * 512)
+    return sizes
 
 
 def _resident(pid: int) -> int:

@@ -26,6 +26,8 @@ class Policy:
     grace: float = 5.0
     roll: float = 5.0
     """After so long Kafka closes a segment; only closed ones are deleted."""
+    slack: float = 30.0
+    """Seconds for a timer that comes late, a look that takes its time, Kafka's own look for what is too old."""
 
     def seconds(self, days: float) -> float:
         """Days of policy time in real seconds."""

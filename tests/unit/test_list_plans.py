@@ -1,65 +1,45 @@
-"""Lists and loops of ingestion, prep, feedback and the trainer read by an index and sort nothing, however long history is."""
+"""Lists and loops of every service read by an index and sort nothing, however long history is, on SQLite and PostgreSQL."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
-from sqlmodel import Session
 
+from contracts.types import ModelRef
 from services.chassis.messaging import parking
 from services.chassis.retention.pruning import horizons, prune
 from services.chassis.settings import Settings
-from services.chassis.storage.database import open_sqlite, writing
-from services.chassis.storage.migration import migrate
+from services.evaluator.store import SqlStore as Evaluator
+from services.evaluator.store import horizons as of_evaluator
 from services.feedback.store import SqlStore as Feedback
 from services.feedback.store import horizons as of_feedback
 from services.ingestion.store import SqlStore as Ingestion
 from services.prep.store import SqlStore as Prep
+from services.registry.store import SqlStore as Registry
+from services.serving.store import SqlStore as Serving
 from services.trainer.store import SqlStore as Trainer
+from tests.unit.plans import Step, opened
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
-SMALL = ("progress", "sqlite_", "json_each", "lease")
-"""Tables of a row a project or fewer; they may be read whole."""
-FEW = ("signal.request_id = ?", "signal.status = ?", "FROM parked")
-"""What selects few rows, whatever history holds: signals of one request, what waits or is parked; they may be sorted."""
+DAY = timedelta(days=1)
+A_ROW_A_PROJECT = ("model",)
+SMALL = ("progress", "sqlite_", "json_each", "lease", "found", "change_counter", "parked", "anon_")
+"""Tables of a row a project or fewer, what a query made of such, and what is parked; they may be read whole."""
+FEW = ("signal.request_id =", "signal.status =", "FROM parked", "FROM progress", "status <> 'removed'")
+"""What selects few rows, whatever history holds: signals of one request, what waits, is parked or served; they may be sorted."""
+PARTIAL = ("stage = 'production'", "stage = 'candidate'")
+"""Conditions of indexes that hold what is in force or waits alone; these may be read whole."""
 
 
-@contextmanager
-def opened(service: str, store: Any, folder: Path) -> Generator[tuple[Any, list[str]]]:
-    """The service's store on its tables, and the plans of what it asks."""
-    engine = open_sqlite(f"sqlite:///{folder / service}.db", "NORMAL")
-    migrate(engine, service, Path("services") / service / "migrations")
-    plans: list[str] = []
-    with writing(engine) as connection, Session(connection) as session:
-        opened_store = store(session)
-        _listen(engine, plans)
-        yield opened_store, plans
-    engine.dispose()
+def bad(steps: Sequence[Step]) -> list[Step]:
+    """The steps that read a whole table or index that grows, or sort what grows."""
 
+    def grows(step: Step) -> bool:
+        small = step.table in A_ROW_A_PROJECT or step.table.startswith(SMALL)
+        return not small and not (step.what == "index" and any(part in step.statement for part in PARTIAL))
 
-def _listen(engine: Engine, plans: list[str]) -> None:
-    @event.listens_for(engine, "before_cursor_execute")
-    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        if not statement.startswith(("SELECT", "DELETE", "UPDATE")) or many:
-            return
-        rows = connection.connection.driver_connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
-        plans.extend(f"{row[3]}   <- {statement}" for row in rows)
-
-
-def bad(plans: list[str]) -> list[str]:
-    """The steps that read a whole table or sort."""
-    found: list[str] = []
-    for plan in plans:
-        step = plan.split("   <- ")[0]
-        whole = step.startswith("SCAN") and "INDEX" not in step and not step.split()[1].startswith(SMALL)
-        sorts = "TEMP B-TREE" in step and "ORDER BY" in step and not any(few in plan for few in FEW)
-        if (whole or sorts) and "progress" not in plan:
-            found.append(plan)
-    return found
+    return [step for step in steps if grows(step)]
 
 
 def ask_feedback(store: Any) -> None:
@@ -68,7 +48,7 @@ def ask_feedback(store: Any) -> None:
     store.waiting_for("r1")
     store.waiting_since(NOW, 10)
     store.overlooked(10)
-    for rule in of_feedback(timedelta(days=30), timedelta(days=90)):
+    for rule in of_feedback(30 * DAY, 90 * DAY):
         prune(store.session.connection(), rule, NOW)
 
 
@@ -89,6 +69,51 @@ def ask_trainer(store: Any) -> None:
         store.runs(project, 10, (NOW, "r"))
 
 
+def ask_evaluator(store: Any) -> None:
+    for project in (None, "p"):
+        store.evaluations(project, 10)
+        store.evaluations(project, 10, (NOW, "e"))
+    store.evaluation("e")
+    store.champion("p")
+    store.use_predictions(["m"])
+    for rule in of_evaluator(90 * DAY):
+        prune(store.session.connection(), rule, NOW)
+
+
+def ask_registry(store: Any) -> None:
+    for project in (None, "p"):
+        store.versions(project, 10)
+        store.versions(project, 10, (NOW, "r"))
+    store.version("p", 1)
+    store.of_run("r")
+    store.production("p")
+    store.newest("p")
+    store.in_stage("p", "candidate", 10)
+    store.promotions("p")
+    store.promotion_of("p", 1)
+    store.was_deployed("p", 1)
+    store.champion("p")
+    store.history("p", 10, 3)
+    store.history_of("p", 1, 10)
+    store.revisions("p", 10)
+    store.project_names(10, "a")
+    store.open_candidates()
+    store.undeployed()
+    store.projects.next_sequence("p", NOW)
+
+
+def ask_serving(store: Any) -> None:
+    for projects in (None, ["p", "q"]):
+        store.deployments(projects, 10)
+        store.deployments(projects, 10, (NOW, "p", 1))
+    store.live_versions()
+    store.needed()
+    store.retire("p", 1, "retired")
+    store.set_status(ModelRef(name="p", version=1), 1, "deployed", "", NOW)
+    store.newest_promotion(ModelRef(name="p", version=1))
+    store.change_number()
+
+
 def ask_ingestion(store: Any) -> None:
     store.overdue(NOW, NOW)
     store.counts("p")
@@ -102,28 +127,35 @@ def ask_chassis(store: Any) -> None:
     parking.due(connection, "g", NOW, 10, 60.0)
     parking.listing(connection, "g", 0, 10)
     parking.occupied(connection, "g", [b"k"])
+    store.projects.current("p")
+    store.projects.at("p", "r")
+    store.projects.names()
 
 
 ASKED = {
+    "evaluator": (Evaluator, ask_evaluator),
     "feedback": (Feedback, ask_feedback),
-    "prep": (Prep, ask_prep),
-    "trainer": (Trainer, ask_trainer),
     "ingestion": (Ingestion, ask_ingestion),
+    "prep": (Prep, ask_prep),
+    "registry": (Registry, ask_registry),
+    "serving": (Serving, ask_serving),
+    "trainer": (Trainer, ask_trainer),
 }
 
 
 @pytest.mark.parametrize("service", ASKED)
-def test_a_service_asks_by_an_index(service: str, tmp_path: Path) -> None:
+def test_a_service_asks_by_an_index(service: str, database_url: str) -> None:
     store, ask = ASKED[service]
-    with opened(service, store, tmp_path) as (opened_store, plans):
+    with opened(database_url, service, store, FEW) as (opened_store, steps, asked):
         ask(opened_store)
-        if service == "feedback":
-            ask_chassis(opened_store)
-        assert plans
-        assert bad(plans) == []
+        ask_chassis(opened_store)
+        assert asked
+        assert bad(steps) == []
 
 
-def test_what_reads_a_whole_table_is_found(tmp_path: Path) -> None:
-    with opened("feedback", Feedback, tmp_path) as (store, plans):
+def test_what_reads_a_whole_table_or_sorts_is_found(database_url: str) -> None:
+    with opened(database_url, "feedback", Feedback, FEW) as (store, steps, _):
         store.session.connection().exec_driver_sql("SELECT * FROM signal ORDER BY record_id")
-        assert len(bad(plans)) == 2
+        assert {step.what for step in bad(steps)} == {"whole", "sort"}
+        store.session.connection().exec_driver_sql("SELECT * FROM signal WHERE record_id = 'r'")
+        assert {"whole", "index"} & {step.what for step in bad(steps)[2:]}

@@ -13,8 +13,8 @@ from contracts.project import ProjectSpec
 from services.chassis.errors import Park
 from services.chassis.storage.tables import FairShare, ProjectRevision
 
-NEWEST_FIRST = (func.coalesce(ProjectRevision.sequence, 0).desc(), col(ProjectRevision.defined_at).desc())
-"""By sequence; definitions of before there was one stand behind, by their time."""
+NEWEST_FIRST = (col(ProjectRevision.sequence).desc(), col(ProjectRevision.defined_at).desc())
+"""By sequence; definitions of before there was one stand behind, by their time. As the index `project_revision_newest`."""
 
 _NAMES = """
 WITH RECURSIVE found (project) AS (
@@ -89,14 +89,14 @@ class ProjectRevisions:
         An event that comes late, behind a later definition, changes nothing that is in force.
         """
         known = self._session.get(ProjectRevision, (event.project, event.revision))
-        if known is not None and _place(known.sequence, known.defined_at) > _place(event.sequence, defined_at):
+        if known is not None and _place(known.sequence, known.defined_at) > _place(event.sequence or 0, defined_at):
             return
         row = ProjectRevision(
             project=event.project,
             revision=event.revision,
             spec=event.spec.model_dump_json(),
             defined_at=defined_at,
-            sequence=event.sequence,
+            sequence=event.sequence or 0,
             retired_after=event.retired_after,
         )
         self._session.merge(row)
@@ -129,8 +129,8 @@ class ProjectRevisions:
         self._session.connection().execute(of_project.values(priority=priority))
 
 
-def _place(sequence: int | None, at: datetime | None) -> tuple[int, datetime]:
-    return sequence or 0, at or datetime.min.replace(tzinfo=UTC)
+def _place(sequence: int, at: datetime | None) -> tuple[int, datetime]:
+    return sequence, at or datetime.min.replace(tzinfo=UTC)
 
 
 class HasProjects(Protocol):

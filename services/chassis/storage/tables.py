@@ -167,15 +167,16 @@ class IdempotencyKey(Base, table=True):
 class ProjectRevision(Base, table=True):
     """A project's specification; of those with `defined_at` the one with the greatest sequence is in force.
 
-    `sequence` is null where an older registry gave none; `defined_at` where only an event that needed it brought it.
+    `sequence` is 0 where an older registry gave none; `defined_at` is null where only an event that needed it brought it.
     Not null, `retired_after` says that the project was taken out of service with that many promotions.
     """
 
     __tablename__ = "project_revision"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (Index("project_revision_newest", "project", "sequence", "defined_at"),)
 
     project: str = Field(primary_key=True)
     revision: str = Field(primary_key=True)
     spec: str = Field(sa_column=Column(Text, nullable=False))
     defined_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
-    sequence: int | None = Field(default=None, sa_column=Column(BigInteger))
+    sequence: int = Field(default=0, sa_column=Column(BigInteger))
     retired_after: int | None = None

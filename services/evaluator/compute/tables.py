@@ -8,8 +8,8 @@ from services.evaluator.domain.predictions import Example, Prediction, Predictio
 
 
 def write_predictions(path: Path, found: Predictions) -> None:
-    """Columns key (text), answer (text or null), loss (float64 or null), tokens (int64), sorted by key."""
-    rows = sorted(found.items())
+    """Columns key (text), answer (text or null), loss (float64 or null), tokens (int64), in the order given."""
+    rows = list(found.items())
     _write(
         path,
         {

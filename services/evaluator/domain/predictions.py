@@ -82,6 +82,16 @@ def missing(examples: Sequence[Example], known: Predictions, suite: Sequence[str
     return [i for i, example in enumerate(examples) if lacks(example)]
 
 
+def kept(known: Predictions, asked: Sequence[Example], limit: int) -> Predictions:
+    """What is worth keeping of a model: the predictions of the examples asked for now, and of others the last `limit`.
+
+    A base is asked about the examples of every dataset of every project, so that all of them would grow for ever.
+    """
+    now = {example.key for example in asked}
+    others = [key for key in known if key not in now][-limit:]
+    return {key: known[key] for key in [*others, *(key for key in known if key in now)]}
+
+
 def scores(examples: Sequence[Example], known: Predictions, suite: Sequence[str]) -> Scores:
     """Each metric of the suite for each example."""
     found = [known[example.key] for example in examples]

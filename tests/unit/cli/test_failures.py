@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from services.cli import health
+from services.cli.errors import ConsoleError
 from services.cli.failures import unsettled
 
 
@@ -42,13 +44,77 @@ def test_a_later_success_of_the_project_makes_a_failure_good(rows: list[dict[str
 
 def test_a_deployment_belongs_to_the_project_of_its_model() -> None:
     model = {"name": "p", "version": 2}
-    failed = {"model": model, "status": "failed", "detail": "no weights", "changed_at": "2026-01-02T00:00:00+00:00"}
+    failed = {"model": model, "status": "failed", "detail": "no weights", "promoted_at": "2026-01-02T00:00:00+00:00"}
     later = {
         **failed,
         "model": {"name": "p", "version": 3},
         "status": "deployed",
-        "changed_at": "2026-01-03T00:00:00+00:00",
+        "promoted_at": "2026-01-03T00:00:00+00:00",
     }
     (found,) = unsettled([failed], "deployment", "model")
     assert (found["id"], found["project"], found["detail"]) == ("p@2", "p", "no weights")
     assert unsettled([failed, later], "deployment", "model") == []
+
+
+def test_a_deployment_that_failed_is_not_made_good_by_what_was_deployed_before() -> None:
+    def row(version: int, status: str, promoted: int, deployed: int | None) -> dict[str, Any]:
+        at = f"2026-01-{promoted:02}T00:00:00+00:00"
+        deployed_at = f"2026-01-{deployed:02}T00:00:00+00:00" if deployed else None
+        model = {"name": "p", "version": version}
+        return {"project": "p", "model": model, "status": status, "promoted_at": at, "deployed_at": deployed_at}
+
+    before = row(2, "deployed", 1, 1)
+    assert [f["id"] for f in unsettled([row(3, "failed", 2, None), before], "deployment", "model")] == ["p@3"]
+    assert unsettled([row(2, "deployed", 3, 3), row(3, "failed", 2, None)], "deployment", "model") == []
+
+
+class Stack:
+    """What the services answer."""
+
+    def __init__(self, **version: Any) -> None:
+        self.retired: set[str] = set()
+        self.version = {"run_id": "r1", "stage": "candidate", "evaluation": {"status": "failed"}, **version}
+        self.away = False
+
+    def get(self, service: str, path: str, **_: Any) -> Any:
+        if self.away:
+            raise ConsoleError("unreachable", service)
+        return {"project": path.rsplit("/", 1)[1], "retired": path.rsplit("/", 1)[1] in self.retired}
+
+    def items(self, service: str, path: str, limit: int, **_: Any) -> dict[str, Any]:
+        evaluation = run("r1", "failed", 3, evaluation_id="e1")
+        runs = [run("r2", "failed", 1, project="q")]
+        rows = {"trainer": runs, "evaluator": [evaluation], "serving": [], "registry": [self.version]}
+        return {"items": rows[service]}
+
+
+def shown(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr("services.cli.api.get", stack.get)
+    monkeypatch.setattr("services.cli.api.items", stack.items)
+    return [failure["id"] for failure in health.failures()]
+
+
+def test_nothing_of_a_retired_project_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = Stack()
+    assert shown(stack, monkeypatch) == ["e1", "r2"]
+    stack.retired = {"q"}
+    assert shown(stack, monkeypatch) == ["e1"]
+    stack.retired = {"p"}
+    assert shown(stack, monkeypatch) == ["r2"]
+    stack.away = True
+    assert shown(stack, monkeypatch) == ["e1", "r2"]
+
+
+@pytest.mark.parametrize(
+    ("version", "ids"),
+    [
+        ({"stage": "rejected"}, ["r2"]),
+        ({"stage": "production"}, ["r2"]),
+        ({"evaluation": {"status": "done"}}, ["r2"]),
+        ({"run_id": "another", "stage": "rejected"}, ["e1", "r2"]),
+    ],
+)
+def test_a_failed_evaluation_is_settled_by_what_became_of_its_candidate(
+    version: dict[str, Any], ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shown(Stack(**version), monkeypatch) == ids

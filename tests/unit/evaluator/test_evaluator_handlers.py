@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 
 from contracts.envelope import Meta
 from contracts.events.evaluator import EvaluationFailedV1, ModelScoredV1
@@ -16,6 +17,7 @@ from services.chassis.http.application import ApiError
 from services.chassis.http.guard import Caller
 from services.chassis.jobs.job import Job
 from services.chassis.jobs.queue import Failure
+from services.chassis.retention.pruning import prune
 from services.evaluator.domain.task import Outcome, PredictionsRef, Task
 from services.evaluator.handlers import (
     KIND,
@@ -27,7 +29,8 @@ from services.evaluator.handlers import (
     on_project_defined,
 )
 from services.evaluator.http import retried, view
-from services.evaluator.store import SqlStore
+from services.evaluator.settings import EvaluatorSettings
+from services.evaluator.store import SqlStore, horizons
 
 EXAMPLES = Path(__file__).parents[3] / "contracts" / "examples"
 ANYBODY = Caller("anybody", frozenset())
@@ -214,6 +217,23 @@ def test_answers_of_one_evaluation_go_into_the_next(store: SqlStore):
     on_model_trained(trained("run-2"), meta(), store)
     known = Task.model_validate(job(store, "run-2").spec).predictions
     assert known == (PredictionsRef(model=base, settings="greedy", file=FILE),)
+
+
+def test_predictions_that_no_evaluation_wanted_for_long_are_pruned(store: SqlStore):
+    define(store)
+    on_model_trained(trained(), meta(), store)
+    base = Task.model_validate(job(store).spec).base.model
+    for model in (base, "m" * 64):
+        on_evaluated(store, job(store), outcome(model).model_dump(mode="json"))
+    (rule,) = horizons(EvaluatorSettings(predictions_days=90).predictions_retention)
+    store.session.flush()
+    connection, now = store.session.connection(), datetime.now(UTC)
+    connection.execute(update(rule.table).values(used_at=now - timedelta(days=60)))
+    on_model_trained(trained("run-2"), meta(), store)
+    assert prune(connection, rule, now + timedelta(days=20)) == 0
+    assert prune(connection, rule, now + timedelta(days=40)) == 1
+    assert connection.execute(select(rule.table.c.model)).scalars().all() == [base]
+    assert prune(connection, rule, now + timedelta(days=100)) == 1
 
 
 def test_a_failure_is_kept_and_told_with_its_cause(store: SqlStore):

@@ -1,6 +1,15 @@
 import pytest
 
-from services.evaluator.domain.predictions import Example, Prediction, Scores, differences, metrics, missing, scores
+from services.evaluator.domain.predictions import (
+    Example,
+    Prediction,
+    Scores,
+    differences,
+    kept,
+    metrics,
+    missing,
+    scores,
+)
 
 SUITE = ("loss", "exact_match", "chrf")
 
@@ -37,6 +46,15 @@ def test_only_what_is_not_predicted_is_asked():
     assert missing(rows, known, SUITE) == [1, 2]
     assert missing(rows, known, ("chrf",)) == [2]
     assert missing(rows, {}, ("loss",)) == [0, 1, 2, 3]
+
+
+def test_of_examples_that_were_not_asked_for_the_last_are_kept():
+    rows = [example(str(n), f"ls {n}") for n in range(6)]
+    known = {row.key: Prediction(row.reference, 0.5) for row in rows}
+    found = kept(known, rows[:2], 3)
+    assert list(found) == [row.key for row in (*rows[3:], *rows[:2])]
+    assert kept(found, rows[4:], 3) == {row.key: known[row.key] for row in (rows[3], *rows[:2], *rows[4:])}
+    assert list(kept(found, rows[4:], 1)) == [row.key for row in (rows[1], *rows[4:])]
 
 
 def test_figures_follow_the_examples_and_leave_out_answers_to_plain_text():

@@ -13,6 +13,7 @@ from services.chassis.errors import ArtifactUnavailable, JobFailed
 from services.chassis.jobs.failures import classify, final
 from services.chassis.storage.artifacts import ArtifactStore
 from services.evaluator import worker
+from services.evaluator.compute.tables import read_predictions
 from services.evaluator.domain.failures import ADVICE
 from services.evaluator.domain.metrics import chrf
 from services.evaluator.domain.task import Subject, Task, untouched
@@ -63,11 +64,11 @@ class Bench:
         )
         return task.model_copy(update=changes)
 
-    def measure(self, task: Task, attempt: str = "a") -> tuple[Any, list[dict[str, Any]]]:
+    def measure(self, task: Task, attempt: str = "a", **changes: int) -> tuple[Any, list[dict[str, Any]]]:
         workdir = self.root / f"job-{attempt}"
         workdir.mkdir(exist_ok=True)
         progress: list[dict[str, Any]] = []
-        return worker.measure(task, self.store, workdir, progress.append), progress
+        return worker.measure(task, self.store, workdir, progress.append, **changes), progress
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,16 @@ def test_what_was_answered_before_is_not_asked_again(bench: Bench):
     assert again.metrics == first.metrics
     assert again.predictions == ()
     assert [p["stage"] for p in progress] == ["loading", "figures"]
+
+
+def test_a_file_of_predictions_does_not_grow_with_every_dataset(bench: Bench):
+    first, _ = bench.measure(bench.task(), "kept-first")
+    other = bench.put_split("other", [("print a", "echo a")])
+    second, _ = bench.measure(bench.task(split=other, predictions=first.predictions), "kept-second", others=3)
+    counts = {one.model: len(read_predictions(bench.store.get(one.file))) for one in second.predictions}
+    assert set(counts.values()) == {3 + 1}
+    again, _ = bench.measure(bench.task(split=other, predictions=second.predictions), "kept-third", others=3)
+    assert again.predictions == ()
 
 
 def test_an_attempt_that_was_cut_short_goes_on_where_it_stood(bench: Bench, monkeypatch: pytest.MonkeyPatch):

@@ -50,6 +50,17 @@ def test_a_version_comes_back_as_it_was_kept(store: SqlStore):
     assert again.failed == ("a", "b")
 
 
+def test_candidates_of_a_retired_project_wait_for_nobody(store: SqlStore):
+    revision = define(store)
+    on_model_trained(trained("run-a", revision), meta(), store)
+    store.lock(PROJECT)
+    assert store.open_candidates() == {"pending": 1}
+    store.retire(PROJECT, 0)
+    assert store.open_candidates() == {}
+    store.retire(PROJECT, None)
+    assert store.open_candidates() == {"pending": 1}
+
+
 def test_projects_keep_every_revision_and_tell_only_changes(store: SqlStore):
     first, events = define_project(store, {"project": "p", "base": "b"}, START)
     assert first["changed"] is True
