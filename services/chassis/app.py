@@ -61,7 +61,7 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
     return app
 
 
-def refuse_open_door(settings: Settings) -> None:
+def refuse_unguarded_host(settings: Settings) -> None:
     """Ends the process with exit status 2 where others could reach it and no API key would keep them out."""
     try:
         why = keys.start_refusal(settings.host, settings.api_keys_file)
@@ -89,7 +89,7 @@ def serve(service: Service) -> None:
     settings = service.settings
     logs.configure_logging(service.name, settings.log_level)
     traces.configure_tracing(service.name)
-    refuse_open_door(settings)
+    refuse_unguarded_host(settings)
     begun = time.monotonic()
     runtime = Runtime(service)
     config = uvicorn.Config(
@@ -102,7 +102,7 @@ def serve(service: Service) -> None:
         timeout_graceful_shutdown=3,
         server_header=False,
     )
-    memory.spare_collections()
+    memory.tune_garbage_collector()
     server = application.Server(config)
     LOG.info("service starts", host=settings.host, port=settings.port, home=str(settings.home))
     # uvicorn raises the signal that stopped it once more for whoever handled it before; a stop is no failure.

@@ -41,12 +41,12 @@ class Context(Generic[S]):
         self.artifacts = artifacts
         self.metrics = metrics
         self.log: Any = structlog.get_logger(settings.SERVICE)
-        self._fill: Callable[[], None] = _nothing
-        self._hire: Callable[[], None] = _nothing
+        self._wake_relay: Callable[[], None] = _nothing
+        self._wake_workers: Callable[[], None] = _nothing
 
-    def connect(self, fill: Callable[[], None], hire: Callable[[], None]) -> None:
+    def connect(self, wake_relay: Callable[[], None], wake_workers: Callable[[], None]) -> None:
         """Names what wakes the relay and the workers."""
-        self._fill, self._hire = fill, hire
+        self._wake_relay, self._wake_workers = wake_relay, wake_workers
 
     async def read(self, fn: Callable[[S], T]) -> T:
         """The result of `fn(store)` in a reading transaction, in a worker thread."""
@@ -57,12 +57,12 @@ class Context(Generic[S]):
     ) -> T:
         """The result of `fn(store)` in one transaction with the events it returns, which then go to Kafka.
 
-        `cause` names the deed: the ids of its events derive from it, so that a repeated deed repeats its ids.
+        `cause` names the transaction: the ids of its events derive from it, so that a repeated one repeats its ids.
         `at` is its moment where that is kept too: the events carry it, so that a replay finds the same one.
         """
         try:
             result, jobs = await asyncio.to_thread(self._transact, fn, cause, at)
-        except IntegrityError:  # the same deed came at the same moment; done by now, it can be seen
+        except IntegrityError:  # the same change came at the same moment; made by now, it can be seen
             result, jobs = await asyncio.to_thread(self._transact, fn, cause, at)
         self.wake(jobs=jobs)
         return result
@@ -94,13 +94,13 @@ class Context(Generic[S]):
 
     def wake(self, *, jobs: bool) -> None:
         """Tells the relay, and with `jobs` the workers, that a transaction may have left something for them."""
-        self._fill()
+        self._wake_relay()
         if jobs:
-            self._hire()
+            self._wake_workers()
 
     def wake_jobs(self) -> None:
         """Tells the workers to look for jobs now."""
-        self._hire()
+        self._wake_workers()
 
 
 def _nothing() -> None:

@@ -9,7 +9,7 @@ YOUNG = 10_000
 LOOK_SECONDS = 30.0
 
 
-def spare_collections() -> None:
+def tune_garbage_collector() -> None:
     """Keeps the garbage collector off what the imports made and off every small batch, and gives back what they freed."""
     gc.collect()
     gc.freeze()
@@ -19,7 +19,7 @@ def spare_collections() -> None:
         give_back(0)
 
 
-async def keep_collecting() -> None:
+async def keep_collecting_garbage() -> None:
     """Collects what is young now and then: each closed connection leaves asyncio's transport as a cycle.
 
     An idle service, whose health is asked for, would gather 1,400 of them, 5 MB, until `YOUNG` objects are there.

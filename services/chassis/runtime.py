@@ -56,7 +56,7 @@ class Runtime:
         self._consumer: Consumer | None = None
         self._relay: Relay | None = None
         self._workers: Workers | None = None
-        self._stillness = age_metrics.Stillness()
+        self._stalls = age_metrics.ConsumptionStalls()
         self._waits_for = "database"
         self._refusal = ""
         self._security = security(settings)
@@ -80,7 +80,7 @@ class Runtime:
         rules = (*pruning.horizons(settings), *self.service.horizons)
         self._spawn(pruning.keep_pruning(self.engine, rules, self.metrics, settings.prune_seconds))
         self._spawn(cached.keep_forgetting(self.context.artifacts, settings.cache_days))
-        self._spawn(memory.keep_collecting(), *(task(self.context) for task in self.service.background))
+        self._spawn(memory.keep_collecting_garbage(), *(task(self.context) for task in self.service.background))
         self._waits_for = "kafka"
         wanted = topics.topics_of(self.service.name, settings.topic_retention_days)
         await topics.wait_for_topics(settings.kafka_bootstrap, wanted, self._security, self._refused)
@@ -115,7 +115,7 @@ class Runtime:
             batch, settings.kafka_bootstrap, settings.batch_records, committed, instance, self._security
         )
         await self._consumer.start()
-        self._spawn(age_metrics.keep_looking(self._stillness, self._consumer.positions))
+        self._spawn(age_metrics.keep_looking(self._stalls, self._consumer.positions))
 
     async def _migrate(self) -> None:
         folders = [self.service.migrations] if self.service.migrations else []
@@ -229,7 +229,7 @@ class Runtime:
     def _set_consumption(self, lag: Mapping[str, int]) -> None:
         self.metrics.group_member.set(self._consumer.joined if self._consumer else not self.service.handlers)
         still = dict.fromkeys(lag, 0.0)
-        for place, seconds in self._stillness.seconds(time.monotonic()).items():
+        for place, seconds in self._stalls.seconds(time.monotonic()).items():
             still[place.topic] = max(still.get(place.topic, 0.0), seconds)
         for topic, count in lag.items():
             self.metrics.lag.labels(topic).set(count)

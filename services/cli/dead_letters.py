@@ -21,7 +21,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @dataclass(frozen=True, slots=True)
-class LetterFilter:
+class DeadLetterFilter:
     """Which letters: all that fit every part given. `topic`, `reason` and `group` compare whole, times are inclusive."""
 
     ids: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class LetterFilter:
     @property
     def anything(self) -> bool:
         """Whether nothing was given."""
-        return self == LetterFilter()
+        return self == DeadLetterFilter()
 
 
 def moment(raw: str | None, now: datetime) -> datetime | None:

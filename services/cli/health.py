@@ -138,11 +138,11 @@ def members() -> dict[str, int] | None:
 
 def dead_letters() -> int | None:
     """How many there are that nobody settled, or None where Kafka does not answer."""
+    from services.cli.dead_letter_reader import open_dead_letters
     from services.cli.kafka import run
-    from services.cli.letter_reader import open_letters
 
     try:
-        return run(open_letters())[0]
+        return run(open_dead_letters())[0]
     except ConsoleError:
         return None
 

@@ -17,10 +17,10 @@ from contracts.envelope import encode, new_meta
 from contracts.events.console import LetterSettledV1
 from contracts.topics import dead_letter_topic
 from services.cli import kafka
+from services.cli.dead_letter_index import DeadLetterIndex
+from services.cli.dead_letter_reader import AUDIT, fetch, read_audit
 from services.cli.dead_letters import NOTE
 from services.cli.errors import ConsoleError
-from services.cli.letter_index import LetterIndex
-from services.cli.letter_reader import AUDIT, fetch, read_audit
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
@@ -51,7 +51,7 @@ def me() -> str:
 
 
 async def resolve(
-    reader: "AIOKafkaConsumer", index: LetterIndex, letter: Mapping[str, Any], resolution: Resolution
+    reader: "AIOKafkaConsumer", index: DeadLetterIndex, letter: Mapping[str, Any], resolution: Resolution
 ) -> str:
     """'redriven' or 'discarded', or 'already redriven' and so on, where somebody had done it before.
 

@@ -8,8 +8,8 @@ from typing import Any
 from services.chassis.app import run
 from services.chassis.context import Context
 from services.chassis.service import Service
-from services.serving import deployer, model_cache, recording
-from services.serving.exchange import openai_shape
+from services.serving import deployer, model_cache, request_spool
+from services.serving.completion_response import openai_shape
 from services.serving.handlers import HANDLERS
 from services.serving.http import make_router
 from services.serving.metrics import figures
@@ -25,7 +25,7 @@ def make_service(settings: ServingSettings) -> Service:
 
     async def serve(ctx: Context[Any]) -> None:
         runtime.figures = figures(ctx.metrics)
-        await asyncio.gather(deployer.run(runtime, ctx), recording.run(runtime, ctx))
+        await asyncio.gather(deployer.run(runtime, ctx), request_spool.run(runtime, ctx))
 
     return Service(
         settings=settings,

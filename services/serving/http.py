@@ -14,12 +14,12 @@ from services.chassis.http.application import errors
 from services.chassis.http.guard import By, caller, needs
 from services.chassis.http.keys import SCOPES
 from services.chassis.storage.pages import decode, moment, page
-from services.serving.calls import admit, begin
+from services.serving.completion import admit, begin
+from services.serving.completion_response import CompletionResponse, fault_response
 from services.serving.domain.answers import model_card
 from services.serving.domain.errors import ApiFault, ModelNotFound, TooLarge, UnknownUrl
 from services.serving.domain.requests import Asked, parse_chat, parse_completion
 from services.serving.domain.routing import project_of, resolve
-from services.serving.exchange import Exchange, fault_response
 from services.serving.runtime import Runtime
 from services.serving.store import Store
 
@@ -109,8 +109,8 @@ async def _generate(runtime: Runtime, request: Request, parse: Callable[[bytes],
     try:
         asked = parse(await _body(request, runtime.settings.max_body_bytes))
         caller(request).check(project_of(asked.model))
-        call = begin(runtime, asked, started)
-        return Exchange(runtime, call, admit(runtime, call))
+        completion = begin(runtime, asked, started)
+        return CompletionResponse(runtime, completion, admit(runtime, completion))
     except ApiFault as fault:
         if runtime.figures:
             runtime.figures.refused.labels(str(fault.status)).inc()

@@ -33,7 +33,7 @@ from aiokafka.admin import NewTopic
 from contracts.envelope import Event, Meta, encode, new_meta
 from contracts.events.upstream import RecordSubmittedV1
 from services.chassis.jobs import leases
-from services.chassis.memory import spare_collections
+from services.chassis.memory import tune_garbage_collector
 from services.chassis.messaging.batch import BatchContext, BatchResult
 from services.chassis.messaging.consume import Consumer
 from services.chassis.messaging.kafka import topics
@@ -260,7 +260,7 @@ def quiet() -> None:
 def main() -> None:
     """Prints the figures as one line of JSON."""
     quiet()
-    spare_collections()
+    tune_garbage_collector()
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     database = sys.argv[2] if len(sys.argv) > 2 else None
     with running() as broker:

@@ -2,7 +2,7 @@
 
 Run: python -m tests.bench.bench_outbox [messages] [SQLAlchemy URL]
 
-Raw sends messages with an idempotent producer, acknowledged by all, as fast as it takes them. The outbox has them in
+ConsumerRecord sends messages with an idempotent producer, acknowledged by all, as fast as it takes them. The outbox has them in
 its table (committed a thousand at a time, as batches of a service are) and its relay reads, sends, confirms and deletes
 them; the writing counts too. What stands between: two statements and two syncs a thousand messages, and the rows' bytes.
 """
@@ -23,7 +23,7 @@ from sqlalchemy import Engine
 
 from contracts.envelope import Event
 from services.chassis.jobs import leases
-from services.chassis.memory import spare_collections
+from services.chassis.memory import tune_garbage_collector
 from services.chassis.messaging import outbox
 from services.chassis.messaging.kafka import topics
 from services.chassis.messaging.relay import Relay, backlog
@@ -111,7 +111,7 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     database = sys.argv[2] if len(sys.argv) > 2 else None
     quiet()
-    spare_collections()
+    tune_garbage_collector()
     with running() as broker:
         figures = asyncio.run(measure(broker.bootstrap, count, database))
     print(json.dumps({"bench": "outbox", "messages": count, "database": database or "sqlite", **figures}))

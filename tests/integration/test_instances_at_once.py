@@ -19,7 +19,7 @@ from contracts.events.upstream import RecordSubmittedV1
 from contracts.project import ProjectSpec
 from contracts.records import PlainText
 from services.chassis.messaging.batch import BatchContext, take
-from services.chassis.messaging.messages import Raw, routes
+from services.chassis.messaging.messages import ConsumerRecord, routes
 from services.chassis.messaging.outbox import OUTBOX, unpack_headers
 from services.chassis.observability.metrics import Metrics
 from services.chassis.service import Service
@@ -46,7 +46,7 @@ class Message:
     timestamp: int = 0
 
 
-def message(event: Event, id: str) -> Raw:
+def message(event: Event, id: str) -> ConsumerRecord:
     key, value, headers = encode(event, new_meta(event, "urn:test", id))
     return Message(type(event).TOPIC, key, value, headers, 0)
 
@@ -105,7 +105,7 @@ def holding(store: Any, done: threading.Event, go_on: threading.Event) -> Any:
     return Holding
 
 
-def of_each_fate(instance: str) -> list[Raw]:
+def of_each_fate(instance: str) -> list[ConsumerRecord]:
     """For ingestion: a new record, an unchanged one, a refused one."""
     events = [submitted(instance, "new"), submitted("known", "same"), submitted(f"bad-{instance}", " ")]
     return [message(event, f"{instance}-{n}") for n, event in enumerate(events)]
@@ -120,7 +120,11 @@ def of_each_fate(instance: str) -> list[Raw]:
     ids=["ingestion", "prep"],
 )
 def test_one_instance_commits_while_another_holds_a_transaction_open_on_the_same_project(
-    service: Service, before: list[Event], batches: tuple[list[Raw], list[Raw]], database: str, tmp_path: Path
+    service: Service,
+    before: list[Event],
+    batches: tuple[list[ConsumerRecord], list[ConsumerRecord]],
+    database: str,
+    tmp_path: Path,
 ) -> None:
     done, go_on = threading.Event(), threading.Event()
     with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
@@ -148,7 +152,7 @@ def check(store: Any) -> None:
         assert len(store.positions("p")) == 2
 
 
-def insist(context: BatchContext, batch: Sequence[Raw]) -> None:
+def insist(context: BatchContext, batch: Sequence[ConsumerRecord]) -> None:
     """As the consumer does: a batch that the database refuses is taken once more."""
     while True:
         try:

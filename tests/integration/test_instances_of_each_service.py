@@ -43,7 +43,7 @@ from services.chassis.jobs.job import Job, JobKind
 from services.chassis.jobs.outcomes import Outcomes
 from services.chassis.jobs.queue import JobQueue
 from services.chassis.messaging.batch import BatchContext, take
-from services.chassis.messaging.messages import Raw, routes
+from services.chassis.messaging.messages import ConsumerRecord, routes
 from services.chassis.messaging.outbox import OUTBOX
 from services.chassis.observability.metrics import Metrics
 from services.chassis.service import Service
@@ -85,7 +85,7 @@ class Instance:
     fates: Counter[str] = field(default_factory=Counter[str])
     jobs: int = 0
 
-    def take(self, messages: Sequence[Raw]) -> None:
+    def take(self, messages: Sequence[ConsumerRecord]) -> None:
         """As the consumer does: a batch that the database refuses is taken once more."""
         while True:
             try:
@@ -158,12 +158,14 @@ def open_instances(database: str, tmp_path: Path) -> Iterator[Callable[[str, int
         yield make
 
 
-def deal(instances: Sequence[Instance], messages: Sequence[Raw]) -> list[tuple[Instance, list[Any], list[Any]]]:
+def deal(
+    instances: Sequence[Instance], messages: Sequence[ConsumerRecord]
+) -> list[tuple[Instance, list[Any], list[Any]]]:
     """For each instance what it takes before the group is dealt anew, as a zombie after that, and as a new owner.
 
     Each is a list of batches of one partition.
     """
-    partitions: dict[int, list[Raw]] = defaultdict(list)
+    partitions: dict[int, list[ConsumerRecord]] = defaultdict(list)
     for each in messages:
         partitions[crc32(each.key or b"") % PARTITIONS].append(each)
     plans: list[tuple[Instance, list[Any], list[Any], list[Any]]] = [(one, [], [], []) for one in instances]
@@ -192,7 +194,7 @@ def run_jobs(one: Instance, kind: JobKind, fed: Flag, first: Barrier) -> None:
             fed.wait(0.02)
 
 
-def work(instances: Sequence[Instance], messages: Sequence[Raw]) -> None:
+def work(instances: Sequence[Instance], messages: Sequence[ConsumerRecord]) -> None:
     """All instances at once, with their jobs; returns when all is done."""
     dealt = Barrier(2 * len(instances), timeout=60)
 

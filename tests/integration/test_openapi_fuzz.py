@@ -38,7 +38,7 @@ from contracts.envelope import encode, new_meta
 from contracts.events.registry import ProjectDefinedV1
 from contracts.project import ProjectSpec
 from services.chassis.http.guard import OPEN
-from services.chassis.http.keys import SCOPES, change, mint
+from services.chassis.http.keys import SCOPES, change, generate
 from tests.conftest import free_port
 from tests.integration.tiny.stand import until
 
@@ -230,9 +230,9 @@ def test_no_hostile_value_breaks_the_service(service: Running) -> None:
 
 def test_with_a_key_in_the_file_every_route_asks_for_one(service: Running) -> None:
     file = service.home / "state" / "api-keys.json"
-    every, token = mint(SCOPES, None, "may everything", datetime.now(UTC))
-    nothing, other = mint((), None, "may nothing", datetime.now(UTC))
-    foreign, stranger = mint(SCOPES, ["another"], "for another project", datetime.now(UTC))
+    every, token = generate(SCOPES, None, "may everything", datetime.now(UTC))
+    nothing, other = generate((), None, "may nothing", datetime.now(UTC))
+    foreign, stranger = generate(SCOPES, ["another"], "for another project", datetime.now(UTC))
     change(file, lambda found: [*found, every, nothing, foreign])
     operations = service.operations()
     assert any(method != "GET" for method, _ in operations)

@@ -13,7 +13,7 @@ import pytest
 
 from services.cli import kafka as topics
 from services.cli.app import run
-from services.cli.letter_reader import AUDIT
+from services.cli.dead_letter_reader import AUDIT
 from tests.integration.tiny.stand import Stand, header, until
 
 PROGRAM = """

@@ -1,6 +1,6 @@
 """The guard of a service's HTTP entrance: who calls, how often, how much, and whether the route is theirs.
 
-Two steps. `Entrance` comes before routing, so a caller without a key reaches neither a route nor a parser: 401, 429,
+Two steps. `GuardMiddleware` comes before routing, so a caller without a key reaches neither a route nor a parser: 401, 429,
 and the body's meter. `permit` comes after it, when the route is known: 403. `app.make_app` installs both around every
 route; a route says with `needs` what it asks for, and one that says nothing asks for `operate`, or `read` where it is a
 GET. Knows no service.
@@ -171,7 +171,7 @@ class Guard:
         return Caller(address, _ALL)
 
 
-class Entrance:
+class GuardMiddleware:
     """The ASGI application behind its guard."""
 
     def __init__(self, app: ASGIApp, guard: Guard, shape: Callable[[ApiError], Response]) -> None:
@@ -201,7 +201,7 @@ def install(app: FastAPI, guard: Guard, shape: Callable[[ApiError], Response], *
     Raises:
         TypeError: a router holds what cannot be guarded.
     """
-    app.add_middleware(Entrance, guard=guard, shape=shape)
+    app.add_middleware(GuardMiddleware, guard=guard, shape=shape)
     for router in routers:
         for route in router.routes:
             _permit_first(route)

@@ -62,7 +62,7 @@ class KeyFile(BaseModel):
     keys: tuple[Key, ...] = ()
 
 
-def mint(scopes: Iterable[Scope], projects: Iterable[str] | None, note: str, now: datetime) -> tuple[Key, str]:
+def generate(scopes: Iterable[Scope], projects: Iterable[str] | None, note: str, now: datetime) -> tuple[Key, str]:
     """A new key: what the file holds of it, and the key itself, which nobody sees again."""
     id = secrets.token_hex(4)
     token = f"noria_{id}_{secrets.token_urlsafe(32)}"

@@ -27,7 +27,7 @@ LONGEST_WAIT = 30.0
 ENDS = frozenset({"done", "failed", "cancelled"})
 Ended = tuple[str, Failure | None]
 """What became of the job, and why; None where it was no longer ours."""
-Deed = Callable[[Any], tuple[Ended | None, Iterable[Event]]]
+Change = Callable[[Any], tuple[Ended | None, Iterable[Event]]]
 
 
 def failure_of(status: int) -> Failure:
@@ -48,13 +48,13 @@ class Outcomes:
     async def done(self, kind: JobKind, job: Job, result: dict[str, Any]) -> None:
         """Completes the job by compare-and-set; its events go out in the same transaction."""
 
-        def deed(store: Any) -> tuple[Ended | None, Iterable[Event]]:
+        def change(store: Any) -> tuple[Ended | None, Iterable[Event]]:
             if not JobQueue(store.session).finish(job, clock(store.session.connection()), "done"):
                 return None, ()
             return ("done", None), list(kind.on_done(store, store.jobs.get(job.id) or job, result))
 
         try:
-            mine = await self._write(job, "done", deed)
+            mine = await self._write(job, "done", change)
         except Exception as error:
             if is_database_fault(error):
                 raise
@@ -90,10 +90,10 @@ class Outcomes:
     async def given_back(self, job: Job) -> None:
         """Frees the job of a service that stops."""
 
-        def deed(store: Any) -> tuple[Ended | None, Iterable[Event]]:
+        def change(store: Any) -> tuple[Ended | None, Iterable[Event]]:
             return ("given back", None) if JobQueue(store.session).give_back(job) else None, ()
 
-        await self._write(job, "given-back", deed)
+        await self._write(job, "given-back", change)
 
     def sweep(self, keep: timedelta) -> None:
         """Removes what jobs left that ended so long ago: their folders here, their checkpoints in the store. Blocks."""
@@ -126,11 +126,11 @@ class Outcomes:
         queue.retry_later(job, failure, at, failures=count, crashes=crashes)
         return (f"tried again in {seconds:.0f} s", failure), ()
 
-    async def _write(self, job: Job, status: str, deed: Deed) -> bool:
+    async def _write(self, job: Job, status: str, change: Change) -> bool:
         """Whether the job was still ours."""
         # The lease's token stands in the ids of the events: a job that is run once more after its end tells anew.
         cause = f"job:{job.kind}:{job.id}:{status}-{job.token}"
-        ended = await self.until_written(job, lambda: self._context.transact(deed, cause=cause))
+        ended = await self.until_written(job, lambda: self._context.transact(change, cause=cause))
         if ended is None:
             LOG.warning("job was taken over by another worker", job=job.id)
             return False

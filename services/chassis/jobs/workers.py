@@ -195,14 +195,14 @@ class Workers:
         worked = time.monotonic() - attempt.began if attempt.began else 0.0
         had_its_turn = kind.resumes and worked > settings.job_turn_seconds
 
-        def deed(store: Any) -> tuple[Job | None, Iterable[Event]]:
+        def change(store: Any) -> tuple[Job | None, Iterable[Event]]:
             queue, now = JobQueue(store.session), clock(store.session.connection())
             job = queue.heartbeat(before, now, settings.lease_seconds, progress, checkpoint)
             attempt.gives_way = job is not None and had_its_turn and queue.gives_way(job, now)
             report = kind.on_progress if job and progress else None
             return job, list(report(store, job, progress)) if report and job and progress else ()
 
-        job = await self._context.transact(deed)
+        job = await self._context.transact(change)
         attempt.lost = job is None
         if job is None:
             return

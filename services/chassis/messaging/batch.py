@@ -20,7 +20,14 @@ from sqlmodel import Session
 from services.chassis.errors import Dead, Park
 from services.chassis.jobs.queue import CHANGED
 from services.chassis.messaging import inbox, outbox, parking, redrive
-from services.chassis.messaging.messages import Item, Raw, Route, dead_letter_row, read, refuse_conflict
+from services.chassis.messaging.messages import (
+    ConsumerRecord,
+    ParsedMessage,
+    Route,
+    dead_letter_row,
+    read,
+    refuse_conflict,
+)
 from services.chassis.observability import traces
 from services.chassis.observability.metrics import Metrics
 from services.chassis.storage.database import is_database_fault, writing
@@ -64,7 +71,7 @@ class BatchResult:
         self.fates[fate, topic, reason] += 1
 
 
-def take(context: BatchContext, messages: Sequence[Raw]) -> BatchResult:
+def take(context: BatchContext, messages: Sequence[ConsumerRecord]) -> BatchResult:
     """Gives every message its fate and commits.
 
     Raises:
@@ -82,7 +89,7 @@ def take(context: BatchContext, messages: Sequence[Raw]) -> BatchResult:
     return result
 
 
-def _transaction(context: BatchContext, items: Sequence[Item], *, careful: bool) -> BatchResult:
+def _transaction(context: BatchContext, items: Sequence[ParsedMessage], *, careful: bool) -> BatchResult:
     result = BatchResult(datetime.now(UTC))
     with writing(context.engine) as connection, Session(connection, expire_on_commit=False) as session:
         redrive.readmit(connection, context.group, items)
@@ -101,7 +108,7 @@ def _transaction(context: BatchContext, items: Sequence[Item], *, careful: bool)
     return result
 
 
-def _take_new(connection: Connection, group: str, items: Sequence[Item], now: datetime) -> set[inbox.Identity]:
+def _take_new(connection: Connection, group: str, items: Sequence[ParsedMessage], now: datetime) -> set[inbox.Identity]:
     """Marks the messages as taken; gives those that were not. An id with another body is refused, once by its place."""
     bodies = [None if item.malformed else inbox.digest(item.raw.topic, item.raw.value) for item in items]
     first: dict[inbox.Identity, int | None] = {}
@@ -126,7 +133,7 @@ def _write(connection: Connection, result: BatchResult) -> None:
 
 def _settle(
     context: BatchContext,
-    item: Item,
+    item: ParsedMessage,
     result: BatchResult,
     fresh: set[inbox.Identity],
     busy: set[parking.Lane],
@@ -149,7 +156,7 @@ def _settle(
         busy.add(lane)
 
 
-def handle(context: BatchContext, item: Item, result: BatchResult, store: ChassisStore) -> None:
+def handle(context: BatchContext, item: ParsedMessage, result: BatchResult, store: ChassisStore) -> None:
     """Runs the handler of the message's event and keeps the events it returns."""
     event, meta = item.event, item.meta
     assert event is not None and meta is not None  # noqa: S101, PT018 - a malformed message never gets here
@@ -168,7 +175,7 @@ def handle(context: BatchContext, item: Item, result: BatchResult, store: Chassi
     result.note("done", topic)
 
 
-def _carefully(context: BatchContext, item: Item, result: BatchResult, session: Session) -> bool:
+def _carefully(context: BatchContext, item: ParsedMessage, result: BatchResult, session: Session) -> bool:
     """Whether the message is settled for good; False where it was parked."""
     try:
         attempt(context, item, result, session)
@@ -180,7 +187,7 @@ def _carefully(context: BatchContext, item: Item, result: BatchResult, session: 
     return True
 
 
-def attempt(context: BatchContext, item: Item, result: BatchResult, session: Session) -> None:
+def attempt(context: BatchContext, item: ParsedMessage, result: BatchResult, session: Session) -> None:
     """Runs the handler in a savepoint, with a store of its own: one that held back what is undone would write it later.
 
     Raises:
@@ -213,7 +220,7 @@ def attempt(context: BatchContext, item: Item, result: BatchResult, session: Ses
 
 
 def give_up(
-    context: BatchContext, item: Item, result: BatchResult, connection: Connection, reason: str, detail: str
+    context: BatchContext, item: ParsedMessage, result: BatchResult, connection: Connection, reason: str, detail: str
 ) -> None:
     """Sends a message that its handler did not take to its dead-letter topic, so that a redrive takes effect."""
     dead_letter(context, item.raw, result, reason, detail)
@@ -221,7 +228,7 @@ def give_up(
         redrive.died(connection, context.group, item.raw, item.identity, result.now)
 
 
-def dead_letter(context: BatchContext, raw: Raw, result: BatchResult, reason: str, detail: str) -> None:
+def dead_letter(context: BatchContext, raw: ConsumerRecord, result: BatchResult, reason: str, detail: str) -> None:
     """Sends the message to its dead-letter topic."""
     result.rows.append(dead_letter_row(raw, context.group, reason, detail, result.now))
     result.note("dead", raw.topic, reason)
@@ -229,7 +236,9 @@ def dead_letter(context: BatchContext, raw: Raw, result: BatchResult, reason: st
     result.dead.append({"reason": reason, "detail": detail[:300], **place})
 
 
-def park(context: BatchContext, raw: Raw, result: BatchResult, reason: str, detail: str, *, attempts: int) -> None:
+def park(
+    context: BatchContext, raw: ConsumerRecord, result: BatchResult, reason: str, detail: str, *, attempts: int
+) -> None:
     """Lets the message wait for its next try, or behind another (attempts 0)."""
     wait = parking.pause(attempts, context.longest_pause) if attempts else parking.pause(1, 0)
     result.parked.append(parking.row(raw, context.group, reason, detail, attempts, result.now, wait))

@@ -20,7 +20,7 @@ from faststream.kafka.message import KafkaMessage
 from services.chassis.messaging.batch import BatchContext, BatchResult, record, take
 from services.chassis.messaging.kafka import aiokafka_patches
 from services.chassis.messaging.kafka.security import Security
-from services.chassis.messaging.messages import Raw
+from services.chassis.messaging.messages import ConsumerRecord
 
 LOG: Any = structlog.get_logger("consume")
 FOR_EVER_MS = 10**9
@@ -139,7 +139,7 @@ class Consumer:
         await self._commit(messages)
         self._busy = False
 
-    async def _take(self, messages: Sequence[Raw]) -> BatchResult:
+    async def _take(self, messages: Sequence[ConsumerRecord]) -> BatchResult:
         pause = 0.2
         while True:
             begun = time.perf_counter()
@@ -155,7 +155,7 @@ class Consumer:
                 LOG.debug("batch", messages=len(messages), seconds=round(time.perf_counter() - begun, 4))
                 return result
 
-    async def _commit(self, messages: Sequence[Raw]) -> None:
+    async def _commit(self, messages: Sequence[ConsumerRecord]) -> None:
         ends = {(m.topic, m.partition): m.offset + 1 for m in messages}
         offsets = {TopicPartition(*place): offset for place, offset in ends.items()}
         self._taken.update(offsets)
@@ -207,7 +207,7 @@ class Consumer:
         return None if self._membership.joined else "the consumer group deals out its partitions"
 
 
-def _by_topic(messages: Sequence[Raw]) -> dict[str, int]:
+def _by_topic(messages: Sequence[ConsumerRecord]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for message in messages:
         counts[message.topic] = counts.get(message.topic, 0) + 1

@@ -17,7 +17,7 @@ Handler = Callable[[Any, Meta, Any], Iterable[Event]]
 """handler(event, meta, store) -> events to emit."""
 
 
-class Raw(Protocol):
+class ConsumerRecord(Protocol):
     """What is taken of a Kafka record (aiokafka's ConsumerRecord fits)."""
 
     @property
@@ -45,10 +45,10 @@ class Route:
 
 
 @dataclass(slots=True)
-class Item:
+class ParsedMessage:
     """A message with its event, or with the reason why there is none. `identity` is (source, id)."""
 
-    raw: Raw
+    raw: ConsumerRecord
     identity: tuple[str, str]
     meta: Meta | None = None
     event: Event | None = None
@@ -60,7 +60,7 @@ def routes(handlers: Mapping[type[Event], Handler]) -> dict[str, Route]:
     return {event.TOPIC: Route(event, handler) for event, handler in handlers.items()}
 
 
-def read(raw: Raw, event: type[Event]) -> Item:
+def read(raw: ConsumerRecord, event: type[Event]) -> ParsedMessage:
     """The message's event. Never raises: a message that is none carries the reason."""
     if raw.key is not None and len(raw.key) > MAX_KEY:
         return _malformed(raw, Malformed("bad_key", f"the key has {len(raw.key)} bytes; at most {MAX_KEY} are taken"))
@@ -72,33 +72,33 @@ def read(raw: Raw, event: type[Event]) -> Item:
         return _malformed(raw, error)
     except Exception as error:
         return _malformed(raw, Malformed("unreadable", f"{type(error).__name__}: {error}"[:500]))
-    return Item(raw, (received.meta.source, received.meta.id), received.meta, received.data)
+    return ParsedMessage(raw, (received.meta.source, received.meta.id), received.meta, received.data)
 
 
-def _malformed(raw: Raw, error: Malformed) -> Item:
+def _malformed(raw: ConsumerRecord, error: Malformed) -> ParsedMessage:
     # Not the one that was raised: its traceback holds the whole batch, in a cycle that waits for the garbage collector.
-    return Item(raw, _place(raw), malformed=Malformed(error.reason, str(error)))
+    return ParsedMessage(raw, _place(raw), malformed=Malformed(error.reason, str(error)))
 
 
-def _place(raw: Raw) -> tuple[str, str]:
+def _place(raw: ConsumerRecord) -> tuple[str, str]:
     # No event has an empty id, so none can take this identity. The record's own time makes the place unique even where
     # a topic was made anew and counts from 0 again.
     return (f"kafka:{raw.topic}/{raw.partition}/{raw.offset}/{raw.timestamp}", "")
 
 
-def refuse_conflict(item: Item) -> None:
+def refuse_conflict(item: ParsedMessage) -> None:
     """Makes a message malformed whose identity another one has; it goes by its place from here on."""
     source, id = item.identity
     item.malformed = Malformed("id_conflict", f"another body was taken as {id!r} from {source!r} before; give a new id")
     item.identity = _place(item.raw)
 
 
-def dead_letter_id(raw: Raw, group: str) -> str:
+def dead_letter_id(raw: ConsumerRecord, group: str) -> str:
     """The id of the dead letter that `group` makes of a message: the same whenever it does."""
     return outbox.event_id(group, raw.topic, f"{raw.partition}/{raw.offset}", 0)
 
 
-def dead_letter_row(raw: Raw, group: str, reason: str, detail: str, now: datetime) -> outbox.Row:
+def dead_letter_row(raw: ConsumerRecord, group: str, reason: str, detail: str, now: datetime) -> outbox.Row:
     """The outbox row that carries the message as it came, and why, to its dead-letter topic."""
     notes = {
         "noria-id": dead_letter_id(raw, group),

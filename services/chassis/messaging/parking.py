@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, case, delete, exists, func, literal, or_, select, update
 
 from services.chassis.messaging import outbox
-from services.chassis.messaging.messages import Raw
+from services.chassis.messaging.messages import ConsumerRecord
 from services.chassis.observability.redaction import redact, storable
 from services.chassis.storage.tables import Parked
 
@@ -50,7 +50,7 @@ def pause(attempts: int, longest: float) -> timedelta:
 
 
 def row(
-    raw: Raw, consumer: str, reason: str, detail: str, attempts: int, now: datetime, wait: timedelta
+    raw: ConsumerRecord, consumer: str, reason: str, detail: str, attempts: int, now: datetime, wait: timedelta
 ) -> dict[str, Any]:
     """A row of the parked table."""
     detail = redact(detail)

@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Table, delete, insert
 
 from services.chassis.messaging.inbox import Identity
-from services.chassis.messaging.messages import Item, Raw, dead_letter_id
+from services.chassis.messaging.messages import ConsumerRecord, ParsedMessage, dead_letter_id
 from services.chassis.storage.tables import Inbox
 
 HEADER = "noria-redrive"
@@ -20,14 +20,14 @@ HEADER = "noria-redrive"
 INBOX: Table = getattr(Inbox, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
 
 
-def died(connection: Connection, group: str, raw: Raw, identity: Identity, now: datetime) -> None:
+def died(connection: Connection, group: str, raw: ConsumerRecord, identity: Identity, now: datetime) -> None:
     """Notes, with the dead letter, that a message of this identity died in its handler."""
     source, id = identity
     row = {"consumer": _died(group, dead_letter_id(raw, group)), "source": source, "id": id, "taken_at": now}
     connection.execute(insert(INBOX).values(row))
 
 
-def readmit(connection: Connection, group: str, items: Sequence[Item]) -> None:
+def readmit(connection: Connection, group: str, items: Sequence[ParsedMessage]) -> None:
     """Forgets that the redriven messages among `items` were taken, each once a letter; call it before inbox.take."""
     for item in items:
         headers = item.raw.headers

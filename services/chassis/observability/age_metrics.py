@@ -59,7 +59,7 @@ def _age(moment: datetime | None, now: datetime) -> float:
     return 0.0 if moment is None else max(0.0, (now - moment).total_seconds())
 
 
-class Stillness:
+class ConsumptionStalls:
     """Since when places with something before them have not moved. Knows what it was shown, not why."""
 
     def __init__(self) -> None:
@@ -83,9 +83,9 @@ class Stillness:
 
 
 async def keep_looking(
-    stillness: Stillness, positions: Callable[[], Awaitable[Mapping[TopicPartition, tuple[int, int]]]]
+    stalls: ConsumptionStalls, positions: Callable[[], Awaitable[Mapping[TopicPartition, tuple[int, int]]]]
 ) -> None:
     """Shows `stillness` the positions until cancelled."""
     while True:
-        stillness.look(await positions(), time.monotonic())
+        stalls.look(await positions(), time.monotonic())
         await asyncio.sleep(LOOK_SECONDS)

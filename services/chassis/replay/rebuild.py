@@ -26,7 +26,7 @@ from services.chassis.messaging import outbox, parking, retry
 from services.chassis.messaging.batch import BatchContext, take
 from services.chassis.messaging.kafka import aiokafka_patches
 from services.chassis.messaging.kafka.security import security
-from services.chassis.messaging.messages import Raw, routes
+from services.chassis.messaging.messages import ConsumerRecord, routes
 from services.chassis.messaging.relay import backlog
 from services.chassis.observability import logs
 from services.chassis.observability.metrics import Metrics
@@ -61,7 +61,7 @@ def rebuild(service: Service, engine: Engine) -> Rebuilt:
 
     async def work() -> Rebuilt:
         count = 0
-        batch: list[Raw] = []
+        batch: list[ConsumerRecord] = []
         async for message in merged(client, sorted(context.routes), own):
             batch.append(message)
             count += 1
@@ -84,7 +84,7 @@ def batch_context_of(service: Service, engine: Engine) -> BatchContext:
     )
 
 
-def apply(context: BatchContext, batch: Sequence[Raw]) -> None:
+def apply(context: BatchContext, batch: Sequence[ConsumerRecord]) -> None:
     """Takes messages and tries what waits, as long as anything comes of it."""
     take(context, batch)
     before = -1
@@ -101,7 +101,7 @@ def apply(context: BatchContext, batch: Sequence[Raw]) -> None:
         connection.execute(outbox.OUTBOX.delete())
 
 
-async def merged(client: dict[str, Any], topics: Sequence[str], own: frozenset[str]) -> AsyncIterator[Raw]:
+async def merged(client: dict[str, Any], topics: Sequence[str], own: frozenset[str]) -> AsyncIterator[ConsumerRecord]:
     """The messages that stand in `topics` now, by time; those of one partition keep their order.
 
     The time is Kafka's, and of the service's `own` events their ce_time: the outbox may have published them later.
@@ -117,7 +117,7 @@ async def merged(client: dict[str, Any], topics: Sequence[str], own: frozenset[s
             return
         reader.assign(list(ends))
         await reader.seek_to_beginning(*ends)
-        held = {place: deque[Raw]() for place in ends}
+        held = {place: deque[ConsumerRecord]() for place in ends}
         latest = dict.fromkeys(ends, 0.0)
         while await _fill(reader, held, ends):
             at = {p: max(latest[p], when(found[0], own)) for p, found in held.items()}
@@ -128,7 +128,7 @@ async def merged(client: dict[str, Any], topics: Sequence[str], own: frozenset[s
         await reader.stop()
 
 
-def when(message: Raw, own: frozenset[str]) -> float:
+def when(message: ConsumerRecord, own: frozenset[str]) -> float:
     """Milliseconds since 1970 by which the message takes its place."""
     if message.topic in own:
         try:
@@ -144,7 +144,7 @@ async def _places(reader: AIOKafkaConsumer, topics: Sequence[str]) -> list[Topic
 
 
 async def _fill(
-    reader: AIOKafkaConsumer, held: dict[TopicPartition, deque[Raw]], ends: Mapping[TopicPartition, int]
+    reader: AIOKafkaConsumer, held: dict[TopicPartition, deque[ConsumerRecord]], ends: Mapping[TopicPartition, int]
 ) -> bool:
     """Sees to it that each partition with a rest has a message in hand; False where none is left."""
     for place in [p for p, found in held.items() if not found]:

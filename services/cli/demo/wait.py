@@ -70,12 +70,12 @@ class Watch:
 
     def letters(self) -> str:
         """What is to be said of dead letters that came since the beginning; empty where none came."""
+        from services.cli.dead_letter_reader import open_dead_letters
         from services.cli.kafka import run
-        from services.cli.letter_reader import open_letters
 
         if self.letters_before is None or dead_letters() in (None, self.letters_before):
             return ""
-        newest = run(open_letters())[1] or {}
+        newest = run(open_dead_letters())[1] or {}
         return (
             f"a message became a dead letter: {newest.get('reason')}: {newest.get('detail')} "
             f"({newest.get('topic')}, partition {newest.get('partition')}, offset {newest.get('offset')}); see `noria dlq list`"

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli.dead_letters import LetterFilter, check_id, described, letter, moment
+from services.cli.dead_letters import DeadLetterFilter, check_id, described, letter, moment
 from services.cli.errors import ConsoleError, Unreachable, Usage
 from services.cli.output import AsJson, Cell, Limit, clock, note, show, table
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer
 
-    from services.cli.letter_index import After, LetterIndex
+    from services.cli.dead_letter_index import After, DeadLetterIndex
     from services.cli.resolve import Action, Resolution
 
 app = typer.Typer(help="Messages that could not be taken.", no_args_is_help=True)
@@ -71,9 +71,9 @@ def list_letters(
 
 
 async def _listed(
-    wanted: LetterFilter, limit: int, after: "After | None", *, open_only: bool
+    wanted: DeadLetterFilter, limit: int, after: "After | None", *, open_only: bool
 ) -> "tuple[list[dict[str, Any]], After | None, int]":
-    from services.cli.letter_reader import reading
+    from services.cli.dead_letter_reader import reading
 
     async with reading() as (_, index):
         found, following = index.page(wanted, limit, after, open_only=open_only)
@@ -114,10 +114,10 @@ def show_letter(
 
 
 async def _whole(id: str) -> dict[str, Any]:
-    from services.cli.letter_reader import fetch, reading
+    from services.cli.dead_letter_reader import fetch, reading
 
     async with reading() as (reader, index):
-        (found,), _ = index.page(LetterFilter(ids=index.resolve([id])), 1, open_only=False)
+        (found,), _ = index.page(DeadLetterFilter(ids=index.resolve([id])), 1, open_only=False)
         return {**letter(await fetch(reader, found["kept"])), "settled": found["settled"]}
 
 
@@ -164,13 +164,13 @@ def _wanted(
     group: str | None,
     since: str | None,
     until: str | None,
-) -> LetterFilter:
+) -> DeadLetterFilter:
     now = datetime.now(UTC)
-    return LetterFilter(tuple(ids or ()), topic, reason, group, moment(since, now), moment(until, now))
+    return DeadLetterFilter(tuple(ids or ()), topic, reason, group, moment(since, now), moment(until, now))
 
 
 def _resolve(
-    action: "Action", wanted: LetterFilter, limit: int, because: str, dry_run: bool, yes: bool, as_json: bool
+    action: "Action", wanted: DeadLetterFilter, limit: int, because: str, dry_run: bool, yes: bool, as_json: bool
 ) -> None:
     from services.cli.kafka import run
     from services.cli.resolve import Resolution, me
@@ -189,18 +189,18 @@ def _resolve(
         raise typer.Exit(1)
 
 
-async def _count(wanted: LetterFilter) -> int:
-    from services.cli.letter_reader import reading
+async def _count(wanted: DeadLetterFilter) -> int:
+    from services.cli.dead_letter_reader import reading
 
     async with reading() as (_, index):
         return index.count(replace(wanted, ids=index.resolve(wanted.ids)), open_only=True)
 
 
 async def _resolve_all(
-    wanted: LetterFilter, limit: int, resolution: "Resolution | None", would: str
+    wanted: DeadLetterFilter, limit: int, resolution: "Resolution | None", would: str
 ) -> list[dict[str, Any]]:
     """What came of each open letter that is meant, newest first, at most `limit`; without a resolution, what would."""
-    from services.cli.letter_reader import reading
+    from services.cli.dead_letter_reader import reading
     from services.cli.resolve import make_audit_topic
 
     rows: list[dict[str, Any]] = []
@@ -222,7 +222,7 @@ async def _resolve_all(
 
 
 async def _resolve_one(
-    reader: "AIOKafkaConsumer", index: "LetterIndex", letter: Mapping[str, Any], resolution: "Resolution"
+    reader: "AIOKafkaConsumer", index: "DeadLetterIndex", letter: Mapping[str, Any], resolution: "Resolution"
 ) -> str:
     """What came of a letter; 'failed: why' where it cannot be settled, and the others go on."""
     from services.cli.resolve import resolve

@@ -27,11 +27,11 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make an API key and print it, once: only its digest is kept. With the first one, keys are required."""
-    from services.chassis.http.keys import SCOPES, change, mint
+    from services.chassis.http.keys import SCOPES, change, generate
 
     if unknown := sorted(set(scope) - set(SCOPES)):
         raise Usage("unknown_scope", f"{unknown[0]!r} is no scope; there are: {', '.join(SCOPES)}")
-    key, token = mint(cast("list[Scope]", scope), project or None, text, datetime.now(UTC))
+    key, token = generate(cast("list[Scope]", scope), project or None, text, datetime.now(UTC))
     file = settings().api_keys_file
     with _told():
         change(file, lambda keys: [*keys, key])

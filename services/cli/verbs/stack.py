@@ -48,7 +48,7 @@ def start(where: "StackSettings", timeout: float) -> dict[str, float]:
     from compose.local.assets import AssetError
     from compose.local.ports import PortTaken
 
-    _refuse_open_door(where)
+    _refuse_unguarded_host(where)
     seconds: dict[str, float] = {}
     ours = False
     try:
@@ -68,7 +68,7 @@ def start(where: "StackSettings", timeout: float) -> dict[str, float]:
     return seconds
 
 
-def _refuse_open_door(where: "StackSettings") -> None:
+def _refuse_unguarded_host(where: "StackSettings") -> None:
     """Every service would refuse to start; so it is told once, before any is tried."""
     from services.chassis.http.keys import KeysUnreadable, start_refusal
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from services.evaluator.compute.batches import by_length, left_padded, positions
-from services.evaluator.compute.kv_room import with_room
 from services.evaluator.compute.model import Loaded
+from services.evaluator.compute.preallocated_cache import preallocated
 from services.lm.device import memory_for_cache
 
 SHRINK = 0.75
@@ -41,7 +41,7 @@ def _batch(loaded: Loaded, prompts: Sequence[Sequence[int]], max_tokens: int) ->
         out = loaded.logits(
             keep=1, input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True
         )
-        chosen, cache = out.logits[:, -1].argmax(-1), with_room(out.past_key_values, max_tokens - 1)
+        chosen, cache = out.logits[:, -1].argmax(-1), preallocated(out.past_key_values, max_tokens - 1)
         _append(answers, rows, open_rows, chosen.tolist(), loaded.ends)
         if not open_rows or step == max_tokens - 1:
             break

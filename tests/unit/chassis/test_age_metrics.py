@@ -43,7 +43,7 @@ def test_jobs_tell_how_long_they_wait_and_when_they_last_gave_a_sign(engine: Eng
 
 
 def test_a_partition_stands_still_only_while_something_lies_before_it() -> None:
-    still = age_metrics.Stillness()
+    still = age_metrics.ConsumptionStalls()
     still.look({ONE: (5, 5), TWO: (3, 9)}, 100)
     still.look({ONE: (5, 6), TWO: (3, 20)}, 150)
     assert still.seconds(160) == {ONE: 10, TWO: 60}

@@ -10,9 +10,9 @@ from fastapi.testclient import TestClient
 from services.chassis.http import keys
 from services.chassis.http.application import answer, install_errors
 from services.chassis.http.guard import By, Guard, install, needs
-from services.chassis.http.keys import Scope, change, mint
+from services.chassis.http.keys import Scope, change, generate
 from services.chassis.settings import Settings
-from services.serving.exchange import openai_shape
+from services.serving.completion_response import openai_shape
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 Make = Callable[..., TestClient]
@@ -72,7 +72,7 @@ def make(tmp_path: Path) -> Make:
 
 def key(home: Path, *scopes: Scope, projects: list[str] | None = None) -> dict[str, str]:
     """The header of a new key."""
-    made, token = mint(scopes, projects, "", NOW)
+    made, token = generate(scopes, projects, "", NOW)
     change(home / "state" / "api-keys.json", lambda found: [*found, made])
     return {"authorization": f"Bearer {token}"}
 

@@ -10,8 +10,8 @@ from services.chassis.http.keys import (
     KeyRing,
     KeysUnreadable,
     change,
+    generate,
     is_loopback,
-    mint,
     read,
     start_refusal,
 )
@@ -25,7 +25,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def made(file: Path, *projects: str) -> str:
-    key, token = mint(["read", "submit"], projects or None, "for tests", NOW)
+    key, token = generate(["read", "submit"], projects or None, "for tests", NOW)
     change(file, lambda found: [*found, key])
     return token
 
@@ -63,7 +63,7 @@ def test_only_digests_lie_in_a_file_that_only_its_owner_reads(file: Path) -> Non
 
 
 def test_what_is_written_is_read_again(file: Path) -> None:
-    key, _ = mint(["infer"], ["a", "b"], "who", NOW)
+    key, _ = generate(["infer"], ["a", "b"], "who", NOW)
     change(file, lambda _: [key])
     assert read(file) == (key,)
     assert read(file.with_name("none.json")) == ()

@@ -28,7 +28,7 @@ from contracts.envelope import Event, Meta
 from services.chassis.errors import Dead, Park
 from services.chassis.messaging import parking, retry
 from services.chassis.messaging.batch import BatchContext, take
-from services.chassis.messaging.messages import Raw, routes
+from services.chassis.messaging.messages import ConsumerRecord, routes
 from services.chassis.messaging.outbox import OUTBOX, event_id, unpack_headers
 from services.chassis.messaging.parking import PARKED
 from services.chassis.observability.metrics import Metrics
@@ -65,7 +65,7 @@ class Member:
     """A member of the group: the next offset of each partition it holds, and a batch in its hands."""
 
     places: dict[int, int] = field(default_factory=dict[int, int])
-    batch: list[Raw] = field(default_factory=list[Raw])
+    batch: list[ConsumerRecord] = field(default_factory=list[ConsumerRecord])
 
 
 class Messages(RuleBasedStateMachine):

@@ -23,7 +23,7 @@ def test_cycles_of_an_idle_service_are_collected(monkeypatch: pytest.MonkeyPatch
         gone = asyncio.Event()
         weakref.finalize(Transport(), gone.set)
         assert not gone.is_set()
-        task = asyncio.create_task(memory.keep_collecting())
+        task = asyncio.create_task(memory.keep_collecting_garbage())
         async with asyncio.timeout(5):
             await gone.wait()
         task.cancel()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from services.cli.dead_letters import LetterFilter, moment
+from services.cli.dead_letter_index import DeadLetterIndex
+from services.cli.dead_letters import DeadLetterFilter, moment
 from services.cli.errors import ConsoleError, Usage
-from services.cli.letter_index import LetterIndex
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 KEPT = ("a.b.c.v1.g.main.dlq", 0)
@@ -31,14 +31,14 @@ DONE = {"action": "discarded", "by": "me", "at": NOW.isoformat(), "reason": "noi
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Iterator[LetterIndex]:
-    index = LetterIndex(tmp_path / "letters.db")
-    index.add_letters(KEPT, 3, enumerate(LETTERS))
+def index(tmp_path: Path) -> Iterator[DeadLetterIndex]:
+    index = DeadLetterIndex(tmp_path / "letters.db")
+    index.add_dead_letters(KEPT, 3, enumerate(LETTERS))
     yield index
     index.close()
 
 
-def ids(index: LetterIndex, wanted: LetterFilter, *, open_only: bool = True) -> list[str]:
+def ids(index: DeadLetterIndex, wanted: DeadLetterFilter, *, open_only: bool = True) -> list[str]:
     found, following = index.page(wanted, 100, open_only=open_only)
     assert following is None
     assert index.count(wanted, open_only=open_only) == len(found)
@@ -48,18 +48,18 @@ def ids(index: LetterIndex, wanted: LetterFilter, *, open_only: bool = True) -> 
 @pytest.mark.parametrize(
     ("wanted", "meant"),
     [
-        (LetterFilter(), ["aaaa-2", "bbbb-1", "aaaa-1"]),
-        (LetterFilter(topic="x.y.z.v1"), ["bbbb-1"]),
-        (LetterFilter(reason="handler_failed"), ["aaaa-2"]),
-        (LetterFilter(group="g.main", reason="not_json"), ["aaaa-1"]),
-        (LetterFilter(since=NOW - timedelta(hours=2)), ["aaaa-2", "bbbb-1"]),
-        (LetterFilter(until=NOW - timedelta(hours=1)), ["bbbb-1", "aaaa-1"]),
-        (LetterFilter(ids=("bbbb-1", "aaaa-2")), ["aaaa-2", "bbbb-1"]),
-        (LetterFilter(ids=("bbbb-1",), topic="a.b.c.v1"), []),
+        (DeadLetterFilter(), ["aaaa-2", "bbbb-1", "aaaa-1"]),
+        (DeadLetterFilter(topic="x.y.z.v1"), ["bbbb-1"]),
+        (DeadLetterFilter(reason="handler_failed"), ["aaaa-2"]),
+        (DeadLetterFilter(group="g.main", reason="not_json"), ["aaaa-1"]),
+        (DeadLetterFilter(since=NOW - timedelta(hours=2)), ["aaaa-2", "bbbb-1"]),
+        (DeadLetterFilter(until=NOW - timedelta(hours=1)), ["bbbb-1", "aaaa-1"]),
+        (DeadLetterFilter(ids=("bbbb-1", "aaaa-2")), ["aaaa-2", "bbbb-1"]),
+        (DeadLetterFilter(ids=("bbbb-1",), topic="a.b.c.v1"), []),
     ],
 )
 def test_filter_means_letters_that_fit_every_part_newest_first(
-    index: LetterIndex, wanted: LetterFilter, meant: list[str]
+    index: DeadLetterIndex, wanted: DeadLetterFilter, meant: list[str]
 ) -> None:
     assert ids(index, wanted) == meant
 
@@ -74,75 +74,75 @@ def test_filter_means_letters_that_fit_every_part_newest_first(
     ],
 )
 def test_id_that_names_no_single_letter_is_refused(
-    index: LetterIndex, id: str, error: type[ConsoleError], words: str
+    index: DeadLetterIndex, id: str, error: type[ConsoleError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
         index.resolve([id])
 
 
-def test_an_id_or_its_beginning_names_a_letter_once(index: LetterIndex) -> None:
+def test_an_id_or_its_beginning_names_a_letter_once(index: DeadLetterIndex) -> None:
     assert index.resolve(["bbbb", "aaaa-2", "bbbb-1"]) == ("bbbb-1", "aaaa-2")
 
 
-def test_letter_without_a_time_fits_no_span(index: LetterIndex) -> None:
-    index.add_letters(KEPT, 4, [(3, letter("cccc-1", time=""))])
-    assert "cccc-1" not in ids(index, LetterFilter(until=NOW))
-    assert "cccc-1" in ids(index, LetterFilter())
+def test_letter_without_a_time_fits_no_span(index: DeadLetterIndex) -> None:
+    index.add_dead_letters(KEPT, 4, [(3, letter("cccc-1", time=""))])
+    assert "cccc-1" not in ids(index, DeadLetterFilter(until=NOW))
+    assert "cccc-1" in ids(index, DeadLetterFilter())
 
 
-def test_a_settled_letter_is_open_no_more_whichever_is_read_first(index: LetterIndex) -> None:
+def test_a_settled_letter_is_open_no_more_whichever_is_read_first(index: DeadLetterIndex) -> None:
     later = {**DONE, "action": "redriven"}
     index.add_fates(AUDIT, 3, [("aaaa-2", DONE), ("dddd-1", DONE), ("aaaa-2", later)])
-    index.add_letters(KEPT, 5, [(4, letter("dddd-1"))])
-    assert ids(index, LetterFilter()) == ["bbbb-1", "aaaa-1"]
-    settled = {x["id"]: x["settled"] for x in index.page(LetterFilter(), 9, open_only=False)[0]}
+    index.add_dead_letters(KEPT, 5, [(4, letter("dddd-1"))])
+    assert ids(index, DeadLetterFilter()) == ["bbbb-1", "aaaa-1"]
+    settled = {x["id"]: x["settled"] for x in index.page(DeadLetterFilter(), 9, open_only=False)[0]}
     assert settled == {"dddd-1": DONE, "aaaa-2": DONE, "bbbb-1": None, "aaaa-1": None}
 
 
-def test_a_letter_that_came_twice_counts_once(index: LetterIndex) -> None:
-    index.add_letters(KEPT, 5, [(4, LETTERS[0])])
-    assert index.count(LetterFilter(), open_only=True) == 3
+def test_a_letter_that_came_twice_counts_once(index: DeadLetterIndex) -> None:
+    index.add_dead_letters(KEPT, 5, [(4, LETTERS[0])])
+    assert index.count(DeadLetterFilter(), open_only=True) == 3
 
 
-def test_pages_meet_without_gap_or_repetition(index: LetterIndex) -> None:
+def test_pages_meet_without_gap_or_repetition(index: DeadLetterIndex) -> None:
     same_time = [(10 + n, letter(f"eeee-{n}")) for n in range(7)]
-    index.add_letters(KEPT, 20, same_time)
+    index.add_dead_letters(KEPT, 20, same_time)
     seen: list[str] = []
     after = None
     while True:
-        found, after = index.page(LetterFilter(), 3, after, open_only=True)
+        found, after = index.page(DeadLetterFilter(), 3, after, open_only=True)
         seen += [x["id"] for x in found]
         if after is None:
             break
-    assert seen == ids(index, LetterFilter())
+    assert seen == ids(index, DeadLetterFilter())
     assert len(seen) == 10
 
 
-def test_the_index_goes_on_where_it_stood(index: LetterIndex, tmp_path: Path) -> None:
-    again = LetterIndex(tmp_path / "letters.db")
+def test_the_index_goes_on_where_it_stood(index: DeadLetterIndex, tmp_path: Path) -> None:
+    again = DeadLetterIndex(tmp_path / "letters.db")
     assert again.places() == {KEPT: 3}
-    again.add_letters(KEPT, 2, [])  # a second process was slower
+    again.add_dead_letters(KEPT, 2, [])  # a second process was slower
     assert index.places() == {KEPT: 3}
     again.close()
 
 
-def test_what_kafka_deleted_leaves_the_index(index: LetterIndex) -> None:
+def test_what_kafka_deleted_leaves_the_index(index: DeadLetterIndex) -> None:
     index.forget(*KEPT, 2)
-    assert ids(index, LetterFilter()) == ["bbbb-1"]
-    index.start_anew(*KEPT)
+    assert ids(index, DeadLetterFilter()) == ["bbbb-1"]
+    index.clear(*KEPT)
     assert index.places() == {}
-    assert ids(index, LetterFilter()) == []
+    assert ids(index, DeadLetterFilter()) == []
 
 
-def test_a_list_reads_an_index_and_not_history(index: LetterIndex, tmp_path: Path) -> None:
+def test_a_list_reads_an_index_and_not_history(index: DeadLetterIndex, tmp_path: Path) -> None:
     statements: list[str] = []
     database: sqlite3.Connection = getattr(index, "_database")  # noqa: B009
     database.set_trace_callback(statements.append)
-    index.page(LetterFilter(), 10, (NOW.timestamp(), "zzzz"), open_only=True)
-    index.page(LetterFilter(since=NOW), 10, open_only=False)
+    index.page(DeadLetterFilter(), 10, (NOW.timestamp(), "zzzz"), open_only=True)
+    index.page(DeadLetterFilter(since=NOW), 10, open_only=False)
     index.resolve(["bbbb"])
     index.forget(*KEPT, 0)
-    index.count(LetterFilter(), open_only=True)
+    index.count(DeadLetterFilter(), open_only=True)
     database.set_trace_callback(None)
     looked = [sql for sql in statements if "FROM letter" in sql]
     assert len(looked) == 5

@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 
 from services.chassis.http.application import install_errors
 from services.chassis.http.guard import Guard, install
-from services.chassis.http.keys import change, mint
+from services.chassis.http.keys import change, generate
+from services.serving.completion_response import openai_shape
 from services.serving.domain.routing import build
-from services.serving.exchange import openai_shape
 from services.serving.http import make_router
 from services.serving.runtime import Runtime
 from services.serving.settings import ServingSettings
@@ -23,7 +23,7 @@ BODY: dict[str, Any] = {"model": "shop", "messages": [{"role": "user", "content"
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
     settings = ServingSettings(home=tmp_path, max_body_bytes=1000)
-    made, token = mint(["infer"], ["shop"], "", datetime.now(UTC))
+    made, token = generate(["infer"], ["shop"], "", datetime.now(UTC))
     change(settings.api_keys_file, lambda _: [made])
     runtime = Runtime(settings, build([target("shop"), target("bank")], {"shop": 1, "bank": 1}, ["shop", "bank"]))
     app = FastAPI()

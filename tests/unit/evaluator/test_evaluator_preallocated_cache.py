@@ -1,7 +1,7 @@
 import torch
 from transformers.cache_utils import DynamicCache
 
-from services.evaluator.compute.kv_room import RoomyLayer, with_room
+from services.evaluator.compute.preallocated_cache import PreallocatedLayer, preallocated
 
 
 def states(tokens: int, rows: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -14,8 +14,8 @@ def test_keys_and_values_are_those_that_are_copied_anew():
     first = states(5)
     for cache in (plain, roomy):
         cache.update(*first, 0)
-    roomy = with_room(roomy, 3)
-    assert isinstance(roomy.layers[0], RoomyLayer)
+    roomy = preallocated(roomy, 3)
+    assert isinstance(roomy.layers[0], PreallocatedLayer)
     rows = 4
     for step in range(9):  # more than the room, with rows that leave and tokens that are cut off in between
         if step in (2, 6):
@@ -35,7 +35,7 @@ def test_keys_and_values_are_those_that_are_copied_anew():
 def test_a_token_within_the_room_moves_nothing():
     cache = DynamicCache()
     cache.update(*states(5), 0)
-    roomy = with_room(cache, 8)
+    roomy = preallocated(cache, 8)
     places = set[int]()
     for _ in range(8):
         keys, _values = roomy.update(*states(1), 0)

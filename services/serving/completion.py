@@ -24,7 +24,7 @@ _PREFIX = {"chat.completions": "chatcmpl-", "completions": "cmpl-"}
 
 
 @dataclass(slots=True)
-class Call:
+class Completion:
     """A request that was understood and whose model is known."""
 
     head: Head
@@ -46,8 +46,8 @@ class Call:
         return {"x-noria-request-id": self.head.id, "x-noria-model-version": version}
 
 
-def begin(runtime: Runtime, asked: Asked, started: float) -> Call:
-    """The call for a request.
+def begin(runtime: Runtime, asked: Asked, started: float) -> Completion:
+    """The completion for a request.
 
     Raises:
         ModelNotFound: nothing answers to the name.
@@ -57,16 +57,18 @@ def begin(runtime: Runtime, asked: Asked, started: float) -> Call:
     sampling = sampling_parameters(asked, target)
     text = prompt_text(asked, target)
     id = _PREFIX[asked.endpoint] + uuid.uuid4().hex
-    return Call(Head(id, asked.endpoint, int(time.time()), target, asked.include_usage), asked, text, sampling, started)
+    return Completion(
+        Head(id, asked.endpoint, int(time.time()), target, asked.include_usage), asked, text, sampling, started
+    )
 
 
-def admit(runtime: Runtime, call: Call) -> Triton:
-    """The connection to Triton, if the call can be answered and recorded now.
+def admit(runtime: Runtime, completion: Completion) -> Triton:
+    """The connection to Triton, if the completion can be answered and recorded now.
 
     Raises:
         Unavailable: Triton is away, the model is loading, too much is at work, or answers cannot be recorded.
     """
-    model = call.head.target.triton_model
+    model = completion.head.target.triton_model
     if runtime.record is None or runtime.record_fault:
         why = runtime.record_fault or "the spool is not open yet"
         raise Unavailable(f"Answers cannot be recorded now: {why}. None is given unrecorded.", "record_unavailable", 5)
@@ -74,57 +76,62 @@ def admit(runtime: Runtime, call: Call) -> Triton:
         raise Unavailable("Triton does not answer; the request can be sent again soon.", "triton_unavailable")
     if not runtime.answers(model):
         raise Unavailable(
-            f"{call.head.target.name} is being loaded; the request can be sent again soon.", "model_loading"
+            f"{completion.head.target.name} is being loaded; the request can be sent again soon.", "model_loading"
         )
     if runtime.in_flight >= runtime.settings.max_in_flight:
         raise Unavailable(f"{runtime.in_flight} requests are at work already; send this one again.", "overloaded", 1)
-    call.restarts, call.last_piece = runtime.restarts[model], call.started
+    completion.restarts, completion.last_piece = runtime.restarts[model], completion.started
     return runtime.triton
 
 
-def broken_off(runtime: Runtime, call: Call) -> bool:
-    """Whether the call's model was lost meanwhile. A long silence makes the deployer look: a killed process says nothing."""
-    model = call.head.target.triton_model
-    if time.perf_counter() - call.last_piece > runtime.settings.suspect_seconds:
+def broken_off(runtime: Runtime, completion: Completion) -> bool:
+    """Whether its model was lost meanwhile. A long silence makes the deployer look: a killed process says nothing."""
+    model = completion.head.target.triton_model
+    if time.perf_counter() - completion.last_piece > runtime.settings.suspect_seconds:
         runtime.suspect(model)
-    return runtime.restarts[model] != call.restarts
+    return runtime.restarts[model] != completion.restarts
 
 
-async def pieces(runtime: Runtime, triton: Triton, call: Call) -> AsyncGenerator[Chunk]:
-    """The answer as it comes; `call.progress` grows with it. Closing the iterator cancels the request in Triton.
+async def pieces(runtime: Runtime, triton: Triton, completion: Completion) -> AsyncGenerator[Chunk]:
+    """The answer as it comes; `completion.progress` grows with it. Closing the iterator cancels the request in Triton.
 
     Raises:
         ApiFault: as the client should see what Triton said.
     """
-    model = call.head.target.triton_model
+    model = completion.head.target.triton_model
     settings = runtime.settings
     generated = client.generate(
-        triton, model, call.text, call.sampling, stream=call.asked.stream, idle_seconds=settings.silence_seconds
+        triton,
+        model,
+        completion.text,
+        completion.sampling,
+        stream=completion.asked.stream,
+        idle_seconds=settings.silence_seconds,
     )
     try:
         async with aclosing(generated) as chunks:
             async for chunk in chunks:
-                _note(runtime, call, chunk)
+                _note(runtime, completion, chunk)
                 yield chunk
     except client.TritonFault as fault:
         raise _translated(runtime, model, fault) from fault
-    if call.progress.finish_reason is None:
+    if completion.progress.finish_reason is None:
         runtime.suspect(model)
         raise Unavailable("The model's answer broke off; the request can be sent again.", "answer_broken_off")
 
 
-def _note(runtime: Runtime, call: Call, chunk: Chunk) -> None:
-    progress, now = call.progress, time.perf_counter()
+def _note(runtime: Runtime, completion: Completion, chunk: Chunk) -> None:
+    progress, now = completion.progress, time.perf_counter()
     progress.text += chunk.text
     progress.usage = Usage(chunk.prompt_tokens or progress.usage.prompt_tokens, chunk.completion_tokens)
     progress.finish_reason = chunk.finish_reason or progress.finish_reason
     if runtime.figures and progress.first_token is not None:
-        runtime.figures.next_token.observe(now - call.last_piece)
+        runtime.figures.next_token.observe(now - completion.last_piece)
     elif progress.first_token is None:
-        progress.first_token = now - call.started
+        progress.first_token = now - completion.started
         if runtime.figures:
             runtime.figures.first_token.observe(progress.first_token)
-    call.last_piece = now
+    completion.last_piece = now
 
 
 def _translated(runtime: Runtime, model: str, fault: client.TritonFault) -> ApiFault:
@@ -139,20 +146,24 @@ def _translated(runtime: Runtime, model: str, fault: client.TritonFault) -> ApiF
     return Unavailable(f"The model failed at this request: {message}", "model_failed")
 
 
-async def record(runtime: Runtime, call: Call, outcome: Outcome, error: str | None = None) -> None:
+async def record(runtime: Runtime, completion: Completion, outcome: Outcome, error: str | None = None) -> None:
     """Puts the request and its answer into the spool; it is on disk when this returns.
 
-    A call is recorded once: where a client leaves while its record is written, that record stands.
+    A completion is recorded once: where a client leaves while its record is written, that record stands.
 
     Raises:
         Unavailable: it cannot be written.
     """
-    if call.record is None or (call.record.done() and not call.record.cancelled() and call.record.exception()):
-        seconds = time.perf_counter() - call.started
-        event = inference(call.head.id, call.asked, call.head.target, call.progress, outcome, error, seconds)
-        call.record = asyncio.ensure_future(_write(runtime, event))
-        _count(runtime, call, outcome, seconds)
-    await asyncio.shield(call.record)
+    if completion.record is None or (
+        completion.record.done() and not completion.record.cancelled() and completion.record.exception()
+    ):
+        seconds = time.perf_counter() - completion.started
+        event = inference(
+            completion.head.id, completion.asked, completion.head.target, completion.progress, outcome, error, seconds
+        )
+        completion.record = asyncio.ensure_future(_write(runtime, event))
+        _count(runtime, completion, outcome, seconds)
+    await asyncio.shield(completion.record)
 
 
 async def _write(runtime: Runtime, event: InferenceCompletedV1) -> None:
@@ -165,11 +176,11 @@ async def _write(runtime: Runtime, event: InferenceCompletedV1) -> None:
         raise Unavailable(f"The answer could not be recorded: {fault}", "record_unavailable", 5) from fault
 
 
-def _count(runtime: Runtime, call: Call, outcome: Outcome, seconds: float) -> None:
+def _count(runtime: Runtime, completion: Completion, outcome: Outcome, seconds: float) -> None:
     if runtime.figures is None:
         return
-    usage = call.progress.usage
-    runtime.figures.requests.labels(call.asked.endpoint, outcome).inc()
+    usage = completion.progress.usage
+    runtime.figures.requests.labels(completion.asked.endpoint, outcome).inc()
     runtime.figures.seconds.observe(seconds)
     runtime.figures.tokens.labels("input").inc(usage.prompt_tokens)
     runtime.figures.tokens.labels("output").inc(usage.completion_tokens)

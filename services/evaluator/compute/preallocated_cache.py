@@ -6,7 +6,7 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 
-class RoomyLayer(DynamicLayer):
+class PreallocatedLayer(DynamicLayer):
     """A DynamicLayer that writes new tokens behind the old ones while its room (tokens) lasts."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
@@ -40,16 +40,16 @@ class RoomyLayer(DynamicLayer):
         return larger
 
 
-def with_room(cache: Any, tokens: int) -> Any:
+def preallocated(cache: Any, tokens: int) -> Any:
     """`cache` whose plain layers have room for `tokens` more; layers of other kinds (sliding windows, ...) stay as they are."""
     if isinstance(cache, DynamicCache):
-        cache.layers = [_roomy(layer, tokens) for layer in cache.layers]
+        cache.layers = [_preallocated(layer, tokens) for layer in cache.layers]
     return cache
 
 
-def _roomy(layer: Any, tokens: int) -> Any:
+def _preallocated(layer: Any, tokens: int) -> Any:
     if type(layer) is not DynamicLayer or layer.keys is None or layer.values is None:
         return layer
     keys: Any = layer.keys
     values: Any = layer.values
-    return RoomyLayer(keys, values, tokens)
+    return PreallocatedLayer(keys, values, tokens)

@@ -1,4 +1,4 @@
-"""Sends a call's answer over ASGI, whole or as a stream, and gives up when the client does. Knows no route.
+"""Sends a completion's answer over ASGI, whole or as a stream, and gives up when the client does. Knows no route.
 
 The record is on disk before the last byte leaves: before the body of a whole answer, before the finish chunk of a
 stream. An answer that cannot be recorded ends as an error, never silently.
@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from services.chassis.http.application import ApiError
-from services.serving.calls import Call, broken_off, pieces, record
+from services.serving.completion import Completion, broken_off, pieces, record
 from services.serving.domain.answers import closing, opening, piece, sse, whole
 from services.serving.domain.errors import ApiFault, Unavailable, error_body
 from services.serving.domain.record import Outcome
@@ -29,12 +29,12 @@ _LOOK = 2.0
 _BROKEN = "the model was lost"
 
 
-class Exchange(Response):
-    """The response of one call: an answer raced against the client's leaving."""
+class CompletionResponse(Response):
+    """The response of one completion: an answer raced against the client's leaving."""
 
-    def __init__(self, runtime: Runtime, call: Call, triton: Triton) -> None:
+    def __init__(self, runtime: Runtime, completion: Completion, triton: Triton) -> None:
         self.runtime = runtime
-        self.call = call
+        self.completion = completion
         self.triton = triton
         self.background = None
 
@@ -45,7 +45,7 @@ class Exchange(Response):
         leaving = asyncio.create_task(_left(receive))
         try:
             while not (await asyncio.wait((answering, leaving), timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED))[0]:
-                if broken_off(self.runtime, self.call):
+                if broken_off(self.runtime, self.completion):
                     answering.cancel(_BROKEN)
         finally:
             leaving.cancel()
@@ -66,42 +66,47 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-async def _answer(exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
-    """The whole of an exchange, with its record in each of the three outcomes."""
-    runtime, call = exchange.runtime, exchange.call
-    stream = _Stream(call, send) if call.asked.stream else None
+async def _answer(response: CompletionResponse, scope: Scope, receive: Receive, send: Send) -> None:
+    """The whole of an response, with its record in each of the three outcomes."""
+    runtime, completion = response.runtime, response.completion
+    stream = _Stream(completion, send) if completion.asked.stream else None
 
     async def fail(fault: ApiFault) -> None:
-        await _record_anyway(runtime, call, "error", f"{fault.code}: {fault.message}")
+        await _record_anyway(runtime, completion, "error", f"{fault.code}: {fault.message}")
         if stream and stream.started:
             await stream.fail(fault)
         else:
-            await fault_response(fault, call.headers)(scope, receive, send)
+            await fault_response(fault, completion.headers)(scope, receive, send)
 
     try:
-        async with aclosing(pieces(runtime, exchange.triton, call)) as chunks:
+        async with aclosing(pieces(runtime, response.triton, completion)) as chunks:
             async for chunk in chunks:
                 if stream and chunk.text:
                     await stream.text(chunk.text)
-        await record(runtime, call, "ok")
+        await record(runtime, completion, "ok")
         if stream:
             await stream.close()
         else:
-            body = whole(call.head, call.progress.text, call.progress.finish_reason or "stop", call.progress.usage)
-            await JSONResponse(body, headers=call.headers)(scope, receive, send)
+            body = whole(
+                completion.head,
+                completion.progress.text,
+                completion.progress.finish_reason or "stop",
+                completion.progress.usage,
+            )
+            await JSONResponse(body, headers=completion.headers)(scope, receive, send)
     except asyncio.CancelledError as cancelled:
         if cancelled.args != (_BROKEN,):
-            await _record_anyway(runtime, call, "cancelled", None)
+            await _record_anyway(runtime, completion, "cancelled", None)
             raise
         await fail(Unavailable("The model's process was lost; the request can be sent again.", "answer_broken_off"))
     except ApiFault as fault:
         await fail(fault)
 
 
-async def _record_anyway(runtime: Runtime, call: Call, outcome: Outcome, error: str | None) -> None:
+async def _record_anyway(runtime: Runtime, completion: Completion, outcome: Outcome, error: str | None) -> None:
     """Records what did not end well. Where even that fails the client has its error, and readiness says why."""
     with contextlib.suppress(Unavailable):
-        await record(runtime, call, outcome, error)
+        await record(runtime, completion, outcome, error)
 
 
 def fault_response(fault: ApiFault, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -120,17 +125,17 @@ def openai_shape(error: ApiError) -> JSONResponse:
 class _Stream:
     """A stream of server-sent events; its status goes out with the first text, so a fault before it has its own."""
 
-    def __init__(self, call: Call, send: Send) -> None:
-        self.call = call
+    def __init__(self, completion: Completion, send: Send) -> None:
+        self.completion = completion
         self.send = send
         self.started = False
 
     async def text(self, text: str) -> None:
-        await self._body(piece(self.call.head, text))
+        await self._body(piece(self.completion.head, text))
 
     async def close(self) -> None:
-        progress = self.call.progress
-        await self._body(closing(self.call.head, progress.finish_reason or "stop", progress.usage), more=False)
+        progress = self.completion.progress
+        await self._body(closing(self.completion.head, progress.finish_reason or "stop", progress.usage), more=False)
 
     async def fail(self, fault: ApiFault) -> None:
         """The status is out already: the error is an event, which OpenAI's clients raise, and no [DONE] follows."""
@@ -139,8 +144,8 @@ class _Stream:
     async def _body(self, body: bytes, more: bool = True) -> None:
         if not self.started:
             self.started = True
-            pairs = {**_STREAM_HEADERS, **self.call.headers}
+            pairs = {**_STREAM_HEADERS, **self.completion.headers}
             headers = [(name.encode(), value.encode()) for name, value in pairs.items()]
             await self.send({"type": "http.response.start", "status": 200, "headers": headers})
-            body = opening(self.call.head) + body
+            body = opening(self.completion.head) + body
         await self.send({"type": "http.response.body", "body": body, "more_body": more})

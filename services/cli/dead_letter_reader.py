@@ -11,8 +11,8 @@ from contracts.envelope import Malformed, decode
 from contracts.events.console import LetterSettledV1
 from services.cli import kafka
 from services.cli.addresses import settings
-from services.cli.dead_letters import LetterFilter, summary
-from services.cli.letter_index import LetterIndex, Place
+from services.cli.dead_letter_index import DeadLetterIndex, Place
+from services.cli.dead_letters import DeadLetterFilter, summary
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -21,13 +21,13 @@ AUDIT = LetterSettledV1.TOPIC
 
 
 @asynccontextmanager
-async def reading() -> "AsyncGenerator[tuple[AIOKafkaConsumer, LetterIndex]]":
+async def reading() -> "AsyncGenerator[tuple[AIOKafkaConsumer, DeadLetterIndex]]":
     """A consumer, and the index of this Kafka as it stands now.
 
     Raises:
         Unreachable: Kafka does not answer, or a transaction stays open.
     """
-    index = LetterIndex(index_file(await _cluster()))
+    index = DeadLetterIndex(index_file(await _cluster()))
     try:
         async with kafka.consumer() as reader:
             await catch_up(reader, index)
@@ -36,7 +36,7 @@ async def reading() -> "AsyncGenerator[tuple[AIOKafkaConsumer, LetterIndex]]":
         index.close()
 
 
-async def catch_up(reader: "AIOKafkaConsumer", index: LetterIndex) -> None:
+async def catch_up(reader: "AIOKafkaConsumer", index: DeadLetterIndex) -> None:
     """Reads the letters that came since, then what became of any: so that no fate is missed of a letter that is known."""
     from contracts.topics import dead_letter_topics
 
@@ -44,16 +44,16 @@ async def catch_up(reader: "AIOKafkaConsumer", index: LetterIndex) -> None:
     await read_audit(reader, index)
 
 
-async def read_audit(reader: "AIOKafkaConsumer", index: LetterIndex) -> None:
+async def read_audit(reader: "AIOKafkaConsumer", index: DeadLetterIndex) -> None:
     """Reads what became of letters since."""
     await _read(reader, index, [AUDIT])
 
 
-async def open_letters() -> tuple[int, dict[str, Any] | None]:
+async def open_dead_letters() -> tuple[int, dict[str, Any] | None]:
     """How many letters nobody settled, and the newest of them. Raises as `reading`."""
     async with reading() as (_, index):
-        newest, _ = index.page(LetterFilter(), 1, open_only=True)
-        return index.count(LetterFilter(), open_only=True), newest[0] if newest else None
+        newest, _ = index.page(DeadLetterFilter(), 1, open_only=True)
+        return index.count(DeadLetterFilter(), open_only=True), newest[0] if newest else None
 
 
 async def fetch(reader: "AIOKafkaConsumer", kept: dict[str, Any]) -> "ConsumerRecord[Any, Any]":
@@ -71,7 +71,7 @@ async def fetch(reader: "AIOKafkaConsumer", kept: dict[str, Any]) -> "ConsumerRe
     raise kafka.silent(place)
 
 
-async def _read(reader: "AIOKafkaConsumer", index: LetterIndex, topics: Sequence[str]) -> None:
+async def _read(reader: "AIOKafkaConsumer", index: DeadLetterIndex, topics: Sequence[str]) -> None:
     places = await kafka.partitions(topics)
     known = index.places()
     first, last = await kafka.bounds(reader, places)
@@ -79,7 +79,7 @@ async def _read(reader: "AIOKafkaConsumer", index: LetterIndex, topics: Sequence
         here: Place = (place.topic, place.partition)
         begin = known.get(here, 0)
         if begin > last[place]:
-            index.start_anew(*here)
+            index.clear(*here)
             begin = 0
         index.forget(*here, first[place])
         async for messages in kafka.read_on(reader, place, max(begin, first[place]), last[place]):
@@ -88,13 +88,13 @@ async def _read(reader: "AIOKafkaConsumer", index: LetterIndex, topics: Sequence
 
 
 def _add(
-    index: LetterIndex, place: "TopicPartition", messages: "Sequence[ConsumerRecord[Any, Any]]", next: int = 0
+    index: DeadLetterIndex, place: "TopicPartition", messages: "Sequence[ConsumerRecord[Any, Any]]", next: int = 0
 ) -> None:
     here, upto = (place.topic, place.partition), messages[-1].offset + 1 if messages else next
     if place.topic == AUDIT:
         index.add_fates(here, upto, [fate for message in messages if (fate := _fate(message))])
     else:
-        index.add_letters(here, upto, [(message.offset, summary(message)) for message in messages])
+        index.add_dead_letters(here, upto, [(message.offset, summary(message)) for message in messages])
 
 
 def _fate(message: "ConsumerRecord[Any, Any]") -> tuple[str, dict[str, Any]] | None:

@@ -1,4 +1,4 @@
-"""The order of an exchange: model, record, last byte; and what a client sees where one of them fails."""
+"""The order of an answer: model, record, last byte; and what a client sees where one of them fails."""
 
 import asyncio
 import json
@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from contracts.events.serving import InferenceCompletedV1
-from services.serving.calls import admit, begin
+from services.serving.completion import admit, begin
+from services.serving.completion_response import CompletionResponse
 from services.serving.domain.errors import Unavailable
 from services.serving.domain.reconcile import Loaded
 from services.serving.domain.routing import build
-from services.serving.exchange import Exchange
 from services.serving.runtime import Runtime
 from services.serving.settings import ServingSettings
 from services.serving.triton import client
@@ -25,7 +25,7 @@ NOWHERE: Any = object()
 ANSWER = (Chunk("a", None, 5, 1), Chunk("b", "stop", 5, 2))
 
 
-class DeployerState:
+class Gateway:
     """A runtime whose records and bytes are written down in their order."""
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *answer: Chunk | Exception) -> None:
@@ -71,7 +71,9 @@ class DeployerState:
 
         async def run() -> None:
             call = begin(self.runtime, chat(extra), 0.0)
-            await Exchange(self.runtime, call, admit(self.runtime, call))({"type": "http"}, receive, self.send)
+            await CompletionResponse(self.runtime, call, admit(self.runtime, call))(
+                {"type": "http"}, receive, self.send
+            )
 
         asyncio.run(run())
         return b"".join(m.get("body", b"") for m in self.sent).decode()
@@ -82,20 +84,20 @@ class DeployerState:
 
 
 def test_a_whole_answer_leaves_after_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = DeployerState(tmp_path, monkeypatch)
+    desk = Gateway(tmp_path, monkeypatch)
     assert json.loads(desk.ask())["choices"][0]["message"]["content"] == "ab"
     assert desk.order == ["record", "start", "body"]
     assert (desk.records[0].status, desk.records[0].output, desk.runtime.in_flight) == ("ok", "ab", 0)
 
 
 def test_a_streams_end_leaves_after_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = DeployerState(tmp_path, monkeypatch)
+    desk = Gateway(tmp_path, monkeypatch)
     assert desk.ask(',"stream":true').endswith("data: [DONE]\n\n")
     assert desk.order == ["start", "body", "body", "record", "body"]
 
 
 def test_an_answer_that_cannot_be_recorded_is_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = DeployerState(tmp_path, monkeypatch)
+    desk = Gateway(tmp_path, monkeypatch)
     desk.fault = OSError(28, "No space left on device")
     body = json.loads(desk.ask())
     assert (desk.status, body["error"]["code"]) == (503, "record_unavailable")
@@ -105,7 +107,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_given(tmp_path: Path, monkeypa
 
 
 def test_a_stream_that_cannot_be_recorded_ends_as_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = DeployerState(tmp_path, monkeypatch)
+    desk = Gateway(tmp_path, monkeypatch)
     desk.fault = OSError(28, "No space left on device")
     body = desk.ask(',"stream":true')
     assert "[DONE]" not in body
@@ -125,7 +127,7 @@ def test_a_stream_that_cannot_be_recorded_ends_as_an_error(tmp_path: Path, monke
 def test_tritons_faults_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, status: int, code: str, suspected: bool
 ) -> None:
-    desk = DeployerState(tmp_path, monkeypatch, fault)
+    desk = Gateway(tmp_path, monkeypatch, fault)
     body = json.loads(desk.ask())
     assert (desk.status, body["error"]["code"]) == (status, code)
     assert (desk.records[0].status, bool(desk.runtime.suspects)) == ("error", suspected)
@@ -133,7 +135,7 @@ def test_tritons_faults_are_told(
 
 
 def test_a_fault_in_the_middle_of_a_stream_is_its_last_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = DeployerState(tmp_path, monkeypatch, ANSWER[0], client.Failed("boom"))
+    desk = Gateway(tmp_path, monkeypatch, ANSWER[0], client.Failed("boom"))
     body = desk.ask(',"stream":true')
     assert desk.status == 200
     assert json.loads(body.split("data: ")[-1])["error"]["code"] == "model_failed"
@@ -141,12 +143,12 @@ def test_a_fault_in_the_middle_of_a_stream_is_its_last_event(tmp_path: Path, mon
 
 
 def test_an_answer_without_an_end_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = DeployerState(tmp_path, monkeypatch, ANSWER[0])
+    desk = Gateway(tmp_path, monkeypatch, ANSWER[0])
     assert json.loads(desk.ask())["error"]["code"] == "answer_broken_off"
 
 
 def test_a_client_that_leaves_is_recorded_as_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = DeployerState(tmp_path, monkeypatch, ANSWER[0])
+    desk = Gateway(tmp_path, monkeypatch, ANSWER[0])
     desk.hold = asyncio.Event()
     desk.ask(',"stream":true', leaves=True)
     assert [(r.status, r.output) for r in desk.records] == [("cancelled", "a")]
@@ -167,7 +169,7 @@ def test_a_client_that_leaves_is_recorded_as_cancelled(tmp_path: Path, monkeypat
 def test_what_cannot_be_answered_now_is_not_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], code: str
 ) -> None:
-    desk = DeployerState(tmp_path, monkeypatch)
+    desk = Gateway(tmp_path, monkeypatch)
     for name, value in change.items():
         setattr(desk.runtime, name, value)
     with pytest.raises(Unavailable) as raised:

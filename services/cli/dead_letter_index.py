@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.cli.dead_letters import LetterFilter, check_id, time_of
+from services.cli.dead_letters import DeadLetterFilter, check_id, time_of
 from services.cli.errors import ConsoleError
 
 TABLES = """
@@ -32,7 +32,7 @@ After = tuple[float, str]
 """The (time, id) of a page's last letter."""
 
 
-class LetterIndex:
+class DeadLetterIndex:
     """The index in one file; several processes may use it at once. `path` ":memory:" keeps none."""
 
     def __init__(self, path: Path | str) -> None:
@@ -57,13 +57,13 @@ class LetterIndex:
         sql = "DELETE FROM letter WHERE kept_topic = ? AND kept_partition = ? AND kept_offset < ?"
         self._database.execute(sql, where)
 
-    def start_anew(self, topic: str, partition: int) -> None:
+    def clear(self, topic: str, partition: int) -> None:
         """Forgets a partition whose topic was made anew."""
         with self._writing():
             self.forget(topic, partition, 2**62)
             self._database.execute("DELETE FROM place WHERE topic = ? AND partition = ?", (topic, partition))
 
-    def add_letters(self, place: Place, next: int, letters: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
+    def add_dead_letters(self, place: Place, next: int, letters: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
         """Adds (offset, summary) of a partition and remembers to read on at `next`. One that stands already stays."""
         sql = """INSERT INTO letter SELECT :id, :at, NOT EXISTS (SELECT 1 FROM fate WHERE id = :id),
             :topic, :reason, :said, :group, :kept_topic, :kept_partition, :kept_offset WHERE true ON CONFLICT DO NOTHING"""
@@ -86,13 +86,13 @@ class LetterIndex:
         found = self._database.execute("SELECT said FROM fate WHERE id = ?", (id,)).fetchone()
         return json.loads(found[0]) if found else None
 
-    def count(self, wanted: LetterFilter, *, open_only: bool) -> int:
+    def count(self, wanted: DeadLetterFilter, *, open_only: bool) -> int:
         """How many letters are meant."""
         where, values = _where(wanted, open_only=open_only)
         return self._database.execute(f"SELECT count(*) FROM letter WHERE {where}", values).fetchone()[0]  # noqa: S608
 
     def page(
-        self, wanted: LetterFilter, limit: int, after: After | None = None, *, open_only: bool
+        self, wanted: DeadLetterFilter, limit: int, after: After | None = None, *, open_only: bool
     ) -> tuple[list[dict[str, Any]], After | None]:
         """The newest letters that are meant, with `settled` and `kept`, and the place after them where there are more."""
         where, values = _where(wanted, open_only=open_only)
@@ -153,7 +153,7 @@ def _row(place: Place, offset: int, said: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **kept, "at": at.timestamp() if at else 0.0, "said": json.dumps(said)}
 
 
-def _where(wanted: LetterFilter, *, open_only: bool) -> tuple[str, list[Any]]:
+def _where(wanted: DeadLetterFilter, *, open_only: bool) -> tuple[str, list[Any]]:
     """The condition and its values; a letter without a time fits no span."""
     parts, values = ["open" if open_only else "true"], list[Any]()
     for name in ("topic", "reason", "group"):
