@@ -36,7 +36,7 @@ class Row:
 
 @dataclass(slots=True)
 class Encoded:
-    """Rows, the records that were left out by reason, and how many rows were `cut` at the end."""
+    """Rows, the records that were left out by reason, and how many rows of the others were `cut`, or wholly behind the end."""
 
     rows: list[Row] = field(default_factory=list[Row])
     left_out: Counter[str] = field(default_factory=Counter[str])
@@ -58,7 +58,7 @@ def encode_records(
         except TextRefused as error:
             rows, reason = [], error.reason
         kept = [clipped for row in rows if (clipped := clip(row, max_length)).learnt]
-        encoded.cut += sum(len(row.ids) > max_length for row in rows if row.start < max_length)
+        encoded.cut += sum(len(row.ids) > max_length for row in rows) if kept else 0
         encoded.rows += kept
         if not kept:
             encoded.left_out[reason or ("answer_cut_off" if rows else "no_completion")] += 1

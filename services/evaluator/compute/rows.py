@@ -51,11 +51,16 @@ def read(path: Path, prompt: Prompt) -> tuple[list[Example], Counter[str]]:
 
 
 def refused(examples: Sequence[Example], tokenizer: TextTokenizer) -> dict[int, str]:
-    """Indices of the examples that cannot be put before a model, and why: a reason of services/lm/errors.py."""
+    """Indices of the examples that cannot be put before a model, and why: a reason of services/lm/errors.py, or `no_completion`.
+
+    A tokenizer may drop every character of a text (SentencePiece's nmt_nfkc a zero-width space): nothing is left to predict.
+    """
     found: dict[int, str] = {}
     for index, example in enumerate(examples):
         try:
-            _ids(example, tokenizer)
+            prompt, answer = _ids(example, tokenizer)
+            if not prompt and len(answer) < 2:
+                found[index] = "no_completion"
         except TextRefused as error:
             found[index] = error.reason
     return found

@@ -99,3 +99,11 @@ def test_a_conversation_is_learnt_as_far_as_it_fits(tokenizer: TextTokenizer) ->
     whole = encode(tokenizer, CHAT).rows[0]
     (row,) = encode(tokenizer, CHAT, most=whole.learnt[1][0]).rows
     assert row.learnt == whole.learnt[:1]
+
+
+def test_a_turn_behind_the_end_is_counted_where_each_turn_is_a_row_too(tmp_path: Path) -> None:
+    apart = open_tokenizer(make_base("llama2", tmp_path))
+    first, second = encode(apart, CHAT).rows
+    encoded = encode(apart, CHAT, most=len(first.ids))
+    assert len(second.ids) > len(first.ids)
+    assert (encoded.rows, encoded.cut, encoded.left_out) == ([first], 1, {})
