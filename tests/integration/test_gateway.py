@@ -355,13 +355,36 @@ def test_a_model_process_killed_while_it_loads_stops_nothing_for_long(parts: Ups
     until(stack.ready, 60, "serving is ready")
 
 
+def test_both_processes_killed_while_a_model_is_loaded_again_stop_nothing_for_long(
+    parts: Upstream, client: openai.OpenAI
+) -> None:
+    """The gateway starts with another setting: the model is loaded again, and the old process and the new one die.
+
+    Triton then calls the model ready for ever, loads it for ever, and answers no request about it.
+    """
+    stack, before, (old,) = parts.stack, say(client), stubs(parts.stack)
+    stack.kill("serving")
+    stack.settings = {"NORIA_SERVING_MAX_SEQUENCES": "5"}
+    stack.start("serving")
+    try:
+        new = until(lambda: set(stubs(stack)) - {old} or None, 60, "a new process loads the model")
+        for pid in (old, *new):
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: answers_again(stack, client, before), 90, "the model answers again")
+    finally:
+        stack.settings = {}
+    stack.kill("serving")
+    stack.start("serving")
+    stack.wait_for("shop", "shop@1", 60)
+
+
 def answers_again(stack: Stack, client: openai.OpenAI, before: str) -> bool | None:
     """A Triton that ended is started again, as by its process manager: it may abort when a process of its dies."""
     if stack.running["triton"].poll() is not None:
         stack.start("triton")
     try:
         return say(client) == before
-    except openai.InternalServerError:
+    except (openai.InternalServerError, openai.NotFoundError, openai.APIConnectionError):
         return None
 
 
@@ -370,7 +393,11 @@ def stubs(stack: Stack) -> list[int]:
     children = subprocess.run(
         ["ps", "-o", "pid=,comm=", "--ppid", str(triton)], capture_output=True, text=True, check=True
     )
-    return [int(line.split()[0]) for line in children.stdout.splitlines() if "triton_python" in line]
+    return [
+        int(line.split()[0])
+        for line in children.stdout.splitlines()
+        if "triton_python" in line and "defunct" not in line
+    ]
 
 
 def test_without_kafka_answers_go_on_and_no_record_is_lost(parts: Upstream, client: openai.OpenAI) -> None:

@@ -214,6 +214,12 @@ def test_what_a_killed_server_leaves_is_cleaned(files: Path) -> None:
         assert own.remains == []
 
 
+def test_a_server_that_answers_nothing_is_ended(files: Path) -> None:
+    with serving(files, "watchdog.SILENT_SECONDS = 4") as own:
+        os.kill(own.process.pid, signal.SIGSTOP)
+        assert own.process.wait(30) == -signal.SIGKILL
+
+
 def load_echo(own: Server) -> None:
     """Loads a model whose process starts at once, since it needs no torch."""
     model = own.settings.repository / "echo" / "1" / "model.py"

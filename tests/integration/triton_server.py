@@ -20,6 +20,9 @@ from tests.conftest import free_port
 T = TypeVar("T")
 
 
+STARTED = "from services.serving.triton import launch, watchdog; {}; launch.main([])"
+
+
 @dataclass(frozen=True)
 class Server:
     settings: launch.TritonSettings
@@ -46,15 +49,15 @@ class Server:
 
 
 @contextmanager
-def serving(files: Path) -> Generator[Server]:
-    """Runs a server without a model, and asserts that SIGTERM ends all of it."""
+def serving(files: Path, changed: str = "pass") -> Generator[Server]:
+    """Runs a server without a model, a constant of its watchdog `changed`, and asserts that SIGTERM ends all of it."""
     home = Path(tempfile.mkdtemp(prefix="noria-triton-"))
     names = ("NORIA_TRITON_HTTP_PORT", "NORIA_TRITON_GRPC_PORT", "NORIA_TRITON_METRICS_PORT")
     env = {**os.environ, "NORIA_HOME": str(home), **{name: str(free_port()) for name in names}}
     settings = launch.from_environment(env)
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "services.serving.triton.launch"], env=env, stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, "-c", STARTED.format(changed)], env=env, stdout=log, stderr=subprocess.STDOUT
         )
     server = Server(settings, env, process, files)
 

@@ -106,7 +106,12 @@ def model_folder(repository: Path, name: str) -> Path:
 
 
 def replace(path: Path, content: str) -> None:
-    """Writes a file aside and renames it, so that a reader sees the old one or the new one."""
+    """Writes a file aside and renames it, so that a reader sees the old one or the new one.
+
+    One that says so already stays untouched: Triton would load its model again for the time it carries.
+    """
+    if path.exists() and path.read_text("utf-8") == content:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as aside:
         aside.write(content)

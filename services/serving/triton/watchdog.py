@@ -1,24 +1,30 @@
 """A process beside tritonserver that gives it its hidden arguments, and ends it where it hangs. Loads no model.
 
-A server that waits for a dead process for ever is ended, so that its process manager starts it again: seen with tritonserver
-2.51: when the process of a Python backend is killed while it loads, the model stays LOADING, no request of the server's is
-answered about it any more, and the server does not end on SIGTERM either.
+A server that waits for a dead process for ever is ended, so that its process manager starts it again. Seen with tritonserver
+2.51: when the process of a Python backend is killed while it completes the configuration, the load never ends, no request is
+answered about the model any more, and the server does not end on SIGTERM either. The model stays LOADING; where it was being
+loaded again, it stays READY, and if the process that served it died too, only the lack of processes tells.
 """
 
+import http.client
 import json
 import os
+import re
 import signal
 import socket
 import time
 import urllib.request
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from services.serving.triton import secret_argv
 
 LOOK_SECONDS = 1.0
-GRACE_SECONDS = 5.0
-"""So long a model may be loading without a process: Triton starts it at once."""
+GRACE_SECONDS = {"LOADING": 5.0, "READY": 10.0}
+"""So long a model in this state may be without a process: Triton starts one at once, the deployer finds a dead one in seconds."""
+ANSWER_SECONDS = 5.0
+SILENT_SECONDS = 30.0
+"""A server that answered no question of these seconds hangs; a busy one answers some."""
 STUB = "triton_python_backend_stub"
 
 
@@ -54,32 +60,56 @@ def begin(url: str, key: str) -> str | None:
 def watch(server: int, url: str, key: str) -> None:
     """Returns when the server has ended, by itself or by this."""
     alone: dict[str, float] = {}
+    silent = 0.0
     while os.getppid() == server:
         time.sleep(LOOK_SECONDS)
-        now = time.monotonic()
+        asked = time.monotonic()
         states = index(url, key)
-        loading = [model for model, state in (states or {}).items() if state == "LOADING"]
-        waiting = abandoned(loading, stubs(server))
-        alone = {model: alone.get(model, now) for model in waiting}
-        if any(now - since > GRACE_SECONDS for since in alone.values()):
-            print(f"watchdog: {', '.join(alone)} will never load, its process is dead; ending Triton", flush=True)
+        now = time.monotonic()
+        waited = min(now - asked, ANSWER_SECONDS) + LOOK_SECONDS  # not the time for which this process stood still
+        silent = 0.0 if states is not None else silent + waited
+        if states is not None:
+            alone = without_process(states, stubs(server), alone, now)
+        if (why := verdict(states or {}, alone, silent, now)) is not None:
+            print(f"watchdog: {why}; ending Triton", flush=True)
             os.kill(server, signal.SIGKILL)
             return
 
 
+def without_process(
+    states: Mapping[str, str], commands: Collection[list[str]], before: Mapping[str, float], now: float
+) -> dict[str, float]:
+    """The models in a state that needs a living process and lacks one, with since when.
+
+    A ready one that lacks it counts only where no model has a process: else the deployer's reload is the lesser loss.
+    """
+    needed = [m for m, state in states.items() if state == "LOADING" or (state == "READY" and not commands)]
+    return {m: before.get(m, now) for m in abandoned(needed, commands)}
+
+
+def verdict(states: Mapping[str, str], alone: Mapping[str, float], silent: float, now: float) -> str | None:
+    """Why the server must be ended, None where it need not. `silent`: seconds for which it has answered nothing."""
+    if silent > SILENT_SECONDS:
+        return f"Triton has answered nothing for {silent:.0f} s"
+    lost = [m for m, since in alone.items() if m in states and now - since > GRACE_SECONDS[states[m]]]
+    return f"{', '.join(lost)} will never answer, its process is dead" if lost else None
+
+
 def abandoned(models: Iterable[str], commands: Collection[list[str]]) -> list[str]:
-    """Those of the loading models that no living process works for."""
-    words = {word for command in commands for word in command}
-    return [m for m in models if not any(word == m or word.startswith(f"{m}_") for word in words)]
+    """Those of the models that no living process works for."""
+    words = {
+        re.sub(r"(_\d+)*$", "", word) for command in commands for word in command
+    }  # base-1, or base-1_0_0: an instance
+    return [m for m in models if m not in words]
 
 
 def index(url: str, key: str) -> dict[str, str] | None:
     """The state of each model that the server knows; None while it does not answer."""
     asked = urllib.request.Request(f"{url}/v2/repository/index", b"{}", {"admin-key": key})  # noqa: S310  our own server
     try:
-        with urllib.request.urlopen(asked, timeout=2) as answer:  # noqa: S310
+        with urllib.request.urlopen(asked, timeout=ANSWER_SECONDS) as answer:  # noqa: S310
             return {model["name"]: model.get("state", "") for model in json.load(answer)}
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return None
 
 

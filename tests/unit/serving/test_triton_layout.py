@@ -82,3 +82,13 @@ def test_homes_do_not_share_memory_and_settings_come_from_the_environment(tmp_pa
     two = from_environment({"NORIA_HOME": str(tmp_path / "b")})
     assert (one.grpc_port, two.grpc_port, one.home) == (4, 8001, tmp_path / "a")
     assert one.shared_memory_prefix != two.shared_memory_prefix
+
+
+def test_what_says_the_same_is_not_written_again(tmp_path: Path) -> None:
+    """Triton loads a model again whose files carry a later time."""
+    folder = write_model(tmp_path, "m", EngineArgs(model=Path("/m")))
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    write_model(tmp_path, "m", EngineArgs(model=Path("/m")))
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    write_model(tmp_path, "m", EngineArgs(model=Path("/other")))
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} != before
