@@ -76,7 +76,7 @@ FORMATS: dict[frozenset[str], tuple[RecordFormat, type[Record]]] = {
 
 RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 
-_SORTED = {cls: tuple(sorted(cls.model_fields)) for cls in (Message, *(cls for _, cls in FORMATS.values()))}
+_SORTED = {cls: tuple(sorted(cls.model_fields)) for _, cls in FORMATS.values()}
 
 
 class RecordInvalid(ValueError):
@@ -102,7 +102,7 @@ def parse_record(raw: Any) -> tuple[RecordFormat, Record]:
         raise RecordInvalid("unknown_format", f"record has the keys {keys}; give exactly one of: {shapes}")
     name, cls = known
     try:
-        return name, cls.model_validate(raw)
+        return name, cls.__pydantic_validator__.validate_python(raw)  # model_validate, only quicker
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -111,14 +111,12 @@ def parse_record(raw: Any) -> tuple[RecordFormat, Record]:
 
 def canonical_record(record: Record) -> str:
     """The record as `canonical` writes its JSON, in a fifth of the time."""
-    return to_json(_plain(record)).decode()
+    values = record.__dict__
+    return to_json({name: _plain(values[name]) for name in _SORTED[type(record)]}).decode()
 
 
 def _plain(value: Any) -> Any:
-    names = _SORTED.get(type(value))
-    if names is not None:
-        return {name: _plain(getattr(value, name)) for name in names}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    return [{"content": turn.content, "role": turn.role} for turn in value] if isinstance(value, tuple) else value
 
 
 def turns(value: TextOrTurns, role: Literal["user", "assistant"]) -> tuple[Message, ...]:

@@ -37,6 +37,12 @@ class Broker:
         """host:port."""
         return self.settings.kafka_bootstrap
 
+    @property
+    def pid(self) -> int:
+        """The process that was started; Java may be its child."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Returns once the broker's port is open."""
         log = self.home / "kafka.log"

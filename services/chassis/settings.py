@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     rate_per_second: float = Field(default=500.0, ge=0, description="Requests of a key or address; 0: no limit")
     rate_burst: int = Field(default=2000, ge=1, description="Requests of a key or address at once; more get 429")
     log_level: str = Field(default="info", description="debug, info, warning or error")
-    batch_records: int = Field(default=500, ge=1, description="Most messages in one transaction")
+    batch_records: int = Field(default=1000, ge=1, description="Most messages in one transaction")
     handler_attempts: int = Field(default=10, ge=1, description="Tries before an unexpected fault makes a message dead")
     park_seconds: float = Field(default=60.0, gt=0, description="Longest pause between tries of a parked message")
     park_days: float = Field(

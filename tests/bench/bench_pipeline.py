@@ -6,7 +6,9 @@ Run: python -m tests.bench.bench_pipeline [--records N] [--database sqlite|postg
   transaction of upserts a batch, offsets committed after it. One stage, no identities, no revisions, no answer.
 - pipeline: real Kafka, ingestion and prep as processes, `--instances` of each. The records are produced once all are
   ready and know the projects; the time runs from the first one produced to the last one in prep's table.
-`processor` gives the seconds of processor time by part, of all its instances; `cores` what all parts had together.
+`processor` gives the seconds of processor time by part, of all its instances, of Kafka, of PostgreSQL and of the producer,
+which is this process; `cores` is what all of them had together, `load` the machine's load before: wall time means much
+on a quiet one only.
 """
 
 import argparse
@@ -100,6 +102,19 @@ class Part:
         self._process.wait(30)
 
 
+def seconds_of(pid: int) -> float:
+    """Processor seconds of a process and its children so far."""
+    process = psutil.Process(pid)
+    return sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True)))
+
+
+def others(broker: Broker, home: Path) -> dict[str, float]:
+    """Processor seconds so far of what the services stand on."""
+    postmaster = home / "postgres" / "postmaster.pid"
+    database = {"postgresql": seconds_of(int(postmaster.read_text().split()[0]))} if postmaster.exists() else {}
+    return {"kafka": seconds_of(broker.pid), "producer": time.process_time(), **database}
+
+
 @contextmanager
 def database(kind: str, home: Path) -> Generator[str | None]:
     """The URL of a fresh PostgreSQL; None for SQLite, where each service has a file of its own."""
@@ -136,7 +151,7 @@ def pipeline(broker: Broker, home: Path, url: str | None, given: argparse.Namesp
         specs = [ProjectSpec(project=project, base="none") for project in projects]
         send(broker.bootstrap, [ProjectDefinedV1(project=spec.project, revision="0" * 64, spec=spec) for spec in specs])
         until(lambda: all(part.knows(project) for _, part in parts for project in projects))
-        before = [part.processor() for _, part in parts]
+        before, around = [part.processor() for _, part in parts], others(broker, home)
         settings = type("PrepSettings", (Settings,), {"SERVICE": "prep", "__module__": __name__})
         engine = open_engine(settings(home=home, database=url))
         begun = time.perf_counter()
@@ -147,10 +162,12 @@ def pipeline(broker: Broker, home: Path, url: str | None, given: argparse.Namesp
         spent: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         for (name, part), earlier in zip(parts, before, strict=True):
             spent[name] += part.processor() - earlier
+        beside = {name: now - around[name] for name, now in others(broker, home).items()}
     return {
         "pipeline": round(given.records / seconds),
         "seconds": round(seconds, 2),
-        "processor": {name: round(used, 2) for name, used in spent.items()},
+        "processor": {name: round(used, 2) for name, used in (spent | beside).items()},
+        "cores": round(sum((spent | beside).values()) / seconds, 2),
         "records_per_processor_second": round(given.records / sum(spent.values())),
     }
 
@@ -223,12 +240,13 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Prints the figures as one line of JSON."""
     quiet()
-    given = arguments()
+    given, load = arguments(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="noria-bench-") as folder, running() as broker:
         home = Path(folder)
         with database(given.database, home) as url:
             figures = pipeline(broker, home, url, given)
             figures |= asyncio.run(loop(broker.bootstrap, home, url, given.records))
+    figures["load"] = load
     figures["ratio"] = round(figures["pipeline"] / figures["loop"], 2)
     print(json.dumps({"bench": "pipeline", **vars(given), **figures}))
 

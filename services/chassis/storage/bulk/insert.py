@@ -44,5 +44,5 @@ def upserting(dialect: str, table: type[Any] | Table) -> Any:
 def moment(connection: Connection, when: datetime) -> Any:
     """A UTC moment as the driver takes it; SQLite keeps text in SQLAlchemy's form."""
     if connection.dialect.name == "sqlite":
-        return when.strftime("%Y-%m-%d %H:%M:%S.%f")
+        return when.isoformat(" ", "microseconds")[:26]
     return when
