@@ -88,6 +88,15 @@ def test_a_score_against_a_champion_of_before_leads_to_one_new_evaluation(store:
     assert stages(store) == {1: "archived", 2: "production"}
 
 
+def test_a_score_against_the_base_counts_where_the_base_serves_again_meanwhile(store: SqlStore) -> None:
+    revision = define(store)
+    train(store, revision, "a", "b")
+    score(store, revision, "a", 50)
+    assert asked(score(store, revision, "b", 60)) == [(2, 1, "eval-b-r1")]
+    told(store, deployment(1, "failed", promotion=1))
+    assert isinstance(score(store, revision, "b", 60)[0], ModelPromotedV1)
+
+
 @pytest.mark.parametrize("first", ["b", "c"])
 def test_candidates_in_flight_are_each_measured_against_who_serves_in_the_end(store: SqlStore, first: str) -> None:
     revision = define(store)
