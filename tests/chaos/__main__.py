@@ -17,10 +17,10 @@ from typing import Any, get_args
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
-from tests.chaos import faults, observe, stand, world
+from tests.chaos import faults, observe, sandbox, system
 from tests.chaos.checker import check
 from tests.chaos.load import Load, wait_for
-from tests.chaos.observed import KINDS, Deed, Finding, What
+from tests.chaos.observed import KINDS, Finding, Operation, What
 from tests.chaos.recovery import Watch, table
 from tests.integration.serving_parts import TEMPLATE
 from tests.integration.tiny_model import make_base
@@ -39,14 +39,14 @@ def main() -> None:
     dice = random.Random(arguments.seed)
     database = arguments.database or ("sqlite" if arguments.seed % 2 else "postgresql")
     # PostgreSQL's files are its own matter, and its server refuses to run as the namespace's root.
-    disk = world.enter("tests.chaos", sys.argv[1:]) if database == "sqlite" else None
+    disk = sandbox.enter("tests.chaos", sys.argv[1:]) if database == "sqlite" else None
     if disk is None:
         say("no disk can be filled in this run" + (": no user namespaces here" if database == "sqlite" else ""))
     with tempfile.TemporaryDirectory(prefix="noria-chaos-base-") as folder:
         base = make_base(Path(folder) / "base")
         (base / "chat_template.jinja").write_text(TEMPLATE)
         say(f"seed {arguments.seed}, {database}: starting the stack")
-        running = stand.start(database, base, disk)
+        running = system.start(database, base, disk)
         keep = True  # where something is found, somebody will look
         try:
             report = run(running, dice, arguments.minutes * 60, arguments.kills)
@@ -55,9 +55,9 @@ def main() -> None:
             keep = arguments.keep
             raise
         finally:
-            stand.stop(running, keep=keep)
+            system.stop(running, keep=keep)
             if disk is not None:
-                world.leave(disk)
+                sandbox.leave(disk)
             if keep:
                 say(f"the stack's home is kept: {running.home}")
     report |= {"seed": arguments.seed, "database": database}
@@ -79,7 +79,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(running: stand.Stand, dice: random.Random, seconds: float, kills: int) -> dict[str, Any]:
+def run(running: system.SystemUnderTest, dice: random.Random, seconds: float, kills: int) -> dict[str, Any]:
     """Faults under traffic, rest, verdict: what was done and found."""
     load = Load(running.kafka, running.url, dice.randrange(2**32))
     watch = Watch(running)
@@ -87,7 +87,7 @@ def run(running: stand.Stand, dice: random.Random, seconds: float, kills: int) -
     load.start()
     watch.start()
     try:
-        wait_for("the first answers and promotions", lambda: not idle(load.deeds), WARM_SECONDS)
+        wait_for("the first answers and promotions", lambda: not idle(load.operations), WARM_SECONDS)
         say("traffic flows; faults begin")
         began = time.monotonic()
         storm(chaos, began, seconds, kills)
@@ -98,13 +98,13 @@ def run(running: stand.Stand, dice: random.Random, seconds: float, kills: int) -
     findings = rest(running, watch)
     resting = time.monotonic() - rested
     watch.stop()
-    seen = observe.observe(running, load.deeds)
-    findings += check(seen) + idle(load.deeds)
+    seen = observe.observe(running, load.operations)
+    findings += check(seen) + idle(load.operations)
     return {
         "seconds": round(rested - began, 1),
         "rest_seconds": round(resting, 1),
         "kills": chaos.kills,
-        "deeds": dict(Counter(d.what for d in load.deeds if d.acknowledged)),
+        "operations": dict(Counter(d.what for d in load.operations if d.acknowledged)),
         "events": {topic: len(messages) for topic, messages in sorted(seen.topics.items()) if messages},
         "recovery": table(watch),
         "findings": {k: n for k in KINDS if (n := sum(f.kind == k for f in findings))},
@@ -112,9 +112,9 @@ def run(running: stand.Stand, dice: random.Random, seconds: float, kills: int) -
     }
 
 
-def idle(deeds: Sequence[Deed]) -> list[Finding]:
-    """A run in which some kind of deed never succeeded proves nothing of it."""
-    done = {deed.what for deed in deeds if deed.acknowledged}
+def idle(operations: Sequence[Operation]) -> list[Finding]:
+    """A run in which some kind of operation never succeeded proves nothing of it."""
+    done = {operation.what for operation in operations if operation.acknowledged}
     return [Finding("stuck", "load", f"no {what} was ever acknowledged") for what in get_args(What) if what not in done]
 
 
@@ -130,7 +130,7 @@ def storm(chaos: faults.Chaos, began: float, seconds: float, kills: int) -> None
             say(f"{told} kills in {time.monotonic() - began:.0f} s; open: {chaos.watch.describe()}")
 
 
-def rest(running: stand.Stand, watch: Watch) -> list[Finding]:
+def rest(running: system.SystemUnderTest, watch: Watch) -> list[Finding]:
     """Waits until nothing moves; what still moves after long is a finding."""
     left = ""
 
@@ -155,7 +155,7 @@ def render(report: dict[str, Any]) -> str:
     lines = [
         f"{report['kills']} kills in {report['seconds']:.0f} s on {report['database']}, seed {report['seed']};"
         f" at rest {report['rest_seconds']:.0f} s later",
-        f"acknowledged: {report['deeds']}",
+        f"acknowledged: {report['operations']}",
         "",
         f"{'fault':<36}{'times':>7}{'median s':>10}{'worst s':>10}",
         *(f"{fault:<36}{n:>7}{middle:>10}{worst:>10}" for fault, n, middle, worst in report["recovery"]),

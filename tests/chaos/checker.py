@@ -61,9 +61,9 @@ def acknowledged_is_there(seen: Observed) -> Iterator[Finding]:
         "promote": {m.body["detail"] for m in seen.first(PROMOTED)},
     }
     there["upload"] = there["record"]
-    for deed in seen.deeds:
-        if deed.acknowledged and deed.id not in there[deed.what]:
-            yield Finding("lost", deed.what, f"{deed.id} was acknowledged and stands in no topic")
+    for operation in seen.operations:
+        if operation.acknowledged and operation.id not in there[operation.what]:
+            yield Finding("lost", operation.what, f"{operation.id} was acknowledged and stands in no topic")
 
 
 def every_message_was_taken(seen: Observed) -> Iterator[Finding]:
@@ -121,7 +121,7 @@ def a_thing_has_one_event(seen: Observed) -> Iterator[Finding]:
 
 
 def effects_have_causes(seen: Observed) -> Iterator[Finding]:
-    """What names a cause names one that exists: an event, a job, or a deed of somebody outside."""
+    """What names a cause names one that exists: an event, a job, or an operation of somebody outside."""
     known = {m.identity[1] for messages in seen.topics.values() for m in messages}
     known |= {m.cause for m in seen.first(PROMOTED) if m.body["cause"] != "gate"}  # what a person's promotion led to
     jobs = {row["id"] for row in seen.jobs}
@@ -130,7 +130,7 @@ def effects_have_causes(seen: Observed) -> Iterator[Finding]:
             job = message.cause.rpartition(":")[0].split(":", 2)[-1] if message.cause.startswith("job:") else None
             if (job not in jobs) if job is not None else (message.cause not in known):
                 yield Finding("without_cause", topic, f"{message.identity[1]} names the cause {message.cause!r}")
-    asked = {deed.id for deed in seen.deeds if deed.what == "promote"}
+    asked = {operation.id for operation in seen.operations if operation.what == "promote"}
     for message in seen.first(PROMOTED):
         by_hand = message.body["cause"] != "gate"
         if (message.body["detail"] not in asked) if by_hand else (message.cause not in known):

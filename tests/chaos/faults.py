@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from compose.local.settings import SERVICES
-from tests.chaos import world
+from tests.chaos import sandbox
 from tests.chaos.load import Load
 from tests.chaos.recovery import ALL, Watch
-from tests.chaos.stand import Stand
+from tests.chaos.system import SystemUnderTest
 
 STUB = "triton_python_backend_stub"
 CHILD = "services.chassis.jobs.child"
@@ -26,7 +26,7 @@ SESSION = 12.0
 class Chaos:
     """What a fault may touch."""
 
-    stand: Stand
+    system: SystemUnderTest
     watch: Watch
     load: Load
     dice: random.Random
@@ -35,10 +35,10 @@ class Chaos:
 
 def kill(chaos: Chaos, part: str, number: signal.Signals, fault: str, *, all_parts: bool = False) -> None:
     """Sends a deadly signal to a part, which its process manager starts again."""
-    pid = chaos.stand.pids().get(part)
+    pid = chaos.system.pids().get(part)
     if pid is None:
         return
-    chaos.watch.hurt(fault, ALL if all_parts else part, 0 if all_parts else pid)
+    chaos.watch.note_fault(fault, ALL if all_parts else part, 0 if all_parts else pid)
     os.kill(pid, number)
     chaos.kills += 1
 
@@ -55,7 +55,7 @@ def end_service(chaos: Chaos) -> None:
 
 def kill_worker(chaos: Chaos) -> None:
     """SIGKILL of a service in the middle of its job; with it goes the job's process."""
-    busy = [name for name in ("prep", "trainer", "evaluator") if children(chaos.stand.pids().get(name, 0), CHILD)]
+    busy = [name for name in ("prep", "trainer", "evaluator") if children(chaos.system.pids().get(name, 0), CHILD)]
     if busy:
         name = chaos.dice.choice(busy)
         kill(chaos, name, signal.SIGKILL, f"kill -9 {name} in its job")
@@ -63,7 +63,7 @@ def kill_worker(chaos: Chaos) -> None:
 
 def kill_child(chaos: Chaos) -> None:
     """SIGKILL of a job's process alone."""
-    found = [pid for name in ("trainer", "evaluator") for pid in children(chaos.stand.pids().get(name, 0), CHILD)]
+    found = [pid for name in ("trainer", "evaluator") for pid in children(chaos.system.pids().get(name, 0), CHILD)]
     if found and _signal(chaos.dice.choice(found), signal.SIGKILL):
         chaos.watch.counts["kill -9 job's process"] += 1
         chaos.kills += 1
@@ -76,39 +76,39 @@ def kill_kafka(chaos: Chaos) -> None:
 
 def kill_triton(chaos: Chaos) -> None:
     """SIGKILL of Triton."""
-    pid = chaos.stand.pids().get("triton", 0)
+    pid = chaos.system.pids().get("triton", 0)
     if pid:
-        chaos.watch.hurt("kill -9 Triton", "serving")
+        chaos.watch.note_fault("kill -9 Triton", "serving")
         _signal(pid, signal.SIGKILL)
         chaos.kills += 1
 
 
 def kill_stub(chaos: Chaos) -> None:
     """SIGKILL of the process that runs the model, streams in it or not; Triton itself stays."""
-    for pid in children(chaos.stand.pids().get("triton", 0), STUB):
-        chaos.watch.hurt("kill -9 Triton's backend", "serving")
+    for pid in children(chaos.system.pids().get("triton", 0), STUB):
+        chaos.watch.note_fault("kill -9 Triton's backend", "serving")
         _signal(pid, signal.SIGKILL)
         chaos.kills += 1
 
 
 def kill_postgres(chaos: Chaos) -> None:
     """SIGKILL of PostgreSQL's postmaster, and its start two seconds later."""
-    if chaos.stand.postgres is not None:
-        chaos.watch.hurt("kill -9 PostgreSQL", ALL)
-        chaos.stand.postgres.kill()
+    if chaos.system.postgres is not None:
+        chaos.watch.note_fault("kill -9 PostgreSQL", ALL)
+        chaos.system.postgres.kill()
         chaos.kills += 1
         time.sleep(2)
-        chaos.stand.postgres.start()
+        chaos.system.postgres.start()
 
 
 def pause(chaos: Chaos, part: str, fault: str, seconds: float) -> None:
     """SIGSTOP, and SIGCONT after a while, in the background."""
-    pid = chaos.stand.pids().get(part)
+    pid = chaos.system.pids().get(part)
     if pid is None or not _signal(pid, signal.SIGSTOP):
         return
 
     def wake() -> None:
-        chaos.watch.hurt(fault, part, down=False)
+        chaos.watch.note_fault(fault, part, down=False)
         _signal(pid, signal.SIGCONT)
 
     threading.Timer(seconds, wake).start()
@@ -128,7 +128,7 @@ def second_instance(chaos: Chaos) -> None:
     """A second instance joins, works along and leaves, gently or not: two rebalances."""
     service = chaos.dice.choice(SERVICES)
     number = chaos.dice.choice([signal.SIGTERM, signal.SIGKILL])
-    process = chaos.stand.second(service)
+    process = chaos.system.second(service)
 
     def leave() -> None:
         process.send_signal(number)
@@ -137,7 +137,7 @@ def second_instance(chaos: Chaos) -> None:
         except subprocess.TimeoutExpired:  # as the process manager does
             process.kill()
             process.wait()
-        chaos.watch.hurt("second instance joins and leaves", service, down=False)
+        chaos.watch.note_fault("second instance joins and leaves", service, down=False)
 
     threading.Timer(chaos.dice.uniform(5, 15), leave).start()
     chaos.kills += 1
@@ -145,17 +145,17 @@ def second_instance(chaos: Chaos) -> None:
 
 def lock_database(chaos: Chaos) -> None:
     """Another process holds a service's SQLite database for some seconds."""
-    if chaos.stand.postgres is not None:
+    if chaos.system.postgres is not None:
         return
     service = chaos.dice.choice(SERVICES)
     seconds = chaos.dice.uniform(2, 8)
 
     def hold() -> None:
-        connection = sqlite3.connect(chaos.stand.home / "state" / f"{service}.db", timeout=5, isolation_level=None)
+        connection = sqlite3.connect(chaos.system.home / "state" / f"{service}.db", timeout=5, isolation_level=None)
         try:
             connection.execute("BEGIN EXCLUSIVE")
             time.sleep(seconds)
-            chaos.watch.hurt("SQLite locked 2 to 8 s", service, down=False)
+            chaos.watch.note_fault("SQLite locked 2 to 8 s", service, down=False)
             connection.execute("ROLLBACK")
         except sqlite3.OperationalError:
             return  # the service itself was writing: nothing was locked
@@ -167,27 +167,27 @@ def lock_database(chaos: Chaos) -> None:
 
 def fill_disk(chaos: Chaos) -> None:
     """No room for some seconds under the databases, the spool and the artifact store."""
-    disk = chaos.stand.disk
-    if disk is None or world.is_full(disk):
+    disk = chaos.system.disk
+    if disk is None or sandbox.is_full(disk):
         return
-    world.fill(disk)
+    sandbox.fill(disk)
 
     def clear() -> None:
-        world.clear(disk)
-        chaos.watch.hurt("disk full 3 to 8 s", ALL, down=False)
+        sandbox.clear(disk)
+        chaos.watch.note_fault("disk full 3 to 8 s", ALL, down=False)
 
     threading.Timer(chaos.dice.uniform(3, 8), clear).start()
 
 
 def jump_clock(chaos: Chaos) -> None:
     """The services' clock jumps forward or back by minutes; leases, tries to come and pauses are counted by it."""
-    world.set_clock(chaos.stand.clock, chaos.dice.choice([-600, 0, 600]))
+    sandbox.set_clock(chaos.system.clock, chaos.dice.choice([-600, 0, 600]))
     chaos.watch.counts["clock jumps by 10 or 20 min"] += 1
 
 
 def burst(chaos: Chaos) -> None:
     """Far more messages at once than the handlers take meanwhile."""
-    chaos.watch.hurt("burst of 3,000 records", "ingestion", down=False)
+    chaos.watch.note_fault("burst of 3,000 records", "ingestion", down=False)
     chaos.load.burst()
 
 

@@ -1,6 +1,6 @@
 """Traffic on a stack: records and poison to Kafka, uploads, requests to the gateway, feedback, promotions by hand.
 
-Writes down each deed with whether it was acknowledged. Keeps going whatever fails: failing is what the stack may do.
+Writes down each operation with whether it was acknowledged. Keeps going whatever fails: failing is what the stack may do.
 """
 
 import json
@@ -15,7 +15,7 @@ import httpx
 from confluent_kafka import KafkaException, Producer
 
 from tests.chaos.checker import UPSTREAM
-from tests.chaos.observed import POISON, Deed
+from tests.chaos.observed import POISON, Operation
 
 PROJECTS = ("alpha", "beta")
 POOL = 150
@@ -38,10 +38,10 @@ def content(project: str, number: int, revision: int) -> dict[str, Any]:
 
 
 class Load:
-    """Threads that use a stack until `stop`; `deeds` is what they asked for."""
+    """Threads that use a stack until `stop`; `operations` is what they asked for."""
 
     def __init__(self, kafka: str, url: Callable[[str], str], seed: int) -> None:
-        self.deeds: list[Deed] = []
+        self.operations: list[Operation] = []
         self.failures = 0
         self._url = url
         self._dice = random.Random(seed)
@@ -119,7 +119,7 @@ class Load:
 
         def confirmed(error: Any, _: Any) -> None:
             if not more:
-                self.deeds.append(Deed("record", id, error is None))
+                self.operations.append(Operation("record", id, error is None))
 
         self._producer.poll(0)
         self._producer.produce(UPSTREAM, value, project.encode(), headers=list(headers.items()), on_delivery=confirmed)
@@ -133,7 +133,7 @@ class Load:
         address = f"{self._url('ingestion')}/v1/projects/{project}/records"
         answer = httpx.post(address, content=text, headers={"content-type": "application/x-ndjson"}, timeout=20)
         if answer.status_code == 202:
-            self.deeds += [Deed("upload", item["id"], True) for item in answer.json()["accepted"]]
+            self.operations += [Operation("upload", item["id"], True) for item in answer.json()["accepted"]]
         return 1.0
 
     def _ask(self) -> float:
@@ -149,7 +149,7 @@ class Load:
         if answer.status_code == 200:
             whole = not stream or "data: [DONE]" in text
             id = answer.headers["x-noria-request-id"]
-            self.deeds.append(Deed("answer", id, whole))
+            self.operations.append(Operation("answer", id, whole))
             if whole:
                 self._answers.append((project, id))
         return 0.2
@@ -163,7 +163,7 @@ class Load:
             said["correction"] = f"better {id} for {project}"
         answer = httpx.post(f"{self._url('feedback')}/v1/feedback", json=said, timeout=20)
         if answer.status_code == 202:
-            self.deeds += [Deed("feedback", s["signal_id"], True) for s in answer.json()["signals"]]
+            self.operations += [Operation("feedback", s["signal_id"], True) for s in answer.json()["signals"]]
         return 0.3
 
     def _promote(self) -> float:
@@ -171,13 +171,13 @@ class Load:
         versions = _got(httpx.get(registry, params={"project": project}, timeout=10))
         if not versions:
             return 2.0
-        reason = f"deed {uuid.uuid4().hex}"
+        reason = f"operation {uuid.uuid4().hex}"
         body = {"by": "chaos", "reason": reason}
         number = self._dice.choice(versions)["version"]
-        self.deeds.append(Deed("promote", reason, False))  # it may be done though no answer comes
+        self.operations.append(Operation("promote", reason, False))  # it may be done though no answer comes
         answer = httpx.post(f"{registry}/{project}/{number}/promote", json=body, timeout=20)
         if answer.status_code == 200 and answer.json()["changed"]:
-            self.deeds.append(Deed("promote", reason, True))
+            self.operations.append(Operation("promote", reason, True))
         return 4.0
 
     def _freeze(self) -> float:

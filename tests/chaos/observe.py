@@ -14,37 +14,37 @@ from sqlalchemy import text
 from compose.local.settings import SERVICES
 from contracts.topics import TOPICS
 from tests.chaos.load import PROJECTS
-from tests.chaos.observed import Deed, Identity, Message, Observed
-from tests.chaos.stand import Stand
+from tests.chaos.observed import Identity, Message, Observed, Operation
+from tests.chaos.system import SystemUnderTest
 
 JOBS = ("prep", "trainer", "evaluator")
 OUTSIDERS = "downstream"
 ENDED = ("failed", "cancelled")
 
 
-def observe(stand: Stand, deeds: Sequence[Deed]) -> Observed:
+def observe(system: SystemUnderTest, operations: Sequence[Operation]) -> Observed:
     """Everything there is to see."""
     consumers = {t.name: tuple(g for g in t.consumers if g != OUTSIDERS) for t in TOPICS}
     return Observed(
-        deeds=deeds,
-        topics=read_topics(stand.kafka),
+        operations=operations,
+        topics=read_topics(system.kafka),
         consumers=consumers,
-        inbox={f"{service}.main": inbox(stand, service) for service in SERVICES},
-        committed=committed(stand.kafka, consumers),
-        outbox=[row for service in SERVICES for row in rows(stand, service, "outbox", "id, topic, status")]
-        + spool(stand),
-        parked=[row for s in SERVICES for row in rows(stand, s, "parked", 'topic, "partition", "offset"')],
-        jobs=[row for service in JOBS for row in rows(stand, service, "job", "id, status")],
-        records=rows(stand, "prep", "record", "project, record_id, revision, record"),
-        transitions=rows(stand, "registry", "transition", "id, name, version, after, cause, reason", "ORDER BY id"),
-        answering={project: answering(stand, project) for project in PROJECTS},
-        artifacts=artifacts(stand.home / "artifacts" / "sha256"),
+        inbox={f"{service}.main": inbox(system, service) for service in SERVICES},
+        committed=committed(system.kafka, consumers),
+        outbox=[row for service in SERVICES for row in rows(system, service, "outbox", "id, topic, status")]
+        + spool(system),
+        parked=[row for s in SERVICES for row in rows(system, s, "parked", 'topic, "partition", "offset"')],
+        jobs=[row for service in JOBS for row in rows(system, service, "job", "id, status")],
+        records=rows(system, "prep", "record", "project, record_id, revision, record"),
+        transitions=rows(system, "registry", "transition", "id, name, version, after, cause, reason", "ORDER BY id"),
+        answering={project: answering(system, project) for project in PROJECTS},
+        artifacts=artifacts(system.home / "artifacts" / "sha256"),
     )
 
 
-def rows(stand: Stand, service: str, table: str, columns: str, order: str = "") -> list[Mapping[str, Any]]:
+def rows(system: SystemUnderTest, service: str, table: str, columns: str, order: str = "") -> list[Mapping[str, Any]]:
     """A table's rows with the service's name."""
-    engine = stand.engine(service)
+    engine = system.engine(service)
     try:
         with engine.connect() as connection:
             found = connection.execute(text(f'SELECT {columns} FROM "{table}" {order}')).mappings()
@@ -53,18 +53,18 @@ def rows(stand: Stand, service: str, table: str, columns: str, order: str = "") 
         engine.dispose()
 
 
-def spool(stand: Stand) -> list[Mapping[str, Any]]:
+def spool(system: SystemUnderTest) -> list[Mapping[str, Any]]:
     """What is left in the gateway's spool."""
     import sqlite3
 
-    with sqlite3.connect(f"file:{stand.home / 'state' / 'serving-spool.db'}?mode=ro", uri=True) as connection:
+    with sqlite3.connect(f"file:{system.home / 'state' / 'serving-spool.db'}?mode=ro", uri=True) as connection:
         found = connection.execute("SELECT id, topic, status FROM outbox").fetchall()
     return [{"service": "serving-spool", "id": id, "topic": topic, "status": status} for id, topic, status in found]
 
 
-def inbox(stand: Stand, service: str) -> frozenset[Identity]:
+def inbox(system: SystemUnderTest, service: str) -> frozenset[Identity]:
     """The identities that a service took."""
-    taken = rows(stand, service, "inbox", "source, id", f"WHERE consumer = '{service}.main'")
+    taken = rows(system, service, "inbox", "source, id", f"WHERE consumer = '{service}.main'")
     return frozenset((row["source"], row["id"]) for row in taken)
 
 
@@ -123,25 +123,25 @@ def artifacts(root: Path) -> dict[str, tuple[str, int]]:
     return found
 
 
-def answering(stand: Stand, project: str) -> int:
+def answering(system: SystemUnderTest, project: str) -> int:
     """The version that a request for the project is answered with; the gateway's own word of what it did."""
     body = {"model": project, "messages": [{"role": "user", "content": "a"}], "max_tokens": 1}
-    answer = httpx.post(f"{stand.url('serving')}/v1/chat/completions", json=body, timeout=60)
+    answer = httpx.post(f"{system.url('serving')}/v1/chat/completions", json=body, timeout=60)
     return int(answer.headers.get("x-noria-model-version", -1))
 
 
-def unsettled(stand: Stand) -> str:
+def unsettled(system: SystemUnderTest) -> str:
     """What still moves; empty once the stack is at rest."""
     for service in SERVICES:
         for table, where in (("outbox", "status = 'pending'"), ("parked", "true"), ("job", "status <> 'done'")):
-            left = [r for r in rows(stand, service, table, "*", f"WHERE {where}") if r.get("status") not in ENDED]
+            left = [r for r in rows(system, service, table, "*", f"WHERE {where}") if r.get("status") not in ENDED]
             if left:
                 return f"{service}: {len(left)} in {table}"
     for service in SERVICES:
-        health = httpx.get(f"{stand.url(service)}/health/ready", timeout=5).json()
+        health = httpx.get(f"{system.url(service)}/health/ready", timeout=5).json()
         if any(health["lag"].values()) or health["status"] != "ready":
             return f"{service}: {health}"
-    if signals := rows(stand, "feedback", "signal", "signal_id", "WHERE status = 'waiting'"):
+    if signals := rows(system, "feedback", "signal", "signal_id", "WHERE status = 'waiting'"):
         return f"feedback: {len(signals)} signals wait for their request"
-    waiting = [row for row in rows(stand, "serving", "deployment", "project, status") if row["status"] == "pending"]
+    waiting = [row for row in rows(system, "serving", "deployment", "project, status") if row["status"] == "pending"]
     return f"{len(waiting)} deployments" if waiting else ""

@@ -79,7 +79,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class Operation:
     """Something asked for from outside. `acknowledged`: it was confirmed, so that it may not be lost."""
 
     what: What
@@ -91,7 +91,7 @@ class Deed:
 class Observed:
     """A stack at rest. Rows of tables are dictionaries by column."""
 
-    deeds: Sequence[Deed] = ()
+    operations: Sequence[Operation] = ()
     topics: Mapping[str, Sequence[Message]] = field(default_factory=dict[str, Sequence[Message]])
     consumers: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     """Topic -> consumer groups."""

@@ -17,7 +17,7 @@ from confluent_kafka import Message, Producer
 from services.chassis.messaging.kafka.topics import MAX_REQUEST, make_topics
 from tests.broker import running
 from tests.chaos.poison import Poison, corpus, good, messages
-from tests.integration.tiny.stand import Stand, header, until
+from tests.integration.tiny.harness import Harness, header, until
 
 KEYS = 7
 GOOD = "good"
@@ -41,11 +41,11 @@ class Outcome:
     highest_bytes: int = 0
 
 
-def prepare(stand: Stand) -> None:
+def prepare(harness: Harness) -> None:
     """Makes the topics; the dead letters' takes as much as a real one."""
-    large = NewTopic(stand.dead, 1, 1, topic_configs={"max.message.bytes": str(MAX_REQUEST)})
-    asyncio.run(make_topics(stand.kafka, [large]))
-    stand.make_topics()
+    large = NewTopic(harness.dead, 1, 1, topic_configs={"max.message.bytes": str(MAX_REQUEST)})
+    asyncio.run(make_topics(harness.kafka, [large]))
+    harness.make_topics()
 
 
 def mixed(topic: str, seed: int, count: int) -> Iterator[Poison]:
@@ -58,30 +58,30 @@ def mixed(topic: str, seed: int, count: int) -> Iterator[Poison]:
             number += 1
 
 
-def run(stand: Stand, poisons: Iterable[Poison], seconds: float) -> Outcome:
+def run(harness: Harness, poisons: Iterable[Poison], seconds: float) -> Outcome:
     """Sends all, bombs first, and waits until each has its fate."""
     begun, outcome = time.monotonic(), Outcome()
     for codec in CODECS:
-        send_bomb(stand, codec)
-    sent, refused = send(stand, poisons)
-    sent |= send_swarm(stand)
-    until(stand.lag, lambda lag: lag == 0, seconds)
-    until(lambda: stand.figure("parked_waiting"), lambda waiting: waiting == 0, seconds)
-    until(lambda: stand.figure("outbox_waiting"), lambda waiting: waiting == 0, seconds)
+        send_bomb(harness, codec)
+    sent, refused = send(harness, poisons)
+    sent |= send_swarm(harness)
+    until(harness.lag, lambda lag: lag == 0, seconds)
+    until(lambda: harness.figure("parked_waiting"), lambda waiting: waiting == 0, seconds)
+    until(lambda: harness.figure("outbox_waiting"), lambda waiting: waiting == 0, seconds)
     outcome.fates.update((poison.sort, "refused by Kafka") for poison in refused)
-    outcome.highest_bytes = highest(stand)  # before this itself asks the service for all that it noted
+    outcome.highest_bytes = highest(harness)  # before this itself asks the service for all that it noted
     if outcome.highest_bytes > HIGHEST_BYTES:
         outcome.faults.append(
             f"the service held {outcome.highest_bytes / 1e6:.0f} MB, more than {HIGHEST_BYTES / 1e6:.0f}"
         )
-    _judge(stand, sent, outcome, seconds)
+    _judge(harness, sent, outcome, seconds)
     outcome.seconds = time.monotonic() - begun
     return outcome
 
 
-def send(stand: Stand, poisons: Iterable[Poison], **options: str | int) -> tuple[dict[Place, Poison], list[Poison]]:
+def send(harness: Harness, poisons: Iterable[Poison], **options: str | int) -> tuple[dict[Place, Poison], list[Poison]]:
     """What Kafka took, by its place, and what it refused; `options` are the producer's."""
-    producer = Producer({"bootstrap.servers": stand.kafka, "acks": "all", "enable.idempotence": True, **options})
+    producer = Producer({"bootstrap.servers": harness.kafka, "acks": "all", "enable.idempotence": True, **options})
     sent: dict[Place, Poison] = {}
     refused: list[Poison] = []
 
@@ -95,7 +95,7 @@ def send(stand: Stand, poisons: Iterable[Poison], **options: str | int) -> tuple
     for poison in poisons:
         if poison.timestamp:  # Kafka refuses the whole batch of a message with an impossible time
             producer.flush(30)
-        _produce(producer, stand.ping, poison, lambda e, m, p=poison: delivered(p, e, m))
+        _produce(producer, harness.ping, poison, lambda e, m, p=poison: delivered(p, e, m))
         if poison.timestamp:
             producer.flush(30)
     assert producer.flush(60) == 0
@@ -120,12 +120,12 @@ def _produce(producer: Producer, topic: str, poison: Poison, callback: Any) -> N
             return
 
 
-def send_bomb(stand: Stand, codec: str) -> None:
+def send_bomb(harness: Harness, codec: str) -> None:
     """One batch of 60 MB of zeros, which are a few kilobytes on the wire (snappy: 3 MB, so fewer)."""
     size = 100_000_000
     producer = Producer(
         {
-            "bootstrap.servers": stand.kafka,
+            "bootstrap.servers": harness.kafka,
             "compression.type": codec,
             "message.max.bytes": size,
             "batch.size": size,
@@ -134,11 +134,11 @@ def send_bomb(stand: Stand, codec: str) -> None:
         }
     )
     for _ in range(18 if codec == "snappy" else BOMB_RECORDS):
-        producer.produce(stand.ping, value=bytes(1_000_000), key=b"bomb", partition=0)
+        producer.produce(harness.ping, value=bytes(1_000_000), key=b"bomb", partition=0)
     assert producer.flush(30) == 0
 
 
-def send_swarm(stand: Stand) -> dict[Place, Poison]:
+def send_swarm(harness: Harness) -> dict[Place, Poison]:
     """Batches that each stay under every bound: 190 MB in 12 of them, which one fetch brings.
 
     Valid events, the most of each in a field that nobody knows; and the largest record of all, whose dead letter Kafka
@@ -147,8 +147,8 @@ def send_swarm(stand: Stand) -> dict[Place, Poison]:
     large = {"compression.type": "gzip", "message.max.bytes": 100_000_000, "batch.size": 100_000_000}
     count = {"batch.num.messages": SWARM_RECORDS, "linger.ms": 1000, "queue.buffering.max.kbytes": 400_000}
     last = Poison("largest record", b"swarm", bytes(1_890_000), [], "dead", frozenset({"too_large"}))
-    many = (_padded(stand.ping, number) for number in range(SWARM_BATCHES * SWARM_RECORDS))
-    sent, _ = send(stand, [*many, last], **large, **count)
+    many = (_padded(harness.ping, number) for number in range(SWARM_BATCHES * SWARM_RECORDS))
+    sent, _ = send(harness, [*many, last], **large, **count)
     assert len(sent) == SWARM_BATCHES * SWARM_RECORDS + 1
     return sent
 
@@ -159,17 +159,17 @@ def _padded(topic: str, number: int) -> Poison:
     return replace(one, sort="swarm", value=padding + (one.value or b"")[1:])
 
 
-def highest(stand: Stand) -> int:
+def highest(harness: Harness) -> int:
     """The most memory that the service's process ever held, in bytes."""
-    assert stand.process is not None
-    status = Path(f"/proc/{stand.process.pid}/status").read_text()
+    assert harness.process is not None
+    status = Path(f"/proc/{harness.process.pid}/status").read_text()
     return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
-def _judge(stand: Stand, sent: dict[Place, Poison], outcome: Outcome, seconds: float) -> None:
+def _judge(harness: Harness, sent: dict[Place, Poison], outcome: Outcome, seconds: float) -> None:
     expected = sum(poison.expectation == "dead" for poison in sent.values())
-    figure = int(stand.figure("dead_total"))
-    letters = stand.read(stand.dead, lambda found: len(found) >= max(expected, figure), seconds)
+    figure = int(harness.figure("dead_total"))
+    letters = harness.read(harness.dead, lambda found: len(found) >= max(expected, figure), seconds)
     dead = {
         (int(header(m, "noria-partition")), int(header(m, "noria-offset"))): header(m, "noria-reason") for m in letters
     }
@@ -181,14 +181,16 @@ def _judge(stand: Stand, sent: dict[Place, Poison], outcome: Outcome, seconds: f
             outcome.faults.append(f"{poison.sort} at {place}: {reason or 'done'}, not {poison.expectation}")
         if reason and poison.reasons and reason not in poison.reasons:
             outcome.faults.append(f"{poison.sort} at {place}: {reason}, not one of {sorted(poison.reasons)}")
-    _judge_done(stand, sent, {place for place in sent if place not in dead}, outcome, seconds)
+    _judge_done(harness, sent, {place for place in sent if place not in dead}, outcome, seconds)
 
 
-def _judge_done(stand: Stand, sent: dict[Place, Poison], done: set[Place], outcome: Outcome, seconds: float) -> None:
-    answers = stand.answers(len(done), seconds)
+def _judge_done(
+    harness: Harness, sent: dict[Place, Poison], done: set[Place], outcome: Outcome, seconds: float
+) -> None:
+    answers = harness.answers(len(done), seconds)
     if len(answers) != len(done):
         outcome.faults.append(f"{len(sent)} sent and {len(sent) - len(done)} dead, but {len(answers)} answered")
-    noted = stand.get("/notes")
+    noted = harness.get("/notes")
     effects: list[tuple[int, str]] = noted.json() if noted is not None else []
     if len(effects) != len(done):
         outcome.faults.append(f"{len(done)} done, but {len(effects)} effects")
@@ -208,13 +210,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with running() as broker, tempfile.TemporaryDirectory(prefix="noria-poison-") as folder:
-        stand = Stand(broker.bootstrap, f"sqlite:///{folder}/state.db", Path(folder))
-        prepare(stand)
-        stand.start()
+        harness = Harness(broker.bootstrap, f"sqlite:///{folder}/state.db", Path(folder))
+        prepare(harness)
+        harness.start()
         try:
-            outcome = run(stand, mixed(stand.ping, arguments.seed, arguments.count), 600)
+            outcome = run(harness, mixed(harness.ping, arguments.seed, arguments.count), 600)
         finally:
-            stand.stop()
+            harness.stop()
     for (sort, fate), count in sorted(outcome.fates.items()):
         print(f"{sort:40} {fate:20} {count:8}")
     print(f"{outcome.bombs} bombs; {outcome.seconds:.1f} s; {outcome.highest_bytes / 1e6:.0f} MB at most")

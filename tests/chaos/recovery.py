@@ -11,7 +11,7 @@ import httpx
 
 from compose.local import ports, stack
 from compose.local.settings import SERVICES
-from tests.chaos.stand import Stand
+from tests.chaos.system import SystemUnderTest
 
 PAUSE = 0.2
 ALL = "all"
@@ -19,7 +19,7 @@ ALL = "all"
 
 
 @dataclass(slots=True)
-class Wound:
+class Outage:
     """A fault that is not over yet. `pid` is the process that must be another one now; 0: any."""
 
     fault: str
@@ -32,11 +32,11 @@ class Wound:
 class Watch:
     """A thread that looks at every part; `seconds` holds the recovery times by fault."""
 
-    def __init__(self, stand: Stand) -> None:
+    def __init__(self, system: SystemUnderTest) -> None:
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.counts: dict[str, int] = defaultdict(int)
-        self._stand = stand
-        self._wounds: list[Wound] = []
+        self._system = system
+        self._outages: list[Outage] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -50,24 +50,24 @@ class Watch:
         self._over.set()
         self._thread.join()
 
-    def hurt(self, fault: str, part: str, pid: int = 0, *, down: bool = True) -> None:
+    def note_fault(self, fault: str, part: str, pid: int = 0, *, down: bool = True) -> None:
         """A fault was caused now: it is over once the part (as another process than `pid`) is ready.
 
         With `down` it must first have been seen not ready, unless a new process tells that it was.
         """
         with self._lock:
             self.counts[fault] += 1
-            self._wounds.append(Wound(fault, part, pid, time.monotonic(), not down))
+            self._outages.append(Outage(fault, part, pid, time.monotonic(), not down))
 
     def open(self) -> int:
         """How many faults are not over."""
         with self._lock:
-            return len(self._wounds)
+            return len(self._outages)
 
     def describe(self) -> list[str]:
         """What is not over."""
         with self._lock:
-            return [f"{w.fault} of {w.part} since {time.monotonic() - w.since:.0f} s" for w in self._wounds]
+            return [f"{w.fault} of {w.part} since {time.monotonic() - w.since:.0f} s" for w in self._outages]
 
     def all_ready(self) -> bool:
         """Whether every part is ready now."""
@@ -77,23 +77,23 @@ class Watch:
         while not self._over.wait(PAUSE):
             if not self.open():
                 continue
-            ready, pids = self._ready(), self._stand.pids()
+            ready, pids = self._ready(), self._system.pids()
             now = time.monotonic()
             with self._lock:
-                self._wounds = [w for w in self._wounds if not self._healed(w, ready, pids, now)]
+                self._outages = [w for w in self._outages if not self._healed(w, ready, pids, now)]
 
-    def _healed(self, wound: Wound, ready: Mapping[str, bool], pids: Mapping[str, int], now: float) -> bool:
-        well = all(ready.values()) if wound.part == ALL else ready[wound.part]
-        fresh = wound.pid and pids.get(wound.part, wound.pid) != wound.pid
-        wound.was_down |= not well or bool(fresh)
-        gone_long = now - wound.since > 3.0  # a fault that nobody noticed is over too
-        if well and (wound.was_down or gone_long):
-            self.seconds[wound.fault].append(now - wound.since)
+    def _healed(self, outage: Outage, ready: Mapping[str, bool], pids: Mapping[str, int], now: float) -> bool:
+        well = all(ready.values()) if outage.part == ALL else ready[outage.part]
+        fresh = outage.pid and pids.get(outage.part, outage.pid) != outage.pid
+        outage.was_down |= not well or bool(fresh)
+        gone_long = now - outage.since > 3.0  # a fault that nobody noticed is over too
+        if well and (outage.was_down or gone_long):
+            self.seconds[outage.fault].append(now - outage.since)
             return True
         return False
 
     def _ready(self) -> dict[str, bool]:
-        settings = self._stand.settings
+        settings = self._system.settings
         with httpx.Client(timeout=2) as client:
             found = {name: _answers(client, f"{settings.url(name)}/health/ready") for name in SERVICES}
             found["triton"] = _answers(client, f"{settings.url('triton_http')}/v2/health/live")

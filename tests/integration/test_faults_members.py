@@ -9,82 +9,82 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from tests.integration.tiny.stand import Stand, until
+from tests.integration.tiny.harness import Harness, until
 
 KEYS = 7
 
 
 @pytest.fixture
-def stand(kafka: str, postgres: str, tmp_path: Path) -> Iterator[Stand]:
+def harness(kafka: str, postgres: str, tmp_path: Path) -> Iterator[Harness]:
     name = f"members_{os.getpid()}_{tmp_path.name[-2:]}".replace("-", "_")
     admin = create_engine(postgres, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
     url = make_url(postgres).set(database=name).render_as_string(hide_password=False)
-    stand = Stand(kafka, url, tmp_path, partitions=4)
-    stand.make_topics()
-    yield stand
-    stand.stop()
+    harness = Harness(kafka, url, tmp_path, partitions=4)
+    harness.make_topics()
+    yield harness
+    harness.stop()
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
-def send(stand: Stand, numbers: range) -> None:
-    stand.send(*(stand.ping_of(n, key=f"k{n % KEYS}") for n in numbers))
+def send(harness: Harness, numbers: range) -> None:
+    harness.send(*(harness.ping_of(n, key=f"k{n % KEYS}") for n in numbers))
 
 
-def check(stand: Stand, total: int) -> None:
+def check(harness: Harness, total: int) -> None:
     """Each message had its effect and its answer once, in the order of its key."""
-    notes = until(stand.notes, lambda found: len(found) >= total, 60)
-    until(stand.lag, lambda lag: lag == 0, 60)
-    assert Counter(stand.notes()) == Counter(range(total))
+    notes = until(harness.notes, lambda found: len(found) >= total, 60)
+    until(harness.lag, lambda lag: lag == 0, 60)
+    assert Counter(harness.notes()) == Counter(range(total))
     for key in range(KEYS):
         mine = [number for number in notes if number % KEYS == key and number < 9000]
         assert mine == sorted(mine)
-    until(lambda: stand.figure("outbox_waiting"), lambda waiting: waiting == 0)
+    until(lambda: harness.figure("outbox_waiting"), lambda waiting: waiting == 0)
 
 
-def test_member_that_slept_through_its_session_does_no_harm_as_a_zombie(stand: Stand) -> None:
+def test_member_that_slept_through_its_session_does_no_harm_as_a_zombie(harness: Harness) -> None:
     """It is stopped amid a backlog and a job, for longer than its session (10 s) and its leases (4 s).
 
     At first its open transaction on PostgreSQL kept the rows that its successor needed, for as long as it slept.
     """
-    twin = stand.twin()
-    stand.start()
-    stand.send(stand.ping_of(0, "work", "0.5", key="k0"))
-    until(lambda: list(stand.home.glob(f"state/jobs/{stand.name}/job*/step")), bool)
-    send(stand, range(1, 2000))
-    until(stand.notes, lambda found: len(found) > 50)
-    assert stand.process is not None
-    stand.process.send_signal(signal.SIGSTOP)
+    twin = harness.twin()
+    harness.start()
+    harness.send(harness.ping_of(0, "work", "0.5", key="k0"))
+    until(lambda: list(harness.home.glob(f"state/jobs/{harness.name}/job*/step")), bool)
+    send(harness, range(1, 2000))
+    until(harness.notes, lambda found: len(found) > 50)
+    assert harness.process is not None
+    harness.process.send_signal(signal.SIGSTOP)
     try:
         twin.start(ready=False)
         until(twin.notes, lambda found: len(found) >= 2000, 60)
         answers = twin.answers(2000, 60)  # the zombie held the relay's lease, too
     finally:
-        stand.process.send_signal(signal.SIGCONT)
-    send(stand, range(2000, 2500))
-    check(stand, 2500)
-    answers = stand.answers(2500)
+        harness.process.send_signal(signal.SIGCONT)
+    send(harness, range(2000, 2500))
+    check(harness, 2500)
+    answers = harness.answers(2500)
     assert len(answers) == 2500
     assert Counter(number for number, _ in answers.values()) == Counter(range(2500))
-    until(stand.trouble, lambda trouble: trouble == "", 60)
+    until(harness.trouble, lambda trouble: trouble == "", 60)
     twin.stop()
 
 
-def test_members_come_and_go_while_messages_and_a_job_run(stand: Stand) -> None:
-    twin = stand.twin()
-    stand.start()
-    stand.send(stand.ping_of(0, "work", "0.6", key="k0"))
+def test_members_come_and_go_while_messages_and_a_job_run(harness: Harness) -> None:
+    twin = harness.twin()
+    harness.start()
+    harness.send(harness.ping_of(0, "work", "0.6", key="k0"))
     for turn in range(3):
-        send(stand, range(1 + 400 * turn, 401 + 400 * turn))
+        send(harness, range(1 + 400 * turn, 401 + 400 * turn))
         twin.start(ready=False)
         until(twin.trouble, lambda trouble: trouble == "")
         if turn % 2:
             twin.kill()
         else:
             twin.stop()
-    check(stand, 1201)
-    answers = stand.answers(1201, 60)
+    check(harness, 1201)
+    answers = harness.answers(1201, 60)
     assert Counter(number for number, _ in answers.values()) == Counter(range(1201))
     assert [text for number, text in answers.values() if number == 0] == ["done from 0 to 10"]

@@ -16,45 +16,45 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 
-from tests.chaos import world
-from tests.integration.tiny.stand import Stand, until
+from tests.chaos import sandbox
+from tests.integration.tiny.harness import Harness, until
 
 
 def small_disk(folder: Path, megabytes: int) -> tuple[str, ...]:
     """What starts a command in a mount namespace of its own, where `folder` is a file system of so many megabytes."""
     folder.mkdir(exist_ok=True)
     mount = f'mount -t tmpfs -o size={megabytes}m none "{folder}" && exec "$@"'
-    if subprocess.run([*world.NAMESPACE, mount, "sh", "true"], capture_output=True).returncode != 0:
+    if subprocess.run([*sandbox.NAMESPACE, mount, "sh", "true"], capture_output=True).returncode != 0:
         pytest.skip("no user namespaces here: a full disk is not checked")
-    return (*world.NAMESPACE, mount, "sh")
+    return (*sandbox.NAMESPACE, mount, "sh")
 
 
-def complete(stand: Stand, total: int) -> None:
+def complete(harness: Harness, total: int) -> None:
     """Every message had its effect and its answer once, in order."""
-    until(stand.notes, lambda found: len(found) >= total, 60)
-    assert stand.notes() == list(range(total))
-    assert Counter(number for number, _ in stand.answers(total, 60).values()) == Counter(range(total))
-    until(stand.trouble, lambda trouble: trouble == "")
+    until(harness.notes, lambda found: len(found) >= total, 60)
+    assert harness.notes() == list(range(total))
+    assert Counter(number for number, _ in harness.answers(total, 60).values()) == Counter(range(total))
+    until(harness.trouble, lambda trouble: trouble == "")
 
 
 def test_full_disk_under_the_database_is_said_and_outlived(kafka: str, tmp_path: Path) -> None:
     home = tmp_path / "small"
-    stand = Stand(kafka, f"sqlite:///{home / 'state.db'}", tmp_path)
-    stand.environment["NORIA_HOME"] = str(home)
-    stand.inside = small_disk(home, 16)
-    stand.make_topics()
-    stand.start()
-    stand.send(*(stand.ping_of(n) for n in range(100)))
-    until(stand.notes, lambda found: len(found) == 100)
-    assert stand.process is not None
-    disk = Path(f"/proc/{stand.process.pid}/root{home}")
-    world.fill(disk)
-    stand.send(*(stand.ping_of(n, text="x" * 2000) for n in range(100, 1500)))
-    trouble = until(stand.trouble, lambda trouble: "cannot be taken" in trouble)
+    harness = Harness(kafka, f"sqlite:///{home / 'state.db'}", tmp_path)
+    harness.environment["NORIA_HOME"] = str(home)
+    harness.inside = small_disk(home, 16)
+    harness.make_topics()
+    harness.start()
+    harness.send(*(harness.ping_of(n) for n in range(100)))
+    until(harness.notes, lambda found: len(found) == 100)
+    assert harness.process is not None
+    disk = Path(f"/proc/{harness.process.pid}/root{home}")
+    sandbox.fill(disk)
+    harness.send(*(harness.ping_of(n, text="x" * 2000) for n in range(100, 1500)))
+    trouble = until(harness.trouble, lambda trouble: "cannot be taken" in trouble)
     assert "disk is full" in trouble or "disk I/O error" in trouble
-    world.clear(disk)
-    complete(stand, 1500)
-    stand.stop()
+    sandbox.clear(disk)
+    complete(harness, 1500)
+    harness.stop()
 
 
 def test_artifacts_and_the_spool_on_a_full_disk_fail_whole_and_heal(tmp_path: Path) -> None:
@@ -70,42 +70,42 @@ def test_artifacts_and_the_spool_on_a_full_disk_fail_whole_and_heal(tmp_path: Pa
 def test_sqlite_locked_by_another_process_for_longer_than_it_is_waited_for(
     kafka: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    stand = Stand(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path)
-    stand.make_topics()
-    request.addfinalizer(stand.kill)  # where the test fails, too
-    stand.start()
-    stand.send(*(stand.ping_of(n) for n in range(100)))
-    until(stand.notes, lambda found: len(found) >= 20)
+    harness = Harness(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path)
+    harness.make_topics()
+    request.addfinalizer(harness.kill)  # where the test fails, too
+    harness.start()
+    harness.send(*(harness.ping_of(n) for n in range(100)))
+    until(harness.notes, lambda found: len(found) >= 20)
     other = sqlite3.connect(tmp_path / "state.db", isolation_level=None, timeout=20)
     other.execute("BEGIN IMMEDIATE")
-    stand.send(*(stand.ping_of(n) for n in range(100, 300)))
+    harness.send(*(harness.ping_of(n) for n in range(100, 300)))
     until(
-        stand.trouble, lambda trouble: "database is locked" in trouble, 45
+        harness.trouble, lambda trouble: "database is locked" in trouble, 45
     )  # each of its threads waits for 10 s by itself
     other.execute("ROLLBACK")
     other.close()
-    complete(stand, 300)
-    assert stand.stop() < 10
+    complete(harness, 300)
+    assert harness.stop() < 10
 
 
 def test_service_ends_in_time_though_its_database_is_locked(
     kafka: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    stand = Stand(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path)
-    stand.make_topics()
-    request.addfinalizer(stand.kill)
-    stand.start()
-    stand.send(*(stand.ping_of(n) for n in range(10)))
-    until(stand.notes, lambda found: len(found) == 10)
+    harness = Harness(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path)
+    harness.make_topics()
+    request.addfinalizer(harness.kill)
+    harness.start()
+    harness.send(*(harness.ping_of(n) for n in range(10)))
+    until(harness.notes, lambda found: len(found) == 10)
     with contextlib.closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None, timeout=20)) as other:
         other.execute("BEGIN IMMEDIATE")
-        stand.send(*(stand.ping_of(n) for n in range(10, 300)))
-        assert stand.process is not None
-        stand.process.send_signal(signal.SIGTERM)
-        assert stand.process.wait(12) == 1, "it gives up what it cannot give back"
-    stand.start()
-    complete(stand, 300)
-    stand.stop()
+        harness.send(*(harness.ping_of(n) for n in range(10, 300)))
+        assert harness.process is not None
+        harness.process.send_signal(signal.SIGTERM)
+        assert harness.process.wait(12) == 1, "it gives up what it cannot give back"
+    harness.start()
+    complete(harness, 300)
+    harness.stop()
 
 
 def test_postgresql_is_killed_amid_batches_and_comes_back(kafka: str, tmp_path: Path) -> None:
@@ -113,22 +113,24 @@ def test_postgresql_is_killed_amid_batches_and_comes_back(kafka: str, tmp_path: 
 
     folder = Path(tempfile.mkdtemp(prefix="noria-postgres-"))
     server = get_server(folder)
-    stand = Stand(kafka, server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1), tmp_path, partitions=1)
+    harness = Harness(
+        kafka, server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1), tmp_path, partitions=1
+    )
     try:
-        stand.make_topics()
-        stand.start()
-        stand.send(*(stand.ping_of(n) for n in range(1, 1500)), stand.ping_of(0, "work", "0.2"))
+        harness.make_topics()
+        harness.start()
+        harness.send(*(harness.ping_of(n) for n in range(1, 1500)), harness.ping_of(0, "work", "0.2"))
         for turn in (1, 2):
-            until(stand.notes, lambda found, turn=turn: len(found) > 300 * turn)
+            until(harness.notes, lambda found, turn=turn: len(found) > 300 * turn)
             os.kill(int((folder / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-            until(stand.trouble, lambda trouble: "database" in trouble)
+            until(harness.trouble, lambda trouble: "database" in trouble)
             until(lambda: _starts(server), bool)
-        until(stand.notes, lambda found: len(found) >= 1500, 60)
-        assert stand.notes() == [*range(1, 1500), 0]
-        answers = stand.answers(1500, 60)
+        until(harness.notes, lambda found: len(found) >= 1500, 60)
+        assert harness.notes() == [*range(1, 1500), 0]
+        answers = harness.answers(1500, 60)
         assert Counter(number for number, _ in answers.values()) == Counter(range(1500))
-        until(stand.trouble, lambda trouble: trouble == "")
-        stand.stop()
+        until(harness.trouble, lambda trouble: trouble == "")
+        harness.stop()
     finally:
         _control(server, "stop", "-m", "immediate")
         server.cleanup()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.tiny.stand import Stand, until
+from tests.integration.tiny.harness import Harness, until
 from tests.secure_broker import SecureBroker, running
 
 PASSWORD = "planted-kafka-password"
@@ -21,27 +21,27 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
         yield broker
 
 
-def stand_on(broker: SecureBroker, home: Path, settings: dict[str, str]) -> Stand:
+def harness_on(broker: SecureBroker, home: Path, settings: dict[str, str]) -> Harness:
     """A tiny service that speaks to Kafka as `settings` say, while the test reads and writes in the open."""
-    stand = Stand(broker.plain, f"sqlite:///{home / 'state.db'}", home)
-    stand.environment.update(settings)
-    stand.make_topics()
-    return stand
+    harness = Harness(broker.plain, f"sqlite:///{home / 'state.db'}", home)
+    harness.environment.update(settings)
+    harness.make_topics()
+    return harness
 
 
-def kafka_detail(stand: Stand) -> str:
-    found = stand.get("/health/ready")
+def kafka_detail(harness: Harness) -> str:
+    found = harness.get("/health/ready")
     return "" if found is None else found.json()["checks"]["kafka"]["detail"]
 
 
 @pytest.mark.parametrize("way", ["sasl", "mutual"])
 def test_events_in_answers_and_dead_letters_out(broker: SecureBroker, tmp_path: Path, way: str) -> None:
     settings = broker.settings(PASSWORD) if way == "sasl" else broker.mutual_settings()
-    stand = stand_on(broker, tmp_path, settings).start()
-    stand.send(*(stand.ping_of(n) for n in range(20)), (b"p", b"no event", []))
-    assert sorted(number for number, _ in stand.answers(20).values()) == list(range(20))
-    assert len(stand.read(stand.dead, lambda found: len(found) >= 1)) == 1
-    stand.stop()
+    harness = harness_on(broker, tmp_path, settings).start()
+    harness.send(*(harness.ping_of(n) for n in range(20)), (b"p", b"no event", []))
+    assert sorted(number for number, _ in harness.answers(20).values()) == list(range(20))
+    assert len(harness.read(harness.dead, lambda found: len(found) >= 1)) == 1
+    harness.stop()
 
 
 @pytest.mark.parametrize(
@@ -51,23 +51,23 @@ def test_events_in_answers_and_dead_letters_out(broker: SecureBroker, tmp_path: 
 def test_distrust_is_told_and_waited_out(
     broker: SecureBroker, tmp_path: Path, password: str, authority: str, told: str
 ) -> None:
-    stand = stand_on(broker, tmp_path, broker.settings(password, authority)).start(ready=False)
-    detail = until(lambda: kafka_detail(stand), lambda detail: told in detail)
+    harness = harness_on(broker, tmp_path, broker.settings(password, authority)).start(ready=False)
+    detail = until(lambda: kafka_detail(harness), lambda detail: told in detail)
     assert detail.startswith("waiting for kafka: ")
-    lines = [json.loads(line) for line in stand.log.read_text().splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in harness.log.read_text().splitlines() if line.startswith("{")]
     assert any(told in str(line.get("detail")) for line in lines)
-    until(lambda: stand.log.read_text().count('"waited_seconds": 10'), lambda count: count > 0, 40)
-    assert stand.log.stat().st_size < 10_000, "the distrust floods the log"
-    assert password not in stand.log.read_text() + detail
-    stand.stop()
+    until(lambda: harness.log.read_text().count('"waited_seconds": 10'), lambda count: count > 0, 40)
+    assert harness.log.stat().st_size < 10_000, "the distrust floods the log"
+    assert password not in harness.log.read_text() + detail
+    harness.stop()
 
 
 def test_impossible_settings_end_the_start(broker: SecureBroker, tmp_path: Path) -> None:
     settings = {**broker.settings(PASSWORD), "NORIA_KAFKA_SASL_USERNAME": ""}
-    stand = stand_on(broker, tmp_path, settings).start(ready=False)
-    assert stand.process is not None
-    assert stand.process.wait(20) == 1
-    log = stand.log.read_text()
+    harness = harness_on(broker, tmp_path, settings).start(ready=False)
+    assert harness.process is not None
+    assert harness.process.wait(20) == 1
+    log = harness.log.read_text()
     assert "needs NORIA_KAFKA_SASL_USERNAME" in log
     assert "Traceback" not in log
 

@@ -40,7 +40,7 @@ from contracts.project import ProjectSpec
 from services.chassis.http.guard import OPEN
 from services.chassis.http.keys import SCOPES, change, generate
 from tests.conftest import free_port
-from tests.integration.tiny.stand import until
+from tests.integration.tiny.harness import until
 
 SESSION = requests.Session()
 # A server drops the connection of a request that broke it: the next one shall not suffer for it.

@@ -14,7 +14,7 @@ import pytest
 from services.cli import kafka as topics
 from services.cli.app import run
 from services.cli.dead_letter_reader import AUDIT
-from tests.integration.tiny.stand import Stand, header, until
+from tests.integration.tiny.harness import Harness, header, until
 
 PROGRAM = """
 import os, signal, sys
@@ -32,14 +32,14 @@ run(["dlq", "redrive", "--topic", sys.argv[2], "--yes"])
 
 
 @pytest.fixture
-def stand(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
-    stand = Stand(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path)
-    stand.make_topics()
+def harness(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
+    harness = Harness(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path)
+    harness.make_topics()
     monkeypatch.setenv("NORIA_KAFKA_BOOTSTRAP", kafka)
     monkeypatch.setenv("NORIA_HOME", str(tmp_path))
-    monkeypatch.setattr("contracts.topics.dead_letter_topics", lambda: (stand.dead,))
-    yield stand.start()
-    stand.stop()
+    monkeypatch.setattr("contracts.topics.dead_letter_topics", lambda: (harness.dead,))
+    yield harness.start()
+    harness.stop()
 
 
 @pytest.fixture
@@ -51,56 +51,56 @@ def noria(capsys: pytest.CaptureFixture[str]) -> Any:
     return call
 
 
-def audited(stand: Stand, letter: str, count: int) -> list[Any]:
+def audited(harness: Harness, letter: str, count: int) -> list[Any]:
     def of_letter(found: list[Any]) -> list[Any]:
         return [json.loads(m.value()) for m in found if (m.key() or b"").decode() == letter]
 
-    return of_letter(stand.read(AUDIT, lambda found: len(of_letter(found)) >= count))
+    return of_letter(harness.read(AUDIT, lambda found: len(of_letter(found)) >= count))
 
 
 def test_mended_handler_takes_a_redriven_message_once_through_a_kill_and_a_second_redrive(
-    stand: Stand, noria: Any, tmp_path: Path
+    harness: Harness, noria: Any, tmp_path: Path
 ) -> None:
     mended = tmp_path / "mended"
-    stand.send(stand.ping_of(1, "fragile", str(mended)), stand.ping_of(2))
-    (before,) = stand.read(stand.dead, lambda found: len(found) == 1)
+    harness.send(harness.ping_of(1, "fragile", str(mended)), harness.ping_of(2))
+    (before,) = harness.read(harness.dead, lambda found: len(found) == 1)
     (letter,) = noria("list")["items"]
     assert letter["reason"] == "handler_failed"
     mended.touch()
 
-    killed = subprocess.run([sys.executable, "-c", PROGRAM, stand.dead, stand.ping], env=os.environ, check=False)
+    killed = subprocess.run([sys.executable, "-c", PROGRAM, harness.dead, harness.ping], env=os.environ, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert [x["id"] for x in noria("list")["items"]] == [letter["id"]]
-    assert stand.notes() == [2]
+    assert harness.notes() == [2]
 
-    would = noria("redrive", "--topic", stand.ping, "--dry-run")
+    would = noria("redrive", "--topic", harness.ping, "--dry-run")
     assert [x["outcome"] for x in would["items"]] == ["would be redriven"]
     done = noria("redrive", letter["id"][:13], "--because", "mended")
     assert [x["outcome"] for x in done["items"]] == ["redriven"]
-    until(stand.notes, lambda found: found == [2, 1])
+    until(harness.notes, lambda found: found == [2, 1])
     assert noria("redrive", letter["id"])["items"] == []
-    assert noria("discard", "--topic", stand.ping)["items"] == []
+    assert noria("discard", "--topic", harness.ping)["items"] == []
 
-    stand.send(stand.ping_of(3))
-    until(stand.notes, lambda found: found == [2, 1, 3])
-    assert stand.figure("consumed_total") == 4
-    (said,) = audited(stand, letter["id"], 1)
-    assert (said["action"], said["reason"], said["topic"], said["project"]) == ("redriven", "mended", stand.ping, "p")
+    harness.send(harness.ping_of(3))
+    until(harness.notes, lambda found: found == [2, 1, 3])
+    assert harness.figure("consumed_total") == 4
+    (said,) = audited(harness, letter["id"], 1)
+    assert (said["action"], said["reason"], said["topic"], said["project"]) == ("redriven", "mended", harness.ping, "p")
     assert noria("list")["items"] == []
     (shown,) = noria("list", "--all")["items"]
     assert shown["settled"]["action"] == "redriven"
-    (after,) = stand.read(stand.dead, lambda found: len(found) == 1)
+    (after,) = harness.read(harness.dead, lambda found: len(found) == 1)
     assert (after.value(), after.headers(), after.offset()) == (before.value(), before.headers(), before.offset())
-    until(lambda: stand.figure("lag"), lambda lag: lag == 0)
+    until(lambda: harness.figure("lag"), lambda lag: lag == 0)
 
 
-def test_redriven_message_that_is_still_malformed_is_a_new_letter(stand: Stand, noria: Any) -> None:
-    _, _, headers = stand.ping_of(1)
-    stand.send((b"k", b"\xff\x00", [*headers, ("x", b"\xfe"), ("y", None)]))
-    stand.read(stand.dead, lambda found: len(found) == 1)
+def test_redriven_message_that_is_still_malformed_is_a_new_letter(harness: Harness, noria: Any) -> None:
+    _, _, headers = harness.ping_of(1)
+    harness.send((b"k", b"\xff\x00", [*headers, ("x", b"\xfe"), ("y", None)]))
+    harness.read(harness.dead, lambda found: len(found) == 1)
     (letter,) = noria("list", "--reason", "not_utf8")["items"]
     noria("redrive", letter["id"])
-    first, second = stand.read(stand.dead, lambda found: len(found) == 2)
+    first, second = harness.read(harness.dead, lambda found: len(found) == 2)
     original = [*headers, ("x", b"\xfe"), ("y", None)]
     assert first.value() == second.value() == b"\xff\x00"
     assert first.key() == second.key() == b"k"
@@ -111,44 +111,44 @@ def test_redriven_message_that_is_still_malformed_is_a_new_letter(stand: Stand, 
     assert new["id"] != letter["id"]
 
 
-def test_discarded_letter_is_listed_no_more_and_sends_nothing(stand: Stand, noria: Any) -> None:
-    stand.send((None, None, []), stand.ping_of(2, "dead"))
-    stand.read(stand.dead, lambda found: len(found) == 2)
+def test_discarded_letter_is_listed_no_more_and_sends_nothing(harness: Harness, noria: Any) -> None:
+    harness.send((None, None, []), harness.ping_of(2, "dead"))
+    harness.read(harness.dead, lambda found: len(found) == 2)
     ids = {x["reason"]: x["id"] for x in noria("list")["items"]}
     refused = noria("redrive", ids["no_value"], status=1)
     assert "neither key nor value; discard it" in refused["items"][0]["outcome"]
-    done = noria("discard", "--topic", stand.ping, "--because", "noise")
+    done = noria("discard", "--topic", harness.ping, "--because", "noise")
     assert {x["outcome"] for x in done["items"]} == {"discarded"}
     assert noria("list")["items"] == []
     assert noria("redrive", ids["not_wanted"])["items"] == []
-    assert noria("discard", "--topic", stand.ping)["items"] == []
-    assert len(stand.read(stand.dead, lambda found: len(found) == 2)) == 2
+    assert noria("discard", "--topic", harness.ping)["items"] == []
+    assert len(harness.read(harness.dead, lambda found: len(found) == 2)) == 2
 
 
-def test_letters_are_not_settled_without_saying_which(stand: Stand, noria: Any) -> None:
+def test_letters_are_not_settled_without_saying_which(harness: Harness, noria: Any) -> None:
     assert noria("redrive", status=2)["error"]["code"] == "which"
 
 
 def test_a_list_reads_only_what_came_since_the_last_one(
-    stand: Stand, noria: Any, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, noria: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
     whole = topics.read_on
 
     async def counted(reader: Any, place: Any, begin: int, end: int) -> Any:
         async for messages in whole(reader, place, begin, end):
-            read.append(len(messages)) if place.topic == stand.dead else None
+            read.append(len(messages)) if place.topic == harness.dead else None
             yield messages
 
     monkeypatch.setattr(topics, "read_on", counted)
-    stand.send(*(stand.ping_of(n, "dead") for n in range(5)))
-    stand.read(stand.dead, lambda found: len(found) == 5)
+    harness.send(*(harness.ping_of(n, "dead") for n in range(5)))
+    harness.read(harness.dead, lambda found: len(found) == 5)
     first = noria("list", "--limit", "2")
     assert (len(first["items"]), first["total"], sum(read)) == (2, 5, 5)
     rest = noria("list", "--after", first["next"])
     assert (len(rest["items"]), rest["next"], sum(read)) == (3, None, 5)
     assert {x["id"] for x in first["items"]}.isdisjoint(x["id"] for x in rest["items"])
-    stand.send(stand.ping_of(9, "dead"))
-    stand.read(stand.dead, lambda found: len(found) == 6)
+    harness.send(harness.ping_of(9, "dead"))
+    harness.read(harness.dead, lambda found: len(found) == 6)
     assert (noria("list")["total"], sum(read)) == (6, 6)
     assert noria("list", "--after", "nonsense", status=2)["error"]["code"] == "invalid_cursor"

@@ -9,56 +9,56 @@ from typing import Any
 
 import pytest
 
-from tests.integration.tiny.stand import Stand, until
+from tests.integration.tiny.harness import Harness, until
 
 
 @pytest.fixture
-def stand(kafka: str, tmp_path: Path) -> Iterator[Stand]:
-    stand = Stand(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path, partitions=1)
-    stand.make_topics()
-    yield stand.start()
-    stand.stop()
+def harness(kafka: str, tmp_path: Path) -> Iterator[Harness]:
+    harness = Harness(kafka, f"sqlite:///{tmp_path / 'state.db'}", tmp_path, partitions=1)
+    harness.make_topics()
+    yield harness.start()
+    harness.stop()
 
 
-def replay(stand: Stand, *arguments: str) -> tuple[int, dict[str, Any]]:
-    command = [sys.executable, "-m", "services.cli.app", "replay", "--topic", stand.ping, "--group", stand.group]
+def replay(harness: Harness, *arguments: str) -> tuple[int, dict[str, Any]]:
+    command = [sys.executable, "-m", "services.cli.app", "replay", "--topic", harness.ping, "--group", harness.group]
     done = subprocess.run(
-        [*command, *arguments, "--json"], env=stand.environment, capture_output=True, text=True, check=False
+        [*command, *arguments, "--json"], env=harness.environment, capture_output=True, text=True, check=False
     )
     return done.returncode, json.loads(done.stdout)
 
 
-def test_messages_come_again_and_have_no_second_effect(stand: Stand) -> None:
-    stand.send(*(stand.ping_of(n) for n in range(20)))
-    until(stand.notes, lambda found: len(found) == 20)
-    until(stand.lag, lambda lag: lag == 0)
-    status, said = replay(stand, "--from", "5")
+def test_messages_come_again_and_have_no_second_effect(harness: Harness) -> None:
+    harness.send(*(harness.ping_of(n) for n in range(20)))
+    until(harness.notes, lambda found: len(found) == 20)
+    until(harness.lag, lambda lag: lag == 0)
+    status, said = replay(harness, "--from", "5")
     assert (status, said["error"]["code"]) == (1, "group_is_active")
-    stand.stop()
-    status, said = until(lambda: replay(stand, "--from", "5", "--dry-run"), lambda found: found[0] == 0)
+    harness.stop()
+    status, said = until(lambda: replay(harness, "--from", "5", "--dry-run"), lambda found: found[0] == 0)
     assert (said["moved"], said["items"][0]["committed"], said["items"][0]["again"]) == (False, 20, 15)
-    assert stand.lag() == 0
-    status, said = until(lambda: replay(stand, "--from", "1h"), lambda found: found[0] == 0)
+    assert harness.lag() == 0
+    status, said = until(lambda: replay(harness, "--from", "1h"), lambda found: found[0] == 0)
     assert (said["moved"], said["items"][0]["to"]) == (True, 0)
-    assert stand.lag() == 20
-    stand.start()
-    until(lambda: stand.figure("duplicates_total"), lambda count: count == 20)
-    stand.send(stand.ping_of(20))
-    until(stand.notes, lambda found: found == list(range(21)))
+    assert harness.lag() == 20
+    harness.start()
+    until(lambda: harness.figure("duplicates_total"), lambda count: count == 20)
+    harness.send(harness.ping_of(20))
+    until(harness.notes, lambda found: found == list(range(21)))
 
 
-def test_what_cannot_be_is_refused(stand: Stand) -> None:
-    assert replay(stand, "--from", "yesterday")[0] == 2
-    assert replay(stand)[0] == 2
-    assert replay(stand, "prep", "--from", "0")[0] == 2
+def test_what_cannot_be_is_refused(harness: Harness) -> None:
+    assert replay(harness, "--from", "yesterday")[0] == 2
+    assert replay(harness)[0] == 2
+    assert replay(harness, "prep", "--from", "0")[0] == 2
 
 
-def test_what_the_inbox_has_forgotten_does_not_come_again_unasked(stand: Stand) -> None:
-    stand.send(*(stand.ping_of(n) for n in range(3)))
-    until(stand.lag, lambda lag: lag == 0)
-    stand.stop()
-    stand.environment["NORIA_INBOX_DAYS"] = "1e-9"
-    status, said = until(lambda: replay(stand, "--from", "1"), lambda found: found[1]["error"]["code"] == "forgotten")
+def test_what_the_inbox_has_forgotten_does_not_come_again_unasked(harness: Harness) -> None:
+    harness.send(*(harness.ping_of(n) for n in range(3)))
+    until(harness.lag, lambda lag: lag == 0)
+    harness.stop()
+    harness.environment["NORIA_INBOX_DAYS"] = "1e-9"
+    status, said = until(lambda: replay(harness, "--from", "1"), lambda found: found[1]["error"]["code"] == "forgotten")
     assert (status, "2 messages are older" in said["error"]["message"]) == (1, True)
-    status, said = until(lambda: replay(stand, "--from", "1", "--twice"), lambda found: found[0] == 0)
+    status, said = until(lambda: replay(harness, "--from", "1", "--twice"), lambda found: found[0] == 0)
     assert (said["moved"], said["items"][0]["forgotten"]) == (True, 2)

@@ -20,12 +20,12 @@ from services.chassis.messaging.kafka.topics import make_topics
 from services.chassis.messaging.outbox import emitted, unpack_headers
 from services.cli import groups
 from tests.integration.tiny.evolving import WeighedV1, WeighedV1Revised, WeighedV2
-from tests.integration.tiny.stand import Stand, until
+from tests.integration.tiny.harness import Harness, until
 
 Versions = Sequence[Event]
 
 
-class Consumer(Stand):
+class Consumer(Harness):
     """A service of its own group that reads one version of the fact."""
 
     def read_version(self, version: str) -> "Consumer":

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer
 from sqlalchemy import create_engine, make_url, text
 
-from tests.integration.tiny.stand import Stand, until
+from tests.integration.tiny.harness import Harness, until
 from tests.secure_broker import SecureBroker, running
 
 SECRETS = {
@@ -30,7 +30,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
 
 
 @pytest.fixture
-def stand(broker: SecureBroker, postgres: str, tmp_path: Path) -> Iterator[Stand]:
+def harness(broker: SecureBroker, postgres: str, tmp_path: Path) -> Iterator[Harness]:
     server = make_url(postgres)
     name = f"secrets_{uuid.uuid4().hex[:12]}"
     admin = create_engine(server, isolation_level="AUTOCOMMIT")
@@ -38,21 +38,21 @@ def stand(broker: SecureBroker, postgres: str, tmp_path: Path) -> Iterator[Stand
         connection.execute(text(f"CREATE DATABASE {name}"))
     admin.dispose()
     database = server.set(database=name, password=SECRETS["database"]).render_as_string(hide_password=False)
-    stand = Stand(broker.plain, database, tmp_path, partitions=1)
+    harness = Harness(broker.plain, database, tmp_path, partitions=1)
     own = {"AWS_SECRET_ACCESS_KEY": SECRETS["store"], "OTEL_TRACES_EXPORTER": "console", "NORIA_LOG_LEVEL": "debug"}
-    stand.environment.update(broker.settings(SECRETS["kafka"]) | own)
-    stand.make_topics()
-    yield stand
-    stand.stop()
+    harness.environment.update(broker.settings(SECRETS["kafka"]) | own)
+    harness.make_topics()
+    yield harness
+    harness.stop()
 
 
-def provoke(stand: Stand) -> None:
+def provoke(harness: Harness) -> None:
     """Good and bad messages, jobs that fail, a refused key: whatever makes a service write."""
     asked = {"authorization": f"Bearer {SECRETS['key']}"}
-    stand.send(stand.ping_of(1), stand.ping_of(2, "bug"), stand.ping_of(3, "work", "fails"), (b"p", b"{", []))
-    httpx.post(f"http://127.0.0.1:{stand.port}/parked/retry", headers=asked, content=b"\xff{").close()
-    until(stand.notes, lambda found: 1 in found)
-    stand.read(stand.dead, lambda found: len(found) >= 2, 60)
+    harness.send(harness.ping_of(1), harness.ping_of(2, "bug"), harness.ping_of(3, "work", "fails"), (b"p", b"{", []))
+    httpx.post(f"http://127.0.0.1:{harness.port}/parked/retry", headers=asked, content=b"\xff{").close()
+    until(harness.notes, lambda found: 1 in found)
+    harness.read(harness.dead, lambda found: len(found) >= 2, 60)
 
 
 def topics(kafka: str) -> str:
@@ -69,22 +69,22 @@ def topics(kafka: str) -> str:
     return " ".join(str((m.key(), m.value(), m.headers())) for m in found)
 
 
-def answers(stand: Stand) -> str:
+def answers(harness: Harness) -> str:
     headers = {"authorization": f"Bearer {SECRETS['key']}"}
-    return " ".join(httpx.get(f"http://127.0.0.1:{stand.port}{path}", headers=headers).text for path in PATHS)
+    return " ".join(httpx.get(f"http://127.0.0.1:{harness.port}{path}", headers=headers).text for path in PATHS)
 
 
-def test_no_secret_is_written_or_told(stand: Stand, broker: SecureBroker) -> None:
-    stand.start()
-    provoke(stand)
-    told = {"answers": answers(stand), "topics": topics(broker.plain)}
+def test_no_secret_is_written_or_told(harness: Harness, broker: SecureBroker) -> None:
+    harness.start()
+    provoke(harness)
+    told = {"answers": answers(harness), "topics": topics(broker.plain)}
     told["processes"] = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True).stdout
-    stand.stop()
-    away = stand.environment["NORIA_DATABASE"].replace("host=", "host=/nowhere")
-    stand.environment["NORIA_DATABASE"] = away
-    stand.start(ready=False)
-    until(stand.log.read_text, lambda log: "waiting for the database" in log)
-    told["log"] = stand.log.read_text()
+    harness.stop()
+    away = harness.environment["NORIA_DATABASE"].replace("host=", "host=/nowhere")
+    harness.environment["NORIA_DATABASE"] = away
+    harness.start(ready=False)
+    until(harness.log.read_text, lambda log: "waiting for the database" in log)
+    told["log"] = harness.log.read_text()
     assert "handler failed" in told["log"]
     assert "process " in told["log"], "no span was written"
     assert "dlq" in told["topics"] or "noria-reason" in told["topics"]

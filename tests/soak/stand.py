@@ -16,7 +16,7 @@ from sqlalchemy import Engine, create_engine, make_url
 
 from compose.local.stack import DEFAULTS
 from tests.broker import Broker
-from tests.chaos.stand import Postgres
+from tests.chaos.system import Postgres
 from tests.conftest import free_port
 from tests.soak.policy import Policy
 

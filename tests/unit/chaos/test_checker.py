@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.chaos import checker
-from tests.chaos.observed import KINDS, POISON, Deed, Kind, Message, Observed
+from tests.chaos.observed import KINDS, POISON, Kind, Message, Observed, Operation
 
 DIGEST = "a" * 64
 REF = {"uri": f"file:///artifacts/{DIGEST}", "sha256": DIGEST, "bytes": 3}
@@ -44,7 +44,7 @@ def well() -> Observed:
     """A record in two revisions, a message twice, one poisoned, and one turn of the wheel."""
     first, second = submitted(0, "u1", "one"), submitted(1, "u2", "two")
     return Observed(
-        deeds=[Deed("record", "u1", True), Deed("record", "u2", True), Deed("record", "u3", False)],
+        operations=[Operation("record", "u1", True), Operation("record", "u2", True), Operation("record", "u3", False)],
         topics={
             UPSTREAM: [first, second, POISONED, replace(first, offset=3)],
             ACCEPTED: [accepted(0, 1, "one", "u1"), accepted(1, 2, "two", "u2")],
@@ -100,7 +100,7 @@ def test_a_well_world_has_no_finding() -> None:
 
 
 DEFECTS: list[tuple[str, Kind, Observed]] = [
-    ("acknowledged, not there", "lost", replace(well(), deeds=[Deed("record", "u9", True)])),
+    ("acknowledged, not there", "lost", replace(well(), operations=[Operation("record", "u9", True)])),
     (
         "never taken",
         "lost",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.chassis.jobs import process
-from tests.integration.tiny.stand import until
+from tests.integration.tiny.harness import until
 
 TARGET = "tests.integration.tiny.counting:work"
 

@@ -24,8 +24,8 @@ from services.chassis.observability.metrics import Metrics
 from services.chassis.storage.artifacts import open_store
 from services.chassis.storage.database import writing
 from services.chassis.storage.store import ChassisStore
+from tests.integration.tiny.harness import until
 from tests.integration.tiny.service import TinySettings
-from tests.integration.tiny.stand import until
 
 ENDED: list[tuple[str, str, str]] = []
 

@@ -1,4 +1,4 @@
-"""The small world a stack runs in: a disk that can be filled, and services whose clock can be wrong. Needs no root."""
+"""The sandbox a stack runs in: a disk that can be filled, and services whose clock can be wrong. Needs no root."""
 
 import contextlib
 import os

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, create_engine, make_url
 from compose.local import stack, supervisor
 from compose.local.settings import SERVICES, StackSettings
 from compose.local.supervisor import Program
-from tests.chaos import world
+from tests.chaos import sandbox
 from tests.chaos.load import PROJECTS, wait_for
 from tests.conftest import free_port
 
@@ -69,7 +69,7 @@ class Postgres:
 
 
 @dataclass
-class Stand:
+class SystemUnderTest:
     """One stack. `postgres` is None on SQLite; `clock` holds the error of its services' clocks; `disk` can be filled."""
 
     home: Path
@@ -106,40 +106,40 @@ class Stand:
         """Starts a second instance of a service on a port of its own."""
         environment = self.environment() | {f"NORIA_{service.upper()}_PORT": str(free_port())}
         with (self.home / "logs" / f"{service}-second.log").open("ab") as log:
-            command = world.with_clock([sys.executable, "-m", f"services.{service}.app"], self.clock)
+            command = sandbox.with_clock([sys.executable, "-m", f"services.{service}.app"], self.clock)
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
-def start(database: str, base: Path, disk: Path | None = None) -> Stand:
+def start(database: str, base: Path, disk: Path | None = None) -> SystemUnderTest:
     """A started stack with its projects defined, on SQLite or PostgreSQL; where there is a disk, its files lie on that."""
     home = Path(tempfile.mkdtemp(prefix="noria-chaos-"))
     postgres = Postgres(home / "postgres") if database == "postgresql" else None
     ports = {f"{name}_port": free_port() for name in PORTS}
     settings = StackSettings.model_validate({"home": home / "noria", **ports})
-    stand = Stand(settings.home, settings, home / "clock", postgres, disk)
-    world.set_clock(stand.clock, 0)
-    stand.variables = {"NORIA_LOG_LEVEL": "info", "NORIA_SERVING_CHECK_SECONDS": "1"}
+    system = SystemUnderTest(settings.home, settings, home / "clock", postgres, disk)
+    sandbox.set_clock(system.clock, 0)
+    system.variables = {"NORIA_LOG_LEVEL": "info", "NORIA_SERVING_CHECK_SECONDS": "1"}
     if postgres is not None:
-        stand.variables["NORIA_DATABASE"] = postgres.url
-    os.environ |= stand.variables  # local.start passes the environment on
+        system.variables["NORIA_DATABASE"] = postgres.url
+    os.environ |= system.variables  # local.start passes the environment on
     try:
         if disk is not None:
-            world.mount(stand.home, disk)
-        with patch.object(stack, "programs", partial(programs, stand.clock)):
-            stack.start(stand.settings, lambda _: None)
-        for _ in stack.wait_ready(stand.settings, 120):
+            sandbox.mount(system.home, disk)
+        with patch.object(stack, "programs", partial(programs, system.clock)):
+            stack.start(system.settings, lambda _: None)
+        for _ in stack.wait_ready(system.settings, 120):
             pass
         for project in PROJECTS:
-            httpx.post(f"{stand.url('registry')}/v1/projects", json=specification(project, base)).raise_for_status()
+            httpx.post(f"{system.url('registry')}/v1/projects", json=specification(project, base)).raise_for_status()
     except BaseException:  # an interruption, too, shall leave nothing running
-        stop(stand, keep=False)
+        stop(system, keep=False)
         raise
-    return stand
+    return system
 
 
 def programs(clock: Path, original: Callable[[], list[Program]] = stack.programs) -> list[Program]:
     """The stack's processes, the services under the clock that can be wrong."""
-    return [replace(p, command=world.with_clock(p.command, clock)) if p.name in SERVICES else p for p in original()]
+    return [replace(p, command=sandbox.with_clock(p.command, clock)) if p.name in SERVICES else p for p in original()]
 
 
 def specification(project: str, base: Path) -> dict[str, Any]:
@@ -155,13 +155,13 @@ def specification(project: str, base: Path) -> dict[str, Any]:
     }
 
 
-def stop(stand: Stand, *, keep: bool) -> None:
+def stop(system: SystemUnderTest, *, keep: bool) -> None:
     """Stops everything and removes the home unless it is to be kept."""
-    stack.stop(stand.settings)
-    if stand.postgres is not None:
-        stand.postgres.stop()
-    world.forget_clocks()
-    if stand.disk is not None:
-        world.unmount(stand.home, stand.disk, keep=keep)
+    stack.stop(system.settings)
+    if system.postgres is not None:
+        system.postgres.stop()
+    sandbox.forget_clocks()
+    if system.disk is not None:
+        sandbox.unmount(system.home, system.disk, keep=keep)
     if not keep:
-        shutil.rmtree(stand.home.parent, ignore_errors=True)
+        shutil.rmtree(system.home.parent, ignore_errors=True)

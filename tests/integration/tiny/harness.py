@@ -40,7 +40,7 @@ def header(message: Message, name: str) -> str:
     return dict(pairs)[name].decode()
 
 
-class Stand:
+class Harness:
     """One tiny service with topics of its own."""
 
     def __init__(self, kafka: str, database: str, home: Path, partitions: int = 3) -> None:
@@ -75,7 +75,7 @@ class Stand:
         names = {self.ping: self.partitions, self.pong: 1, self.dead: 1}
         asyncio.run(make_topics(self.kafka, [NewTopic(name, count, 1) for name, count in names.items()]))
 
-    def start(self, *, ready: bool = True) -> "Stand":
+    def start(self, *, ready: bool = True) -> "Harness":
         command = [*self.inside, sys.executable, "-m", "tests.integration.tiny.service"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
@@ -83,7 +83,7 @@ class Stand:
             until(lambda: self.get("/health/ready"), lambda r: r is not None and r.status_code == 200)
         return self
 
-    def twin(self) -> "Stand":
+    def twin(self) -> "Harness":
         """A second instance of the same service: another port, the same everything else."""
         twin = copy(self)
         twin.port, twin.process = free_port(), None
