@@ -36,7 +36,10 @@ def on_model_scored(event: ModelScoredV1, meta: Meta, store: Store) -> Iterable[
     if version.stage == "candidate":
         specification(event, store)  # parks where nobody has told it yet
     champion = store.champion(version.name)
-    if version.awaited is not None and event.champion.version not in (version.awaited, champion.version if champion else 0):
+    if version.awaited is not None and event.champion.version not in (
+        version.awaited,
+        champion.version if champion else 0,
+    ):
         return ()  # a newer evaluation is on its way; this one is against a champion of before
     version = replace(version, scored=event, evaluation="done", awaited=None)
     store.keep(version)
