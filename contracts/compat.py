@@ -7,6 +7,8 @@ classes (forward). Under one version both must hold; whatever breaks takes a new
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from contracts.canonical import canonical
+
 Schema = dict[str, Any]
 _BOUNDS = {
     "minimum": 1, "exclusiveMinimum": 1, "minLength": 1, "minItems": 1, "minProperties": 1,
@@ -59,7 +61,7 @@ def _compare(sides: Sides, at: str, seen: frozenset[str]) -> Iterator[str]:
 
 def _keywords(old: Schema, new: Schema, at: str) -> Iterator[str]:
     for word in sorted((old.keys() | new.keys()) - _ANNOTATIONS - _COMPARED):
-        if old.get(word) != new.get(word):
+        if canonical(old.get(word)) != canonical(new.get(word)):
             yield f"{at}: {word} was {old.get(word)!r}, is {new.get(word)!r}"
     if new.get("format") not in (None, old.get("format")):
         yield f"{at}: format was {old.get('format')!r}, is {new['format']!r}"
@@ -72,8 +74,9 @@ def _keywords(old: Schema, new: Schema, at: str) -> Iterator[str]:
             yield f"{at}: {word} {verb} from {old.get(word)!r} to {new.get(word)!r}"
 
 
-def _set(value: Any) -> frozenset[Any] | None:
-    return None if value is None else frozenset(value if isinstance(value, list) else [value])
+def _set(value: Any) -> frozenset[str] | None:
+    """Values as canonical JSON: an enumeration may hold objects, and true is not 1 there."""
+    return None if value is None else frozenset(map(canonical, value if isinstance(value, list) else [value]))
 
 
 def _tighter(before: float | None, after: float | None, direction: int) -> bool:

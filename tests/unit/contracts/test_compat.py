@@ -79,6 +79,7 @@ BREAKING: dict[str, tuple[Callable[[Schema], Any], str]] = {
     "new pattern": (field("need", pattern="^y"), "need: pattern"),
     "new format": (field("need", format="uri"), "need: format"),
     "now a reference that differs": (lambda p: p["properties"].update(wish={"type": "number"}), "wish: type"),
+    "enum of objects": (field("word", enum=[{"a": 1}, {"a": 2}]), "word: enum"),
     "other keyword": (field("wish", multipleOf=2), "wish: multipleOf"),
     "names of a map bounded": (lambda p: p.update(propertyNames={"pattern": "^x"}), "propertyNames"),
     "values of a map bounded": (
@@ -131,6 +132,12 @@ def test_format_is_an_annotation_that_may_be_taken_back() -> None:
     dated = {"properties": {"at": {"type": "string", "format": "duration"}}}
     assert breaking_changes(dated, {"properties": {"at": {"type": "string"}}}) == []
     assert breaking_changes({"properties": {"at": {"type": "string"}}}, dated) != []
+
+
+def test_true_is_not_one() -> None:
+    assert breaking_changes({"enum": [1]}, {"enum": [True]}) == ["$: enum was [1], is [True]"]
+    assert breaking_changes({"const": 1}, {"const": True}) == ["$: const was 1, is True"]
+    assert breaking_changes({"enum": [{"a": 1}]}, {"enum": [{"a": 1}]}) == []
 
 
 def test_branch_more_or_less_and_bounds_of_items_are_found() -> None:
