@@ -5,7 +5,6 @@ another process began with it, and what is in the audit topic is read after: so 
 killed or does it twice. Source: KIP-98, "Exactly Once Delivery and Transactional Messaging".
 """
 
-import getpass
 import json
 import uuid
 from collections.abc import AsyncGenerator, Mapping
@@ -40,14 +39,6 @@ class Resolution:
     action: Action
     by: str
     reason: str = ""
-
-
-def me() -> str:
-    """Who runs this process, as the system knows."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"
 
 
 async def resolve(

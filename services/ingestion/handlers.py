@@ -15,8 +15,8 @@ from contracts.events.upstream import RecordSubmittedV1
 from contracts.records import RecordInvalid
 from services.chassis.storage import projects
 from services.ingestion.domain import signals
-from services.ingestion.domain.validation import Judged, judge
-from services.ingestion.store import Standing, Store, Submission
+from services.ingestion.domain.validation import ValidRecord, validated
+from services.ingestion.store import CurrentRevision, Store, Submission
 
 PATIENCE = timedelta(seconds=10)
 """How long a submission waits for its project's definition."""
@@ -55,21 +55,21 @@ def take(submission: Submission, store: Store) -> Iterable[Event]:
         store.wait(submission)
         return ()
     try:
-        judged = judge(event)
+        valid = validated(event)
     except RecordInvalid as error:
         cause = (submission.source, submission.source_id)
         return refused(event.project, event.record_id, error.code, str(error), cause, store)
-    return accepted(event, judged, store)
+    return accepted(event, valid, store)
 
 
-def accepted(event: RecordSubmittedV1, judged: Judged, store: Store) -> Iterable[Event]:
-    """The record's new revision; nothing where the content is the standing one's."""
-    standing = store.standing(event.project, event.record_id)
-    if standing is not None and standing.fingerprint == judged.fingerprint:
+def accepted(event: RecordSubmittedV1, valid: ValidRecord, store: Store) -> Iterable[Event]:
+    """The record's new revision; nothing where the content is that of the current one."""
+    current = store.current(event.project, event.record_id)
+    if current is not None and current.fingerprint == valid.fingerprint:
         store.count(event.project, "unchanged")
         return ()
-    revision = standing.revision + 1 if standing else 1
-    store.put(event.project, event.record_id, Standing(revision, judged.fingerprint))
+    revision = current.revision + 1 if current else 1
+    store.put(event.project, event.record_id, CurrentRevision(revision, valid.fingerprint))
     return (
         RecordAcceptedV1(
             project=event.project,
@@ -77,9 +77,9 @@ def accepted(event: RecordSubmittedV1, judged: Judged, store: Store) -> Iterable
             revision=revision,
             subject=event.subject,
             tags=event.tags,
-            format=judged.format,
-            record=judged.record,
-            digest=judged.digest,
+            format=valid.format,
+            record=valid.record,
+            digest=valid.digest,
         ),
     )
 

@@ -7,7 +7,7 @@ from contracts.envelope import Event, Meta
 from contracts.events.ingestion import RecordAcceptedV1, RecordRefusedV1
 from contracts.records import canonical_record
 from services.chassis.replay.restore import Restore
-from services.ingestion.store import SqlStore, Standing
+from services.ingestion.store import CurrentRevision, SqlStore
 
 
 def on_record_refused(event: RecordRefusedV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
@@ -19,10 +19,10 @@ def on_record_refused(event: RecordRefusedV1, meta: Meta, store: SqlStore) -> It
 
 def on_record_accepted(event: RecordAcceptedV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
     """The revision stands, though its submission may be older than the topic's retention."""
-    standing = store.standing(event.project, event.record_id)
-    if standing is None or standing.revision < event.revision:
+    current = store.current(event.project, event.record_id)
+    if current is None or current.revision < event.revision:
         content, around = canonical_record(event.record), canonical([event.subject, event.tags])
-        store.put(event.project, event.record_id, Standing(event.revision, digest(f"{content}\n{around}")))
+        store.put(event.project, event.record_id, CurrentRevision(event.revision, digest(f"{content}\n{around}")))
     return ()
 
 

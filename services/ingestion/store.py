@@ -1,4 +1,4 @@
-"""What ingestion keeps: each record's revision and fingerprint, tallies, and submissions that wait for their project.
+"""What ingestion keeps: each record's revision and fingerprint, counters, and submissions that wait for their project.
 
 Holds no record's content: that is in the topics and in prep.
 """
@@ -39,7 +39,7 @@ class RecordRow(SQLModel, table=True):
     fingerprint: str
 
 
-class TallyRow(SQLModel, table=True):
+class CounterRow(SQLModel, table=True):
     """How often a project's submissions ended so: `unchanged`, or `refused.<reason>`; the sum over the shards."""
 
     __tablename__ = "tally"  # pyright: ignore[reportAssignmentType]
@@ -66,7 +66,7 @@ class WaitingRow(SQLModel, table=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CurrentRevision:
     """The newest revision of a record."""
 
     revision: int
@@ -94,12 +94,12 @@ class Store(Protocol):
         """Whether the project was defined."""
         ...
 
-    def standing(self, project: str, record_id: str) -> Standing | None:
+    def current(self, project: str, record_id: str) -> CurrentRevision | None:
         """The record's newest revision, or None."""
         ...
 
-    def put(self, project: str, record_id: str, standing: Standing) -> None:
-        """Makes `standing` the record's newest revision."""
+    def put(self, project: str, record_id: str, revision: CurrentRevision) -> None:
+        """Makes `revision` the record's newest revision."""
         ...
 
     def count(self, project: str, outcome: str) -> None:
@@ -124,23 +124,23 @@ class Store(Protocol):
 
 
 class SqlStore(ChassisStore):
-    """`Store` in the service's database. Revisions and tallies are written together, by `flush`."""
+    """`Store` in the service's database. Revisions and counters are written together, by `flush`."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._known: set[str] = set()
-        self._read: dict[Key, Standing | None] = {}
-        self._written: dict[Key, Standing] = {}
+        self._read: dict[Key, CurrentRevision | None] = {}
+        self._written: dict[Key, CurrentRevision] = {}
         self._tallies: Counter[tuple[str, str]] = Counter()
 
     def prefetch(self, events: Sequence[Event]) -> None:
-        """Reads the standing revisions of the records that these events submit, in one query."""
+        """Reads the current revisions of the records that these events submit, in one query."""
         wanted = {(event.project, event.record_id) for event in events if isinstance(event, RecordSubmittedV1)}
         found = rows_by_pair(self.session.connection(), RECORD, ("project", "record_id"), wanted)
-        self._read |= dict.fromkeys(wanted) | {(row.project, row.record_id): _standing(row) for row in found}
+        self._read |= dict.fromkeys(wanted) | {(row.project, row.record_id): _current_revision(row) for row in found}
 
     def flush(self) -> None:
-        """Writes the revisions, then the tallies, in the order of their keys, so that no two instances deadlock.
+        """Writes the revisions, then the counters, in the order of their keys, so that no two instances deadlock.
 
         Raises:
             Overtaken: another instance gave one of the records a revision meanwhile.
@@ -151,9 +151,9 @@ class SqlStore(ChassisStore):
             raise Overtaken("another instance gave a record of this batch a revision meanwhile")
         for (project, outcome), n in sorted(self._tallies.items()):
             key = {"project": project, "outcome": outcome}
-            shard = lock_free_shard(connection, TALLY, **key)
-            row = (TALLY.c.project == project, TALLY.c.outcome == outcome, TALLY.c.shard == shard)
-            connection.execute(update(TALLY).where(*row).values(n=TALLY.c.n + n))
+            shard = lock_free_shard(connection, COUNTERS, **key)
+            row = (COUNTERS.c.project == project, COUNTERS.c.outcome == outcome, COUNTERS.c.shard == shard)
+            connection.execute(update(COUNTERS).where(*row).values(n=COUNTERS.c.n + n))
         self._read |= self._written
         self._written, self._tallies = {}, Counter()
 
@@ -167,20 +167,20 @@ class SqlStore(ChassisStore):
             self._known.add(project)
         return project in self._known
 
-    def standing(self, project: str, record_id: str) -> Standing | None:
+    def current(self, project: str, record_id: str) -> CurrentRevision | None:
         """The record's newest revision, or None."""
         key = (project, record_id)
         if key in self._written:
             return self._written[key]
         if key not in self._read:
             found = rows_by_pair(self.session.connection(), RECORD, ("project", "record_id"), [key])
-            self._read[key] = _standing(found[0]) if found else None
+            self._read[key] = _current_revision(found[0]) if found else None
         return self._read[key]
 
-    def put(self, project: str, record_id: str, standing: Standing) -> None:
-        """Makes `standing` the record's newest revision."""
-        self.standing(project, record_id)  # what it replaces: see `flush`
-        self._written[project, record_id] = standing
+    def put(self, project: str, record_id: str, revision: CurrentRevision) -> None:
+        """Makes `revision` the record's newest revision."""
+        self.current(project, record_id)  # what it replaces: see `flush`
+        self._written[project, record_id] = revision
 
     def count(self, project: str, outcome: str) -> None:
         """One more submission ended so."""
@@ -190,13 +190,13 @@ class SqlStore(ChassisStore):
         """Accepted (revisions), records, unchanged, refused, refused_by_reason."""
         sums = select(func.coalesce(func.sum(RecordRow.revision), 0), func.count()).where(RecordRow.project == project)
         accepted, records = self.session.exec(sums).one()
-        shards = select(TallyRow.outcome, func.sum(TallyRow.n)).where(TallyRow.project == project)
-        tallies = [(outcome, int(n)) for outcome, n in self.session.exec(shards.group_by(TallyRow.outcome))]
-        refused = {name.removeprefix("refused."): n for name, n in sorted(tallies) if name.startswith("refused.")}
+        shards = select(CounterRow.outcome, func.sum(CounterRow.n)).where(CounterRow.project == project)
+        counters = [(outcome, int(n)) for outcome, n in self.session.exec(shards.group_by(CounterRow.outcome))]
+        refused = {name.removeprefix("refused."): n for name, n in sorted(counters) if name.startswith("refused.")}
         return {
             "accepted": int(accepted),
             "records": records,
-            "unchanged": dict(tallies).get("unchanged", 0),
+            "unchanged": dict(counters).get("unchanged", 0),
             "refused": sum(refused.values()),
             "refused_by_reason": refused,
         }
@@ -240,7 +240,7 @@ class SqlStore(ChassisStore):
 
 
 RECORD: Table = getattr(RecordRow, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
-TALLY: Table = getattr(TallyRow, "__table__")  # noqa: B009
+COUNTERS: Table = getattr(CounterRow, "__table__")  # noqa: B009
 PUT = """
 INSERT INTO record (project, record_id, revision, fingerprint) VALUES (?, ?, ?, ?)
 ON CONFLICT (project, record_id) DO UPDATE SET revision = excluded.revision, fingerprint = excluded.fingerprint
@@ -248,5 +248,5 @@ WHERE record.revision = ?
 """
 
 
-def _standing(row: Any) -> Standing:
-    return Standing(row.revision, row.fingerprint)
+def _current_revision(row: Any) -> CurrentRevision:
+    return CurrentRevision(row.revision, row.fingerprint)

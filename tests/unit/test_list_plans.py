@@ -117,7 +117,7 @@ def ask_serving(store: Any) -> None:
 def ask_ingestion(store: Any) -> None:
     store.overdue(NOW, NOW)
     store.counts("p")
-    store.standing("p", "r")
+    store.current("p", "r")
 
 
 def ask_chassis(store: Any) -> None:

@@ -6,6 +6,7 @@ import typer
 
 from services.cli import api
 from services.cli.errors import Usage
+from services.cli.login import login_name
 from services.cli.model_name import parse
 from services.cli.output import AsJson, show
 
@@ -67,13 +68,4 @@ def retire(
 
 def person(by: str | None, reason: str) -> dict[str, Any]:
     """The body that says who asks and why."""
-    return {"by": by or _login(), "reason": reason}
-
-
-def _login() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return "unknown"
+    return {"by": by or login_name(), "reason": reason}

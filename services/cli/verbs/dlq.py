@@ -2,7 +2,7 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,7 @@ import typer
 
 from services.cli.dead_letters import DeadLetterFilter, check_id, described, letter, moment
 from services.cli.errors import ConsoleError, Unreachable, Usage
+from services.cli.login import login_name
 from services.cli.output import AsJson, Cell, Limit, clock, note, show, table
 
 if TYPE_CHECKING:
@@ -121,40 +122,35 @@ async def _whole(id: str) -> dict[str, Any]:
         return {**letter(await fetch(reader, found["kept"])), "settled": found["settled"]}
 
 
-@app.command("redrive")
-def redrive(
-    ids: Ids = None,
-    topic: Topic = None,
-    reason: Reason = None,
-    group: Group = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = 100_000,
-    because: Why = "",
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
-    """Send dead letters' messages to their topic again, each letter once. The letters stay where they are."""
-    _resolve("redriven", _wanted(ids, topic, reason, group, since, until), limit, because, dry_run, yes, as_json)
+def _resolving(action: "Action") -> Callable[..., None]:
+    """The command that does `action` with the dead letters that its options name."""
+
+    def command(
+        ids: Ids = None,
+        topic: Topic = None,
+        reason: Reason = None,
+        group: Group = None,
+        since: Since = None,
+        until: Until = None,
+        limit: Limit = 100_000,
+        because: Why = "",
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        as_json: AsJson = False,
+    ) -> None:
+        _resolve(action, _wanted(ids, topic, reason, group, since, until), limit, because, dry_run, yes, as_json)
+
+    return command
 
 
-@app.command("discard")
-def discard(
-    ids: Ids = None,
-    topic: Topic = None,
-    reason: Reason = None,
-    group: Group = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = 100_000,
-    because: Why = "",
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
-    """Give dead letters up: they are listed no more, and cannot be redriven. The letters stay where they are."""
-    _resolve("discarded", _wanted(ids, topic, reason, group, since, until), limit, because, dry_run, yes, as_json)
+app.command(
+    "redrive",
+    help="Send dead letters' messages to their topic again, each letter once. The letters stay where they are.",
+)(_resolving("redriven"))
+app.command(
+    "discard",
+    help="Give dead letters up: they are listed no more, and cannot be redriven. The letters stay where they are.",
+)(_resolving("discarded"))
 
 
 def _wanted(
@@ -173,13 +169,13 @@ def _resolve(
     action: "Action", wanted: DeadLetterFilter, limit: int, because: str, dry_run: bool, yes: bool, as_json: bool
 ) -> None:
     from services.cli.kafka import run
-    from services.cli.resolve import Resolution, me
+    from services.cli.resolve import Resolution
 
     if wanted.anything:
         raise Usage("which", "say which: ids, --topic, --reason, --group, --since or --until")
     if not (dry_run or yes or as_json) and (count := run(_count(wanted))):
         typer.confirm(f"{min(count, limit)} dead letters are {action}; go on?", abort=True)
-    resolution = None if dry_run else Resolution(action, me(), because)
+    resolution = None if dry_run else Resolution(action, login_name(), because)
     rows = run(_resolve_all(wanted, limit, resolution, f"would be {action}"))
     columns = {name: COLUMNS[name] for name in ("id", "reason", "topic", "partition", "offset")}
     shown = columns | {"outcome": lambda r: r["outcome"]}

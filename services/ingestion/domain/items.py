@@ -11,19 +11,19 @@ from pydantic import ValidationError
 from contracts.canonical import digest
 from contracts.events.upstream import RecordSubmittedV1
 from contracts.records import RecordInvalid, canonical_record
-from services.ingestion.domain.validation import judge, valid_record
+from services.ingestion.domain.validation import valid_record, validated
 
 KEYS = frozenset({"project", "record_id", "subject", "tags", "record"})
 
 
 def submitted(project: str, item: Any) -> RecordSubmittedV1:
-    """The event that submits `item` to `project`, valid by the rules of `judge`.
+    """The event that submits `item` to `project`, valid by the rules of `validated`.
 
     Without `record_id` the identity is `sha-` and the first 16 digits of the record's digest, so that an upload sent
     twice names the same records.
 
     Raises:
-        RecordInvalid: as `judge`, or `other_project`.
+        RecordInvalid: as `validated`, or `other_project`.
     """
     fields = _fields(project, item)
     _, record = valid_record(fields["record"])
@@ -34,7 +34,7 @@ def submitted(project: str, item: Any) -> RecordSubmittedV1:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RecordInvalid("invalid_field", f"{where}: {first['msg']}") from error
-    judge(event)
+    validated(event)
     return event
 
 

@@ -14,7 +14,7 @@ MAX_RECORD_BYTES = 900_000
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ValidRecord:
     """A valid record. `fingerprint` covers subject and tags too: equal ones make no new revision."""
 
     format: RecordFormat
@@ -23,7 +23,7 @@ class Judged:
     fingerprint: str
 
 
-def judge(submitted: RecordSubmittedV1) -> Judged:
+def validated(submitted: RecordSubmittedV1) -> ValidRecord:
     """The typed record of a submission.
 
     Raises:
@@ -41,7 +41,7 @@ def judge(submitted: RecordSubmittedV1) -> Judged:
     hashed = sha256(content)
     digest = hashed.hexdigest()
     hashed.update(b"\n" + around)
-    return Judged(name, record, digest, fingerprint=hashed.hexdigest())
+    return ValidRecord(name, record, digest, fingerprint=hashed.hexdigest())
 
 
 def valid_record(raw: Any) -> tuple[RecordFormat, Record]:

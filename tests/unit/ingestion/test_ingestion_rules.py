@@ -9,7 +9,7 @@ from contracts.records import Conversation, Message, RecordInvalid
 from contracts.types import ModelRef
 from services.ingestion.domain import signals
 from services.ingestion.domain.items import submitted
-from services.ingestion.domain.validation import judge
+from services.ingestion.domain.validation import validated
 
 CHAT: dict[str, Any] = {
     "messages": [{"role": "user", "content": "tar: list"}, {"role": "assistant", "content": "tar -t"}]
@@ -33,32 +33,32 @@ def event(record: Any = CHAT, **more: Any) -> RecordSubmittedV1:
 )
 def test_a_record_with_nothing_to_learn_is_empty(record: Any) -> None:
     with pytest.raises(RecordInvalid) as refused:
-        judge(event(record))
+        validated(event(record))
     assert refused.value.code == "empty"
 
 
 def test_formats_are_told_apart() -> None:
-    assert judge(event()).format == "messages"
-    assert judge(event({"prompt": "q", "completion": "a"})).format == "prompt_completion"
+    assert validated(event()).format == "messages"
+    assert validated(event({"prompt": "q", "completion": "a"})).format == "prompt_completion"
 
 
 def test_a_record_that_fits_no_message_is_too_large() -> None:
     turns = [{"role": "assistant", "content": "x" * 90_000}] * 11
     with pytest.raises(RecordInvalid) as refused:
-        judge(event({"messages": turns}))
+        validated(event({"messages": turns}))
     assert refused.value.code == "too_large"
 
 
 def test_the_digest_is_of_the_record_and_the_fingerprint_of_tags_and_subject_too() -> None:
-    plain, tagged, other = judge(event()), judge(event(tags={"a": "b"})), judge(event({"text": "x"}))
+    plain, tagged, other = validated(event()), validated(event(tags={"a": "b"})), validated(event({"text": "x"}))
     assert plain.digest == tagged.digest != other.digest
-    assert len({plain.fingerprint, tagged.fingerprint, judge(event(subject="s")).fingerprint}) == 3
-    assert judge(event(dict(reversed(CHAT.items())))).fingerprint == plain.fingerprint
+    assert len({plain.fingerprint, tagged.fingerprint, validated(event(subject="s")).fingerprint}) == 3
+    assert validated(event(dict(reversed(CHAT.items())))).fingerprint == plain.fingerprint
 
 
 def test_a_bare_record_gets_its_identity_from_its_content() -> None:
     bare = submitted("p", CHAT)
-    assert bare.record_id == f"sha-{judge(bare).digest[:16]}"
+    assert bare.record_id == f"sha-{validated(bare).digest[:16]}"
     assert submitted("p", {"record": CHAT}) == bare
     assert submitted("p", {"record": {"text": "other"}}).record_id != bare.record_id
 
@@ -105,7 +105,7 @@ def test_a_correction_is_submitted_with_its_origin() -> None:
     assert made is not None
     assert (made.record_id, made.subject) == ("feedback-q1", "u")
     assert made.tags == {"origin": "feedback", "request_id": "q1"}
-    assert judge(made).record == record
+    assert validated(made).record == record
 
 
 def test_a_thumb_is_no_record() -> None:
