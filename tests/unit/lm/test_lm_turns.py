@@ -1,11 +1,16 @@
 """What a template writes before and behind an answer."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from services.lm.control_tokens import ControlVocabulary
 from services.lm.errors import TemplateRefused
 from services.lm.template import compile_template
+from services.lm.tokens import open_tokenizer
 from services.lm.turns import TurnFormat, turn_format
+from tests.lm_bases import make_base
 
 VOCABULARY = ControlVocabulary(frozenset({"<end>", "</s>", "<user>", "<bot>"}))
 EACH = (
@@ -41,3 +46,15 @@ def test_a_template_that_wants_the_last_word_of_a_user_is_asked_so() -> None:
 def test_a_template_without_answers_is_refused() -> None:
     with pytest.raises(TemplateRefused, match="leaves an assistant's answer out"):
         found("{% for m in messages %}{{ m.content if m.role == 'user' }}{% endfor %}")
+
+
+@pytest.mark.parametrize("named", [1, [1, 2]])
+def test_an_answer_also_ends_with_what_the_generation_configuration_names(
+    tmp_path: Path, named: int | list[int]
+) -> None:
+    base = make_base("llama3", tmp_path)
+    own = open_tokenizer(base).ends
+    (base / "config.json").write_text(json.dumps({"eos_token_id": 3}))
+    assert open_tokenizer(base).ends == own | {3}
+    (base / "generation_config.json").write_text(json.dumps({"eos_token_id": named}))
+    assert open_tokenizer(base).ends == own | set(named if isinstance(named, list) else [named])
