@@ -4,7 +4,6 @@ A new version answers once it has made a token; until then, and where it cannot,
 """
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -12,11 +11,12 @@ from datetime import UTC, datetime
 
 from contracts.events.serving import DeploymentChangedV1
 from services.chassis.context import Context
+from services.chassis.timeouts import wait_at_most
 from services.serving.domain.reconcile import Action, Deployment, Outcome, Place, Unload, plan, production
 from services.serving.domain.routing import build
 from services.serving.domain.served_version import ServedVersion, deployment_changed, kept_of_all, with_bases
-from services.serving.loading import carry_out, look, try_version
-from services.serving.placing import Placed, bring
+from services.serving.model_files import Placed, bring
+from services.serving.model_loading import carry_out, look, try_version
 from services.serving.runtime import Runtime
 from services.serving.store import Store
 from services.serving.triton import client
@@ -68,8 +68,7 @@ async def run(runtime: Runtime, ctx: Context[Store]) -> None:
             except Exception:  # the loop is what repairs: whatever one round met, the next one tries again
                 state.is_settled = False
                 ctx.log.exception("deployer.round_failed")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(runtime.wake.wait(), ROUND_SECONDS)
+            await wait_at_most(runtime.wake, ROUND_SECONDS)
             runtime.wake.clear()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from contracts.types import BaseRef, Files
 from services.chassis.context import Context
 from services.lm.base_files import fingerprint
-from services.serving.placing import base_folders, own_folder
+from services.serving.model_files import base_folders, own_folder
 from services.serving.store import Store
 
 SWEEP_SECONDS = 3600.0

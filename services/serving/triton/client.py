@@ -108,7 +108,8 @@ async def following(responses: Any, model: str, seconds: float) -> InferResult |
     """Returns the next response of a stream, None after the last. Raises TritonFault."""
     with faults():
         try:
-            result, error = await asyncio.wait_for(anext(responses), seconds)
+            async with asyncio.timeout(seconds):
+                result, error = await anext(responses)
         except StopAsyncIteration:
             return None
         except TimeoutError:

@@ -19,7 +19,7 @@ from services.chassis.storage.database import open_engine
 from services.chassis.storage.migration import migrate
 from services.serving import model_cache, store
 from services.serving.model_cache import YOUNG_SECONDS, sweep
-from services.serving.placing import base_folders, own_folder
+from services.serving.model_files import base_folders, own_folder
 from services.serving.settings import ServingSettings
 from services.serving.store import SqlStore
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from services.lm.base_files import read_rank
 from services.serving.domain.reconcile import Action, List, Load, Loaded
-from services.serving.placing import Placed
+from services.serving.model_files import Placed
 from services.serving.runtime import Runtime
 from services.serving.settings import ServingSettings
 from services.serving.triton import client, layout
