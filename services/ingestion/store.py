@@ -14,7 +14,7 @@ from sqlmodel import Field, Session, SQLModel, col, select
 
 from contracts.envelope import Event
 from contracts.events.upstream import RecordSubmittedV1
-from services.chassis.storage.bulk.insert import upsert
+from services.chassis.storage.bulk.insert import execute_each, insert
 from services.chassis.storage.bulk.select import rows_by_pair
 from services.chassis.storage.bulk.sharded_rows import lock_free_shard
 from services.chassis.storage.database import Overtaken
@@ -146,8 +146,11 @@ class SqlStore(ChassisStore):
             Overtaken: another instance gave one of the records a revision meanwhile.
         """
         connection = self.session.connection()
-        rows = [(*key, put.revision, put.fingerprint, self._base(key)) for key, put in sorted(self._written.items())]
-        if upsert(connection, PUT, rows) != len(rows):
+        rows = sorted(self._written.items())
+        new = [(*key, put.revision, put.fingerprint) for key, put in rows if not self._base(key)]
+        later = [(put.revision, put.fingerprint, *key, base) for key, put in rows if (base := self._base(key))]
+        written = insert(connection, RECORD, COLUMNS, new, "ON CONFLICT DO NOTHING")
+        if written + execute_each(connection, REVISE, later) != len(rows):
             raise Overtaken("another instance gave a record of this batch a revision meanwhile")
         for (project, outcome), n in sorted(self._tallies.items()):
             key = {"project": project, "outcome": outcome}
@@ -241,11 +244,8 @@ class SqlStore(ChassisStore):
 
 RECORD: Table = getattr(RecordRow, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
 COUNTERS: Table = getattr(CounterRow, "__table__")  # noqa: B009
-PUT = """
-INSERT INTO record (project, record_id, revision, fingerprint) VALUES (?, ?, ?, ?)
-ON CONFLICT (project, record_id) DO UPDATE SET revision = excluded.revision, fingerprint = excluded.fingerprint
-WHERE record.revision = ?
-"""
+COLUMNS = ("project", "record_id", "revision", "fingerprint")
+REVISE = "UPDATE record SET revision = ?, fingerprint = ? WHERE project = ? AND record_id = ? AND revision = ?"
 
 
 def _current_revision(row: Any) -> CurrentRevision:

@@ -12,7 +12,7 @@ from contracts.canonical import canonical
 from contracts.events.ingestion import RecordAcceptedV1
 from contracts.records import canonical_record
 from services.chassis.jobs.job import Jobs
-from services.chassis.storage.bulk.insert import moment, upsert, upserting
+from services.chassis.storage.bulk.insert import insert, moment, upserting
 from services.chassis.storage.bulk.sharded_rows import lock_free_shard
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
@@ -108,7 +108,9 @@ class SqlStore(ChassisStore):
             for number, (event, at) in enumerate(records, 1)
         ]
         now = before + len(rows)
-        if upsert(connection, PUT, sorted(rows)) != len(rows):  # a later revision of some stood there
+        if insert(connection, RECORD, COLUMNS, sorted(rows), NEWER) != len(
+            rows
+        ):  # a later revision of some stood there
             mine = (RECORD.c.project == project, RECORD.c.shard == shard)
             now = connection.execute(select_rows(func.max(RECORD.c.sequence)).where(*mine)).scalar() or 0
         if now > before:
@@ -225,9 +227,11 @@ def _table(model: type[SQLModel]) -> Table:
 
 RECORD, SHARD, PROGRESS = _table(RecordRow), _table(ShardRow), _table(ProgressRow)
 ZERO = ProgressRow(project="").model_dump(exclude={"project"}, exclude_none=True)
-PUT = """
-INSERT INTO record (project, record_id, revision, format, record, digest, tags, subject, accepted_at, shard, sequence)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+COLUMNS = (
+    *("project", "record_id", "revision", "format", "record", "digest", "tags", "subject", "accepted_at"),
+    *("shard", "sequence"),
+)
+NEWER = """
 ON CONFLICT (project, record_id) DO UPDATE SET revision = excluded.revision, format = excluded.format,
 record = excluded.record, digest = excluded.digest, tags = excluded.tags, subject = excluded.subject,
 accepted_at = excluded.accepted_at, shard = excluded.shard, sequence = excluded.sequence
