@@ -91,7 +91,7 @@ class ModelRejectedV1(Event):
 
 
 class EvaluationRequestedV1(Event):
-    """A candidate must be measured against another champion than it was; holds all that an evaluator needs."""
+    """A candidate must be measured again, since another champion serves or a person asked; holds all that an evaluator needs."""
 
     TOPIC: ClassVar[str] = "registry.evaluation.requested.v1"
 
