@@ -6,16 +6,16 @@ from typing import Protocol
 from sqlalchemy import Table, and_, func, literal_column, or_
 from sqlmodel import col, select
 
-from contracts.events.evaluator import ModelScoredV1
-from contracts.events.trainer import ModelTrainedV1
 from services.chassis.retention.references import Held
 from services.chassis.storage.projects import NEWEST_FIRST, Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import ProjectRevision
 from services.registry.domain.history import Stage, Transition
-from services.registry.domain.promotion import DeploymentStatus, Promotion
+from services.registry.domain.promotion import Promotion
 from services.registry.domain.version import ModelVersion
-from services.registry.tables import CANDIDATE, PRODUCTION, ModelRow, PromotionRow, TransitionRow, VersionRow
+from services.registry.promotions import PromotionQueries
+from services.registry.rows import row_of, transition_of, version_of
+from services.registry.tables import CANDIDATE, PRODUCTION, ModelRow, TransitionRow, VersionRow
 
 
 class Store(Protocol):
@@ -125,7 +125,7 @@ class Store(Protocol):
         ...
 
 
-class SqlStore(ChassisStore):
+class SqlStore(PromotionQueries, ChassisStore):
     """`Store` in the service's database."""
 
     def lock(self, name: str) -> None:
@@ -134,11 +134,6 @@ class SqlStore(ChassisStore):
         if self.session.exec(locked).first() is None:
             self.session.add(ModelRow(name=name))
             self.session.flush()
-
-    def retired_after(self, name: str) -> int | None:
-        """The last promotion before the project was taken out of service; None while it is in service."""
-        row = self.session.get(ModelRow, name)
-        return None if row is None else row.retired_after
 
     def retire(self, name: str, after: int | None) -> None:
         """Takes the project out of service after a promotion, or (None) back into it."""
@@ -151,12 +146,12 @@ class SqlStore(ChassisStore):
     def version(self, name: str, version: int) -> ModelVersion | None:
         """A version, or None."""
         row = self.session.get(VersionRow, (name, version))
-        return None if row is None else _version(row)
+        return None if row is None else version_of(row)
 
     def of_run(self, run_id: str) -> ModelVersion | None:
         """The version that a run became, or None."""
         row = self.session.exec(select(VersionRow).where(VersionRow.run_id == run_id)).first()
-        return None if row is None else _version(row)
+        return None if row is None else version_of(row)
 
     def production(self, name: str) -> ModelVersion | None:
         """The version wanted in production; None where that is the base."""
@@ -167,35 +162,17 @@ class SqlStore(ChassisStore):
         """The version of the highest number."""
         of_name = select(VersionRow).where(VersionRow.name == name)
         row = self.session.exec(of_name.order_by(col(VersionRow.version).desc()).limit(1)).first()
-        return None if row is None else _version(row)
+        return None if row is None else version_of(row)
 
     def in_stage(self, name: str, stage: Stage, limit: int) -> list[ModelVersion]:
         """The newest versions of a stage, newest first."""
         found = select(VersionRow).where(VersionRow.name == name, VersionRow.stage == stage)
         rows = self.session.exec(found.order_by(col(VersionRow.version).desc()).limit(limit)).all()
-        return [_version(row) for row in rows]
+        return [version_of(row) for row in rows]
 
     def keep(self, version: ModelVersion) -> None:
         """Adds a version or puts it in place of the one of its number."""
-        self.session.merge(
-            VersionRow(
-                name=version.name,
-                version=version.version,
-                run_id=version.trained.run_id,
-                stage=version.stage,
-                detail=version.detail,
-                failed=list(version.failed),
-                trained=version.trained.model_dump(mode="json"),
-                scored=version.scored.model_dump(mode="json") if version.scored else None,
-                created_at=version.created_at,
-                champion=version.scored.champion.version if version.scored else None,
-                evaluation=version.evaluation,
-                rounds=version.rounds,
-                awaited=version.awaited,
-                deployment=version.deployment,
-                deployment_detail=version.deployment_detail,
-            )
-        )
+        self.session.merge(row_of(version))
         self.session.flush()  # row by row: one version must leave production before another enters it
 
     def versions(
@@ -208,54 +185,7 @@ class SqlStore(ChassisStore):
             query = query.where(VersionRow.name == project)
         if after is not None:
             query = query.where(at <= after[0], or_(at < after[0], and_(at == after[0], run < after[1])))
-        return [_version(row) for row in self.session.exec(query).all()]
-
-    def promotions(self, name: str) -> int:
-        """The number of the model's newest promotion; 0 where there was none."""
-        row = self.session.get(ModelRow, name)
-        return 0 if row is None else row.promotions
-
-    def promotion(self, name: str, number: int) -> Promotion | None:
-        """A promotion, or None."""
-        row = self.session.get(PromotionRow, (name, number))
-        return None if row is None else _promotion(row)
-
-    def promotion_of(self, name: str, version: int) -> Promotion | None:
-        """The newest promotion of a version, or None."""
-        found = select(PromotionRow).where(PromotionRow.name == name, PromotionRow.version == version)
-        row = self.session.exec(found.order_by(col(PromotionRow.number).desc()).limit(1)).first()
-        return None if row is None else _promotion(row)
-
-    def was_deployed(self, name: str, version: int) -> bool:
-        """Whether serving ever answered with the version."""
-        of_version = select(PromotionRow.number).where(PromotionRow.name == name, PromotionRow.version == version)
-        found = of_version.where(col(PromotionRow.status).in_(("deployed", "removed"))).limit(1)
-        return self.session.exec(found).first() is not None
-
-    def champion(self, name: str) -> Promotion | None:
-        """The newest promotion in force that serving could deploy, or has not told of yet. None: the base."""
-        return self._newest_promotion(name, "pending", "deployed")
-
-    def answering(self, name: str) -> int:
-        """The version that answers requests: of the newest promotion in force that serving has deployed; 0 is the base."""
-        deployed = self._newest_promotion(name, "deployed")
-        return deployed.version if deployed else 0
-
-    def _newest_promotion(self, name: str, *statuses: DeploymentStatus) -> Promotion | None:
-        number = col(PromotionRow.number)
-        found = select(PromotionRow).where(PromotionRow.name == name, number > (self.retired_after(name) or 0))
-        found = found.where(col(PromotionRow.status).in_(statuses))
-        row = self.session.exec(found.order_by(number.desc()).limit(1)).first()
-        return None if row is None else _promotion(row)
-
-    def keep_promotion(self, name: str, promotion: Promotion) -> None:
-        """Adds a promotion or puts it in place of the one of its number."""
-        row = self.session.get_one(ModelRow, name)
-        row.promotions = max(row.promotions, promotion.number)
-        self.session.add(row)
-        fields = {field: getattr(promotion, field) for field in Promotion.__dataclass_fields__}
-        self.session.merge(PromotionRow(name=name, **fields))
-        self.session.flush()
+        return [version_of(row) for row in self.session.exec(query).all()]
 
     def record(self, name: str, entry: Transition) -> None:
         """Adds to a model's history."""
@@ -265,13 +195,15 @@ class SqlStore(ChassisStore):
         """A model's history with the entries' numbers, oldest first, from behind one of them."""
         number = col(TransitionRow.id)
         found = select(TransitionRow).where(TransitionRow.name == name, number > after)
-        return [(row.id or 0, _transition(row)) for row in self.session.exec(found.order_by(number).limit(limit)).all()]
+        return [
+            (row.id or 0, transition_of(row)) for row in self.session.exec(found.order_by(number).limit(limit)).all()
+        ]
 
     def history_of(self, name: str, version: int, limit: int) -> list[Transition]:
         """The newest entries of one version's history, oldest first."""
         found = select(TransitionRow).where(TransitionRow.name == name, TransitionRow.version == version)
         rows = self.session.exec(found.order_by(col(TransitionRow.id).desc()).limit(limit)).all()
-        return [_transition(row) for row in reversed(rows)]
+        return [transition_of(row) for row in reversed(rows)]
 
     def revisions(self, project: str, limit: int) -> list[tuple[str, datetime]]:
         """A project's newest revisions and when each came in force, newest first."""
@@ -318,29 +250,3 @@ def held() -> tuple[Held, ...]:
         version.c.name.in_(retired),
     )
     return (Held(version, (version.c.trained, version.c.scored), version.c.created_at, wanted),)
-
-
-def _version(row: VersionRow) -> ModelVersion:
-    return ModelVersion(
-        name=row.name,
-        version=row.version,
-        stage=row.stage,  # pyright: ignore[reportArgumentType] - only stages are ever written
-        trained=ModelTrainedV1.model_validate(row.trained),
-        created_at=row.created_at,
-        scored=None if row.scored is None else ModelScoredV1.model_validate(row.scored),
-        detail=row.detail,
-        failed=tuple(row.failed),
-        evaluation=row.evaluation,  # pyright: ignore[reportArgumentType]
-        rounds=row.rounds,
-        awaited=row.awaited,
-        deployment=row.deployment,  # pyright: ignore[reportArgumentType]
-        deployment_detail=row.deployment_detail,
-    )
-
-
-def _promotion(row: PromotionRow) -> Promotion:
-    return Promotion(**{field: getattr(row, field) for field in Promotion.__dataclass_fields__})
-
-
-def _transition(row: TransitionRow) -> Transition:
-    return Transition(**{field: getattr(row, field) for field in Transition.__dataclass_fields__})
