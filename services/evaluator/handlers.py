@@ -36,7 +36,7 @@ def on_model_promoted(event: ModelPromotedV1, meta: Meta, store: Store) -> Itera
     """Candidates are compared with this version from now on."""
     if event.spec is not None:
         store.projects.learn(event.project, event.project_revision, event.spec)
-    store.crown(event)
+    store.set_champion(event)
     return ()
 
 

@@ -80,7 +80,7 @@ class Store(Protocol):
         """The promotion in force; None where the base answers."""
         ...
 
-    def crown(self, promotion: ModelPromotedV1) -> None:
+    def set_champion(self, promotion: ModelPromotedV1) -> None:
         """Puts a promotion in force."""
         ...
 
@@ -115,7 +115,7 @@ class SqlStore(ChassisStore):
         row = self.session.get(ChampionRow, project)
         return None if row is None else ModelPromotedV1.model_validate(row.promotion)
 
-    def crown(self, promotion: ModelPromotedV1) -> None:
+    def set_champion(self, promotion: ModelPromotedV1) -> None:
         """Puts a promotion in force."""
         self.session.merge(ChampionRow(project=promotion.project, promotion=promotion.model_dump(mode="json")))
 

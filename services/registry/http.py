@@ -46,7 +46,7 @@ class By(BaseModel):
         return Action(self.by, self.reason, datetime.now(UTC))
 
 
-class Back(By):
+class Rollback(By):
     """Which version a person rolls back to; None: the one before the present one, 0: the base."""
 
     to: int | None = Field(default=None, ge=0, le=2**31 - 1)
@@ -88,7 +88,7 @@ def _add_projects(routes: APIRouter, ctx: Context[Store]) -> None:
 
     @routes.post("/projects/{project}/retire", responses=errors(404))
     @needs("approve")
-    async def out(project: str, body: By) -> dict[str, Any]:
+    async def retire_project(project: str, body: By) -> dict[str, Any]:
         """Take a project out of service: it is neither served nor trained any more, and all its data stays."""
         action = body.action()
 
@@ -155,7 +155,7 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
 def _add_decisions(routes: APIRouter, ctx: Context[Store]) -> None:
     @routes.post("/models/{name}/rollback", responses=errors(404, 409))
     @needs("approve", project="name")
-    async def back(name: str, body: Back) -> dict[str, Any]:
+    async def roll_back(name: str, body: Rollback) -> dict[str, Any]:
         """Put an earlier version back into production: the one before the present one, or the one named; 0 is the base."""
         action = body.action()
 
@@ -171,7 +171,7 @@ def _add_decisions(routes: APIRouter, ctx: Context[Store]) -> None:
 
     @routes.post("/models/{name}/{version}/promote", responses=errors(404, 409))
     @needs("approve", project="name")
-    async def up(name: str, version: Number, body: By) -> dict[str, Any]:
+    async def promote_version(name: str, version: Number, body: By) -> dict[str, Any]:
         """Put a version of any stage into production."""
         action = body.action()
 
@@ -186,7 +186,7 @@ def _add_decisions(routes: APIRouter, ctx: Context[Store]) -> None:
 
     @routes.post("/models/{name}/{version}/evaluate", status_code=202, responses=errors(404, 409))
     @needs("operate", project="name")
-    async def again(name: str, version: Number, body: By) -> dict[str, Any]:
+    async def evaluate_version(name: str, version: Number, body: By) -> dict[str, Any]:
         """Measure a candidate again, against the version that candidates are compared with now, and judge it by that."""
         action = body.action()
 
@@ -202,7 +202,7 @@ def _add_decisions(routes: APIRouter, ctx: Context[Store]) -> None:
 
     @routes.post("/models/{name}/{version}/reject", responses=errors(404, 409))
     @needs("approve", project="name")
-    async def no(name: str, version: Number, body: By) -> dict[str, Any]:
+    async def reject_version(name: str, version: Number, body: By) -> dict[str, Any]:
         """Reject a candidate."""
         action = body.action()
 
