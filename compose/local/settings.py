@@ -29,6 +29,7 @@ class StackSettings(BaseSettings):
     evaluator_port: int = 8084
     registry_port: int = 8085
     feedback_port: int = 8086
+    gc_every: str = Field(default="7d", pattern=r"^([1-9]\d*[hd]|never)$")
 
     @field_validator("home", "cache", "api_keys")
     @classmethod

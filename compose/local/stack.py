@@ -17,8 +17,10 @@ from compose.local.supervisor import RUNNING, Process, Program
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("kafka", "triton", *SERVICES)
+TIMER = "gc"
+"""What collects artifacts: it answers nobody, and nothing waits for it."""
 STOP_ORDER = (
-    ("ingestion", "serving", "feedback"),
+    (TIMER, "ingestion", "serving", "feedback"),
     ("prep", "trainer", "evaluator", "registry"),
     ("triton",),
     ("kafka",),
@@ -45,12 +47,14 @@ class Part:
 Say = Callable[[str], None]
 
 
-def programs() -> list[Program]:
-    """Every process of the stack."""
+def programs(every: str) -> list[Program]:
+    """Every process of the stack; artifacts are collected `every` so often, as 7d or 12h, or "never"."""
     python = sys.executable
     parts = [Program("kafka", (python, "-m", "compose.local.kafka"), 30)]
     parts.append(Program("triton", (python, "-m", "services.serving.triton.launch"), 20))
-    return parts + [Program(name, (python, "-m", f"services.{name}.app")) for name in SERVICES]
+    parts += [Program(name, (python, "-m", f"services.{name}.app")) for name in SERVICES]
+    collect = ("-m", "services.cli.app", "gc", "--yes", "--every", every)
+    return parts + ([Program(TIMER, (python, *collect))] if every != "never" else [])
 
 
 DEFAULTS = {
@@ -90,7 +94,7 @@ def start(settings: StackSettings, say: Say) -> bool:
     ports.check(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
     try:
-        supervisor.start(settings.home, programs(), environment(settings), ROOT)
+        supervisor.start(settings.home, programs(settings.gc_every), environment(settings), ROOT)
     except RuntimeError as error:
         raise StackError(f"{error}; see {settings.home / 'logs' / 'supervisord.log'}") from error
     return True
@@ -112,7 +116,7 @@ def wait_ready(settings: StackSettings, seconds: float = 180) -> Iterator[tuple[
     """
     began = time.monotonic()
     waiting: list[str] = list(PARTS)
-    lives: dict[str, set[int]] = {name: set() for name in PARTS}
+    lives: dict[str, set[int]] = {name: set() for name in (*PARTS, TIMER)}
     while waiting:
         for part in [p for p in look(settings, waiting) if p.ready]:
             waiting.remove(part.name)

@@ -32,7 +32,7 @@ def pid(settings: StackSettings, name: str) -> int:
 
 def hold(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     programs = [Program(name, (sys.executable, "-c", code), 5) for name in ("kafka", "prep")]
-    monkeypatch.setattr(stack, "programs", lambda: programs)
+    monkeypatch.setattr(stack, "programs", lambda every: programs)
     monkeypatch.setattr(stack, "PARTS", ("kafka", "prep"))
 
 

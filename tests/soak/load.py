@@ -66,7 +66,7 @@ def specification(project: str) -> dict[str, Any]:
 class Load:
     """Threads that use a stand until `stop`; `done` counts what they did, `failures` what went wrong."""
 
-    def __init__(self, stand: Stand, amounts: Amounts, seconds: float, seed: int) -> None:
+    def __init__(self, stand: Stand, amounts: Amounts, seconds: float, seed: int, ahead: int = AHEAD) -> None:
         self.done: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self._stand, self._amounts, self._seconds = stand, amounts, seconds
@@ -78,6 +78,7 @@ class Load:
         self._seen: set[tuple[str, int]] = set()
         self._requests: list[str] = []
         self._taken: dict[str, int] = {}
+        self._ahead = ahead
         self._begun = time.monotonic()
         work = (self._submit, self._answer, self._give_feedback, self._freeze, self._train, self._settle, self._look)
         self._threads = [threading.Thread(target=self._again, args=(each,), daemon=True) for each in work]
@@ -113,7 +114,7 @@ class Load:
 
     def _submit(self) -> float:
         ahead = self.done["submitted"] - self._taken.get(UPSTREAM, 0)
-        if self.done["submitted"] >= self._amounts.events or ahead > AHEAD:
+        if self.done["submitted"] >= self._amounts.events or ahead > self._ahead:
             self._producer.poll(0)
             return 0.05
         for _ in range(BATCH):

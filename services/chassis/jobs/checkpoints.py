@@ -2,9 +2,13 @@
 
 The newest one's reference stands in the job's row. A worker writes it into the job's folder before it starts the child;
 the child compares it with what lies there, fetches it where it is further, and puts newer ones into the store.
+
+Each file gets its job's mark at its end, so that no other job's file and no result has the same digest: then the job may
+remove what it no longer needs, which of an artifact that others may name `noria gc` alone may do.
 """
 
 import contextlib
+import hashlib
 import os
 import shutil
 import sys
@@ -22,6 +26,7 @@ from services.chassis.errors import ArtifactCorrupt, ArtifactMissing
 from services.chassis.storage.artifacts import ArtifactStore
 
 REFERENCE = "checkpoint.json"
+MARK_BYTES = 32
 SHARE = 20
 """An upload is followed by a pause of so many times what it took: at most a twentieth of the time goes into it."""
 
@@ -33,6 +38,8 @@ class Checkpoint(BaseModel):
 
     step: int
     files: Files
+    marked: bool = False
+    """Whether the files end with the job's mark; those of an older release do not, and stay until `noria gc`."""
 
 
 def write_reference(workdir: Path, checkpoint: dict[str, Any] | None) -> None:
@@ -62,10 +69,41 @@ def fetch(workdir: Path, artifacts: ArtifactStore, beyond: int) -> Path | None:
     if checkpoint.step <= beyond:
         return None
     try:
-        return artifacts.materialise(checkpoint.files, workdir / "fetched")
+        if not checkpoint.marked:
+            return artifacts.materialise(checkpoint.files, workdir / "fetched")
+        shutil.rmtree(workdir / "marked", ignore_errors=True)  # of a fetch that was killed, perhaps of another step
+        return _without_marks(artifacts.materialise(checkpoint.files, workdir / "marked"), workdir / "fetched")
     except (ArtifactMissing, ArtifactCorrupt) as error:
         print(f"the checkpoint of step {checkpoint.step} cannot be used: {error}", file=sys.stderr)
         return None
+
+
+def _mark(workdir: Path) -> bytes:
+    """What tells a job's files from all others': the SHA-256 of its service and id, as its folder is named."""
+    return hashlib.sha256(f"{workdir.parent.name}/{workdir.name}".encode()).digest()
+
+
+def _with_marks(folder: Path, target: Path, mark: bytes) -> Path:
+    """Copies of the files, each with the mark at its end."""
+    for source in [path for path in folder.rglob("*") if path.is_file()]:
+        place = target / source.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, place)
+        with place.open("ab") as file:
+            file.write(mark)
+    return target
+
+
+def _without_marks(folder: Path, target: Path) -> Path:
+    """Copies of the files without the mark at their end; the folder itself goes."""
+    shutil.rmtree(target, ignore_errors=True)
+    for source in [path for path in folder.rglob("*") if path.is_file()]:
+        place = target / source.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, place)
+        os.truncate(place, place.stat().st_size - MARK_BYTES)
+    shutil.rmtree(folder, ignore_errors=True)
+    return target
 
 
 class Uploader:
@@ -115,21 +153,23 @@ class Uploader:
 
     def _upload(self, step: int, held: Path) -> None:
         began = time.monotonic()
+        marked = held.with_name(f"{held.name}-marked")
         try:
-            files = self._artifacts.put_directory(held)
-            self._report({"checkpoint": Checkpoint(step=step, files=files).model_dump(mode="json")})
+            files = self._artifacts.put_directory(_with_marks(held, marked, _mark(self._workdir)))
+            self._report({"checkpoint": Checkpoint(step=step, files=files, marked=True).model_dump(mode="json")})
             self._stored = step
         except Exception as error:
             print(f"the checkpoint of step {step} was not put into the store: {error}", file=sys.stderr)
         finally:
-            shutil.rmtree(held, ignore_errors=True)
+            for folder in (held, marked):
+                shutil.rmtree(folder, ignore_errors=True)
             took = time.monotonic() - began
             self._due = time.monotonic() + max(self._seconds, SHARE * took)
 
 
 def superseded(old: dict[str, Any] | None, new: dict[str, Any] | None) -> list[ArtifactRef]:
-    """The artifacts that the old checkpoint needed and the new one does not."""
-    if old is None:
+    """The artifacts that the old checkpoint needed and the new one does not, and that are this job's alone."""
+    if old is None or not Checkpoint.model_validate(old).marked:
         return []
     kept = {ref.sha256 for ref in Checkpoint.model_validate(new).files.values()} if new else set[str]()
     return [ref for ref in Checkpoint.model_validate(old).files.values() if ref.sha256 not in kept]
@@ -140,7 +180,7 @@ MARGIN = timedelta(days=1)
 
 
 def discard(artifacts: ArtifactStore, refs: Iterable[ArtifactRef]) -> None:
-    """Removes artifacts of checkpoints that nothing refers to. What cannot be removed now is left to `noria gc`."""
+    """Removes a job's own artifacts that its row no longer refers to. What cannot be removed now is left to `noria gc`."""
     for ref in refs:
         try:
             artifacts.remove(ref.sha256, datetime.now(UTC) + MARGIN)

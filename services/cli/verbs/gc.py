@@ -1,5 +1,6 @@
 """`noria gc`: says which artifacts nobody names any more, and with --yes deletes them."""
 
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -8,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from services.cli import api
 from services.cli.errors import ConsoleError, Usage
 from services.cli.output import AsJson, note, show
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+RETRY_SECONDS = 600.0
+"""After so long a timer tries again that could not ask everybody: services that start, say."""
 _EVERY = re.compile(r"(\d+)(h|d)")
 ROWS = {
     "named": "named by a row of a service or an event that Kafka holds",
@@ -36,19 +40,38 @@ def gc(
     Every service and Kafka must answer, for who does not answer may name something.
     """
     pause = _pause(every)
-    if pause is not None and not yes:
+    if pause is None:
+        show(found := collect(remove=yes), as_json, lambda: _shown(found))
+        return
+    if not yes:
         raise Usage("dry_run", "--every deletes again and again; say so with --yes")
+    os.environ.setdefault(api.API_KEY, os.environ.get("NORIA_GC_API_KEY", ""))  # the stack hands on no person's key
     while True:
-        try:
-            found = collect(remove=yes)
-            show(found, as_json, lambda found=found: _shown(found))
-        except ConsoleError as error:
-            if pause is None:
-                raise
-            note(f"noria gc: {error.message}; the next try is in {every}")
-        if pause is None:
-            return
-        time.sleep(pause)
+        time.sleep(collect_when_due(pause, as_json=as_json))
+
+
+def collect_when_due(every: float, *, as_json: bool) -> float:
+    """Collects where the last collection, whoever ran it, is `every` seconds old; seconds until the next look.
+
+    The store holds word of it, so that a timer that is started again neither collects anew nor waits anew.
+    """
+    from services.chassis.errors import ArtifactError
+    from services.chassis.retention.sweep import last_record
+    from services.chassis.storage.artifacts import open_store
+    from services.cli.addresses import chassis_settings
+
+    try:
+        last = last_record(open_store(chassis_settings("console")))
+        since = (datetime.now(UTC) - datetime.fromisoformat(last["at"])).total_seconds() if last else every
+        if since < every:
+            return every - since
+        found = collect(remove=True)
+    except (ConsoleError, ArtifactError, OSError) as error:
+        pause = min(every, RETRY_SECONDS)
+        note(f"noria gc: {getattr(error, 'message', error)}; nothing was deleted, the next try is in {pause:.0f} s")
+        return pause
+    show(found, as_json, lambda: _shown(found))
+    return every
 
 
 def collect(*, remove: bool) -> dict[str, Any]:

@@ -138,10 +138,36 @@ def test_only_what_the_newest_checkpoint_needs_stays_in_the_store(store: Away, w
     uploader.flush(1, saved(work, 1) | {"best": best})
     uploader.flush(2, saved(work, 2) | {"best": best})
     first, second = (said["checkpoint"] for said in told)
-    assert [ref.bytes for ref in checkpoints.superseded(first, second)] == [1], "the best weights are in both"
+    own = [ref.bytes - checkpoints.MARK_BYTES for ref in checkpoints.superseded(first, second)]
+    assert own == [1], "the best weights are in both"
     checkpoints.discard(store, checkpoints.superseded(first, second))
     kept = {ref["sha256"] for ref in second["files"].values()}
     assert {p.parent.name + p.name for p in (work.parent / "store/sha256").rglob("*") if p.is_file()} == kept
+
+
+def test_what_another_job_or_a_result_has_the_same_bytes_of_stays(store: Away, work: Path, tmp_path: Path) -> None:
+    told = Told()
+    result = store.put_bytes(b"weights")
+    other = tmp_path / "other"
+    other.mkdir()
+    Uploader(store, other, told.hear, seconds=0).flush(1, saved(other, 1, "weights"))
+    Uploader(store, work, told.hear, seconds=0).flush(1, saved(work, 1, "weights"))
+    of_other, own = (said["checkpoint"] for said in told)
+    checkpoints.discard(store, checkpoints.superseded(own, None))
+    assert store.get(result).read_bytes() == b"weights"
+    checkpoints.write_reference(tmp_path / "c", of_other)
+    fetched = checkpoints.fetch(tmp_path / "c", store, beyond=0)
+    assert fetched is not None
+    assert (fetched / "checkpoint-1" / "state").read_text() == "weights"
+
+
+def test_a_checkpoint_of_an_older_release_is_fetched_and_left_to_the_collection(store: Away, tmp_path: Path) -> None:
+    files = {"checkpoint-1/state": store.put_bytes(b"old").model_dump(mode="json")}
+    checkpoints.write_reference(tmp_path / "b", {"step": 1, "files": files})
+    fetched = checkpoints.fetch(tmp_path / "b", store, beyond=0)
+    assert fetched is not None
+    assert (fetched / "checkpoint-1" / "state").read_text() == "old"
+    assert checkpoints.superseded({"step": 1, "files": files}, None) == []
 
 
 def test_folders_are_removed_some_days_after_the_end(tmp_path: Path) -> None:

@@ -166,3 +166,25 @@ def test_topics_are_made_with_the_retention_that_the_settings_say() -> None:
     assert made["prep.dataset.frozen.v1.trainer.main.dlq"] == str(86_400_000)
     assert made["trainer.model.trained.v1"] == "-1"
     assert retention("prep.dataset.frozen.v1.trainer.main.dlq") == FOR_EVER
+
+
+def test_pruning_that_is_behind_rests_less_and_says_so_while_it_works(
+    context: BatchContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pruning.rest(0.1, 0.0, timedelta(days=10)) == pytest.approx(0.4)
+    assert pruning.rest(0.1, 0.9 * 86_400, timedelta(days=10)) == pytest.approx(0.4)
+    assert pruning.rest(0.1, 1.1 * 86_400, timedelta(days=10)) == pytest.approx(0.1)
+    engine, metrics = context.engine, Metrics("tiny")
+    empty(engine)
+    fill(engine, 30, datetime.now(UTC) - timedelta(days=DAYS + 3))
+    monkeypatch.setattr(pruning, "ROWS", 10)
+    monkeypatch.setattr(pruning.prune, "__defaults__", (10,))
+    shown: list[float] = []
+
+    async def rested(_: float) -> None:
+        shown.append(metrics.prune_overdue.labels("inbox")._value.get())  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportAttributeAccessIssue]
+
+    monkeypatch.setattr(pruning.asyncio, "sleep", rested)
+    asyncio.run(pruning._prune_all(engine, HORIZON, metrics))  # pyright: ignore[reportPrivateUsage]
+    assert taken(engine) == 0
+    assert [round(late / 86_400) for late in shown] == [3, 3, 0]

@@ -14,6 +14,7 @@ from services.cli import api, collection
 from services.cli.app import run
 from services.cli.collection import event_topics
 from services.cli.errors import Unreachable
+from services.cli.verbs import gc as verb
 
 
 @pytest.fixture
@@ -103,3 +104,30 @@ def test_rows_are_read_page_by_page_and_after_kafka_once_more(monkeypatch: pytes
 @pytest.mark.parametrize("arguments", [["--every", "7d"], ["--every", "soon", "--yes"], ["--every", "0d", "--yes"]])
 def test_a_timer_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert gc(capsys, *arguments, status=2)["error"]
+
+
+def test_a_timer_collects_when_the_last_collection_is_old_whoever_ran_it(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(collection, "named", lambda: set[bytes]())
+    old(store, tmp_path, b"rest")
+    assert verb.collect_when_due(3600.0, as_json=True) == 3600.0
+    assert json.loads(capsys.readouterr().out)["removed"]["objects"] == 1
+    old(store, tmp_path, b"more")
+    assert 3500 < verb.collect_when_due(3600.0, as_json=True) < 3600
+    assert (capsys.readouterr().out, len(list(store.stored()))) == ("", 1)
+    assert verb.collect_when_due(1e-9, as_json=True) == 1e-9
+    assert list(store.stored()) == []
+
+
+def test_a_timer_that_cannot_ask_everybody_tries_again_soon(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def away() -> set[bytes]:
+        raise Unreachable("unreachable", "prep does not answer")
+
+    monkeypatch.setattr(collection, "named", away)
+    old(store, tmp_path, b"perhaps named")
+    assert verb.collect_when_due(7 * 86400.0, as_json=False) == verb.RETRY_SECONDS
+    assert "prep does not answer; nothing was deleted" in capsys.readouterr().err
+    assert len(list(store.stored())) == 1

@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from compose.local import kafka, ports, stack, supervisor
 from compose.local.settings import SERVICES, StackSettings
@@ -17,16 +18,25 @@ def parsed(text: str) -> configparser.RawConfigParser:
 
 
 def test_each_part_is_a_program_with_its_own_log(tmp_path: Path) -> None:
-    conf = parsed(supervisor.configuration(tmp_path, stack.programs(), tmp_path))
-    for name in ("kafka", "triton", *SERVICES):
+    conf = parsed(supervisor.configuration(tmp_path, stack.programs("12h"), tmp_path))
+    for name in ("kafka", "triton", "gc", *SERVICES):
         program = conf[f"program:{name}"]
         assert program["stdout_logfile"] == str(tmp_path / "logs" / f"{name}.log")
         assert program["autorestart"] == "true"
         assert program["stopsignal"] == "TERM"
 
 
+def test_artifacts_are_collected_by_the_stack_as_often_as_asked_or_never(tmp_path: Path) -> None:
+    conf = parsed(supervisor.configuration(tmp_path, stack.programs("12h"), tmp_path))
+    assert conf["program:gc"]["command"].endswith("-m services.cli.app gc --yes --every 12h")
+    assert "gc" not in [program.name for program in stack.programs("never")]
+    assert StackSettings().gc_every == "7d"
+    with pytest.raises(ValidationError, match="gc_every"):
+        StackSettings(gc_every="soon")
+
+
 def test_every_part_stops_and_kafka_last() -> None:
-    assert sorted(name for group in stack.STOP_ORDER for name in group) == sorted(stack.PARTS)
+    assert sorted(name for group in stack.STOP_ORDER for name in group) == sorted((*stack.PARTS, stack.TIMER))
     assert stack.STOP_ORDER[-1] == ("kafka",)
 
 
