@@ -182,7 +182,7 @@ def test_pruning_that_is_behind_rests_less_and_says_so_while_it_works(
     shown: list[float] = []
 
     async def rested(_: float) -> None:
-        shown.append(metrics.prune_overdue.labels("inbox")._value.get())  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportAttributeAccessIssue]
+        shown.append(metrics.prune_overdue.labels("inbox")._value.get())  # pyright: ignore[reportPrivateUsage]
 
     monkeypatch.setattr(pruning.asyncio, "sleep", rested)
     asyncio.run(pruning._prune_all(engine, HORIZON, metrics))  # pyright: ignore[reportPrivateUsage]
