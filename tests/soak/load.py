@@ -104,7 +104,8 @@ class Load:
             try:
                 pause = work()
             except (httpx.HTTPError, KafkaException, BufferError, subprocess.SubprocessError, RuntimeError) as error:
-                self.failures[f"{getattr(work, '__name__', '?')}: {type(error).__name__}"] += 1
+                said = (getattr(error, "stderr", None) or getattr(error, "stdout", None) or "").strip()[-300:]
+                self.failures[f"{getattr(work, '__name__', '?')}: {type(error).__name__} {said}".strip()] += 1
                 pause = 1.0
             self._over.wait(pause)
 
