@@ -34,8 +34,8 @@ PROJECTS = ("alpha", "beta", "gamma")
 POOL = 300
 """Record ids of a project: its records are bounded, and their revisions grow."""
 UPSTREAM, ANSWERED = "upstream.record.submitted.v1", InferenceCompletedV1.TOPIC
-AHEAD, ANSWERS_AHEAD = 5_000, 400
-"""Submissions that may wait for ingestion, and answers for feedback: they are taken long before Kafka deletes them."""
+AHEAD = 5_000
+"""Submissions that may wait for ingestion, and a twentieth of it answers for feedback: taken long before Kafka deletes them."""
 MONTHS_AGO = timedelta(days=DAYS)
 """By so much the first submission's time lies before the last one's."""
 EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
@@ -157,7 +157,7 @@ class Load:
 
     def _answer(self) -> float:
         """What the gateway would have recorded."""
-        if self.done[ANSWERED] - self._taken.get(ANSWERED, 0) > ANSWERS_AHEAD:
+        if self.done[ANSWERED] - self._taken.get(ANSWERED, 0) > self._ahead / 20:
             return 0.5
         for _ in range(20):
             project, id = self._dice.choice(PROJECTS), f"req-{uuid.uuid4().hex}"
