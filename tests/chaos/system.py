@@ -137,9 +137,11 @@ def start(database: str, base: Path, disk: Path | None = None) -> SystemUnderTes
     return system
 
 
-def programs(clock: Path, original: Callable[[], list[Program]] = stack.programs) -> list[Program]:
+def programs(clock: Path, every: str, original: Callable[[str], list[Program]] = stack.programs) -> list[Program]:
     """The stack's processes, the services under the clock that can be wrong."""
-    return [replace(p, command=sandbox.with_clock(p.command, clock)) if p.name in SERVICES else p for p in original()]
+    return [
+        replace(p, command=sandbox.with_clock(p.command, clock)) if p.name in SERVICES else p for p in original(every)
+    ]
 
 
 def specification(project: str, base: Path) -> dict[str, Any]:
