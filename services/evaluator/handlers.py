@@ -45,7 +45,7 @@ def on_evaluated(store: Store, job: Job, result: dict[str, Any]) -> Iterable[Eve
     evaluation, outcome = _evaluation(store, job), Outcome.model_validate(result)
     ended = {"status": "done", "outcome": outcome, "cause": None, "detail": None}
     store.keep(evaluation.model_copy(update=ended))
-    store.keep_predictions(outcome.predictions)
+    store.keep_predictions(outcome.predictions, evaluation.created_at)
     return [scored(evaluation, outcome, store.projects.at(evaluation.project, evaluation.project_revision))]
 
 
@@ -73,7 +73,8 @@ def _enqueue(
     evaluation, task = plan(trained, spec, current, champion and _served(champion, current, store), meta.time, id)
     if store.evaluation(id) is not None:
         return ()
-    task = with_predictions(task, store.use_predictions({task.candidate.model, task.champion.model, task.base.model}))
+    models = {task.candidate.model, task.champion.model, task.base.model}
+    task = with_predictions(task, store.use_predictions(models, meta.time))
     store.keep(evaluation)
     store.jobs.enqueue(KIND, id, task.model_dump(mode="json"), project=trained.project)
     return ()

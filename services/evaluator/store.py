@@ -1,7 +1,7 @@
 """What the evaluator keeps: evaluations, each project's champion, and where predictions lie. Decides nothing."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from sqlalchemy import JSON, Column, Index, MetaData, Table, and_, or_, update
@@ -84,12 +84,12 @@ class Store(Protocol):
         """Puts a promotion in force."""
         ...
 
-    def use_predictions(self, models: Iterable[str]) -> tuple[PredictionsRef, ...]:
-        """The predictions of models, whatever the settings; they are kept for as long again from now."""
+    def use_predictions(self, models: Iterable[str], at: datetime) -> tuple[PredictionsRef, ...]:
+        """The predictions of models, whatever the settings; they are kept for as long again from `at`."""
         ...
 
-    def keep_predictions(self, found: Iterable[PredictionsRef]) -> None:
-        """Keeps predictions in place of older ones of the same model and settings."""
+    def keep_predictions(self, found: Iterable[PredictionsRef], at: datetime) -> None:
+        """Keeps predictions, used `at`, in place of older ones of the same model and settings."""
         ...
 
     def evaluation(self, evaluation_id: str) -> Evaluation | None:
@@ -119,22 +119,24 @@ class SqlStore(ChassisStore):
         """Puts a promotion in force."""
         self.session.merge(ChampionRow(project=promotion.project, promotion=promotion.model_dump(mode="json")))
 
-    def use_predictions(self, models: Iterable[str]) -> tuple[PredictionsRef, ...]:
-        """The predictions of models, whatever the settings; they are kept for as long again from now."""
+    def use_predictions(self, models: Iterable[str], at: datetime) -> tuple[PredictionsRef, ...]:
+        """The predictions of models, whatever the settings; they are kept for as long again from `at`."""
         of_models = col(PredictionsRow.model).in_(list(models))
-        self.session.connection().execute(update(PredictionsRow).where(of_models).values(used_at=datetime.now(UTC)))
+        older = of_models, col(PredictionsRow.used_at) < at
+        self.session.connection().execute(update(PredictionsRow).where(*older).values(used_at=at))
         rows = self.session.exec(select(PredictionsRow).where(of_models)).all()
         return tuple(
             PredictionsRef(model=row.model, settings=row.settings, file=ArtifactRef.model_validate(row.file))
             for row in rows
         )
 
-    def keep_predictions(self, found: Iterable[PredictionsRef]) -> None:
-        """Keeps predictions in place of older ones of the same model and settings."""
-        now = datetime.now(UTC)
+    def keep_predictions(self, found: Iterable[PredictionsRef], at: datetime) -> None:
+        """Keeps predictions, used `at`, in place of older ones of the same model and settings."""
         for one in found:
             file = one.file.model_dump(mode="json")
-            self.session.merge(PredictionsRow(model=one.model, settings=one.settings, file=file, used_at=now))
+            before = self.session.get(PredictionsRow, (one.model, one.settings))
+            used_at = at if before is None else max(at, before.used_at)
+            self.session.merge(PredictionsRow(model=one.model, settings=one.settings, file=file, used_at=used_at))
 
     def evaluation(self, evaluation_id: str) -> Evaluation | None:
         """An evaluation, or None."""

@@ -75,7 +75,7 @@ def ask_evaluator(store: Any) -> None:
         store.evaluations(project, 10, (NOW, "e"))
     store.evaluation("e")
     store.champion("p")
-    store.use_predictions(["m"])
+    store.use_predictions(["m"], NOW)
     for rule in of_evaluator(90 * DAY):
         prune(store.session.connection(), rule, NOW)
 

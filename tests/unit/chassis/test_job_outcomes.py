@@ -242,7 +242,7 @@ def test_sweep_forgets_the_checkpoint_of_a_job_that_ended_long_ago(
     enqueue(context)
     job = lease(context)
     ref = context.artifacts.put_bytes(b"x")
-    checkpoint = {"step": 1, "files": {"step": ref.model_dump()}}
+    checkpoint = {"step": 1, "files": {"step": ref.model_dump()}, "marked": True}
     with writing(context.engine) as connection, Session(connection) as session:
         assert JobQueue(session).heartbeat(job, datetime.now(UTC), 20, None, checkpoint)
     outcomes = Outcomes(context, asyncio.Event())

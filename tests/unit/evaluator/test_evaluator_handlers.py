@@ -229,7 +229,7 @@ def test_predictions_that_no_evaluation_wanted_for_long_are_pruned(store: SqlSto
     store.session.flush()
     connection, now = store.session.connection(), datetime.now(UTC)
     connection.execute(update(rule.table).values(used_at=now - timedelta(days=60)))
-    on_model_trained(trained("run-2"), meta(), store)
+    on_model_trained(trained("run-2"), meta(now), store)
     assert prune(connection, rule, now + timedelta(days=20)) == 0
     assert prune(connection, rule, now + timedelta(days=40)) == 1
     assert connection.execute(select(rule.table.c.model)).scalars().all() == [base]
