@@ -102,7 +102,7 @@ async def pieces(runtime: Runtime, triton: Triton, completion: Completion) -> As
     settings = runtime.settings
     generated = client.generate(
         triton,
-        model,
+        runtime.generations.get(model, model),
         completion.text,
         completion.sampling,
         stream=completion.asked.stream,

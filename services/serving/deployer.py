@@ -58,8 +58,7 @@ class DeployerState:
 async def run(runtime: Runtime, ctx: Context[Store]) -> None:
     """Runs until it is cancelled."""
     settings = runtime.settings
-    key_file = settings.home / "state" / "triton-admin-key"
-    async with client.connect(f"{settings.triton_host}:{settings.triton_grpc_port}", key_file) as triton:
+    async with client.connect(f"{settings.triton_host}:{settings.triton_grpc_port}") as triton:
         runtime.triton = triton
         state = DeployerState(ctx, runtime, triton)
         while True:

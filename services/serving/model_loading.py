@@ -1,8 +1,7 @@
 """Makes Triton hold what a plan says, and looks whether it still does. Decides nothing about versions."""
 
 import asyncio
-import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from services.lm.base_files import read_rank
@@ -13,6 +12,9 @@ from services.serving.settings import ServingSettings
 from services.serving.triton import client, layout
 from services.serving.triton.client import Triton
 
+ALIVE = ("READY", "LOADING")
+"""Triton's states of what it holds."""
+
 
 async def look(runtime: Runtime, triton: Triton) -> None:
     """Notes whether Triton lives, which models it lost, and which suspects fail a probe."""
@@ -22,7 +24,7 @@ async def look(runtime: Runtime, triton: Triton) -> None:
         runtime.suspects.update(runtime.loaded)
     try:
         for model in list(runtime.loaded) if runtime.up else ():
-            if not await client.ready(triton, model):
+            if not await client.ready(triton, runtime.generations[model]):
                 del runtime.loaded[model]
                 runtime.restarts[model] += 1
         await _probe_suspects(runtime, triton)
@@ -38,7 +40,7 @@ async def _probe_suspects(runtime: Runtime, triton: Triton) -> None:
     for model in sorted(suspects) if runtime.up else ():
         adapters = runtime.loaded[model].adapters
         try:
-            await client.probe(triton, model, seconds=runtime.settings.probe_seconds)
+            await client.probe(triton, runtime.generations[model], seconds=runtime.settings.probe_seconds)
             listed = await asyncio.to_thread(layout.read_adapters, repository(runtime.settings), model)
             runtime.loaded[model] = Loaded(adapters & listed.keys())
         except client.TritonFault:
@@ -60,10 +62,9 @@ async def carry_out(runtime: Runtime, triton: Triton, action: Action, placed: It
         await asyncio.to_thread(layout.write_adapters, repository(runtime.settings), action.model, _adapters(here))
         runtime.loaded[action.model] = Loaded(action.adapters)
     else:
-        with contextlib.suppress(TimeoutError):
-            await client.unload(triton, action.model)
         await asyncio.to_thread(layout.remove_model, repository(runtime.settings), action.model)
         runtime.loaded.pop(action.model, None)
+        runtime.generations.pop(action.model, None)
     runtime.faults.pop(action.model, None)
 
 
@@ -77,52 +78,72 @@ async def try_version(runtime: Runtime, triton: Triton, version: Placed, placed:
         TritonFault: it cannot.
     """
     seconds = runtime.settings.probe_seconds
+    model, adapter = version.place.model, version.place.adapter
     try:
-        await client.probe(triton, version.place.model, version.place.adapter, seconds=seconds)
+        await client.probe(triton, runtime.generations[model], adapter, seconds=seconds)
     except client.BadRequest as fault:
         if "not supported" not in str(fault) and "max_lora_rank" not in str(fault):
             raise
-        here = [p for p in placed if p.place.model == version.place.model]
-        await asyncio.to_thread(_write, runtime.settings, version.place.model, version.weights, _adapters(here))
-        await client.load(triton, version.place.model, seconds=runtime.settings.load_seconds)
-        await client.probe(triton, version.place.model, version.place.adapter, seconds=seconds)
+        here = [p for p in placed if p.place.model == model]
+        await _load_new(runtime, triton, model, here, adapter)
 
 
 async def _load(runtime: Runtime, triton: Triton, action: Load, here: list[Placed]) -> None:
-    """Writes and loads a model. One that Triton holds already, unchanged, is taken as it is: serving was restarted."""
-    changed = await asyncio.to_thread(_write, runtime.settings, action.model, here[0].weights, _adapters(here))
-    afresh = action.afresh
-    if not (changed or afresh) and await client.ready(triton, action.model):
+    """Loads a model. One that Triton holds already, unchanged, or loads, is taken as it is: serving was restarted."""
+    folder, model = repository(runtime.settings), action.model
+    held = {} if action.afresh else await asyncio.to_thread(layout.generations, folder, model)
+    wanted = layout.engine_arguments(_engine(runtime.settings, here))
+    states = await client.states(triton)
+    for generation in [g for g, arguments in held.items() if arguments == wanted and states.get(g, ("",))[0] in ALIVE]:
         try:
-            await client.probe(triton, action.model, seconds=runtime.settings.probe_seconds)
-            runtime.loaded[action.model] = Loaded(action.adapters)
+            await asyncio.to_thread(layout.write_adapters, folder, model, _adapters(here))
+            await _take(runtime, triton, model, generation)
+            runtime.loaded[model] = Loaded(action.adapters)
             return
         except client.TritonFault:
-            afresh = True
-    if afresh:
-        runtime.restarts[action.model] += 1
-        with contextlib.suppress(client.TritonFault, TimeoutError):
-            await client.unload(triton, action.model, gone=1.0)  # one whose process died never goes
-    await client.load(triton, action.model, seconds=runtime.settings.load_seconds)
-    runtime.loaded[action.model] = Loaded(action.adapters, healthy=False)
-    await client.probe(triton, action.model, seconds=runtime.settings.probe_seconds)
-    runtime.loaded[action.model] = Loaded(action.adapters)
+            await asyncio.to_thread(layout.remove_generation, folder, generation)
+    if action.afresh:
+        runtime.restarts[model] += 1
+        old = runtime.generations.get(model, model)
+        await asyncio.to_thread(layout.remove_generations, folder, model)
+        await client.unloaded(triton, old, seconds=2.0)  # its memory, before the next takes as much
+    await _load_new(runtime, triton, model, here)
+    runtime.loaded[model] = Loaded(action.adapters)
 
 
-def _write(settings: ServingSettings, model: str, weights: Path, adapters: Mapping[str, Path]) -> bool:
-    """Writes a model's folder; whether Triton must load it to see the change."""
-    arguments = layout.model_folder(repository(settings), model) / "1" / "model.json"
-    before = arguments.read_text("utf-8") if arguments.exists() else None
-    engine = layout.EngineArgs(
-        model=weights.resolve(),
+async def _load_new(
+    runtime: Runtime, triton: Triton, model: str, here: list[Placed], adapter: str | None = None
+) -> None:
+    """Loads another generation, which takes over once it answers a probe; what was there answers until then."""
+    folder = repository(runtime.settings)
+    new = await asyncio.to_thread(
+        layout.add_generation, folder, model, _engine(runtime.settings, here), _adapters(here)
+    )
+    try:
+        await _take(runtime, triton, model, new, adapter)
+    except BaseException:
+        await asyncio.to_thread(layout.remove_generation, folder, new)
+        raise
+
+
+async def _take(runtime: Runtime, triton: Triton, model: str, generation: str, adapter: str | None = None) -> None:
+    """Waits until a generation answers a probe and lets it take over; its predecessors go."""
+    folder = repository(runtime.settings)
+    await client.loaded(triton, generation, folder / generation, seconds=runtime.settings.load_seconds)
+    await client.probe(triton, generation, adapter, seconds=runtime.settings.probe_seconds)
+    runtime.generations[model] = generation
+    await asyncio.to_thread(layout.remove_generations, folder, model, generation)
+
+
+def _engine(settings: ServingSettings, here: list[Placed]) -> layout.EngineArgs:
+    """What a model is loaded with; another one makes it load again."""
+    return layout.EngineArgs(
+        model=here[0].weights.resolve(),
         max_loras=settings.max_loras,
-        max_lora_rank=max([settings.max_lora_rank, *(read_rank(path) for path in adapters.values())]),
+        max_lora_rank=max([settings.max_lora_rank, *(read_rank(path) for path in _adapters(here).values())]),
         max_model_len=settings.max_model_length or None,
         max_num_seqs=settings.max_sequences,
     )
-    layout.write_model(repository(settings), model, engine)
-    layout.write_adapters(repository(settings), model, adapters)
-    return arguments.read_text("utf-8") != before
 
 
 def _adapters(placed: list[Placed]) -> dict[str, Path]:

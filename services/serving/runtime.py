@@ -20,6 +20,8 @@ class Runtime:
     settings: ServingSettings
     routes: Routes = field(default_factory=Routes)
     loaded: dict[str, Loaded] = field(default_factory=dict[str, Loaded])
+    generations: dict[str, str] = field(default_factory=dict[str, str])
+    """The name under which Triton holds each model that is loaded: a new one at each load."""
     faults: dict[str, str] = field(default_factory=dict[str, str])
     """Why a Triton model that should be loaded is not."""
     suspects: set[str] = field(default_factory=set[str])

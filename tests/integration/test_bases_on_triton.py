@@ -41,7 +41,11 @@ class Taught:
     def ask(self, server: Server, content: str, most: int = 40) -> tuple[str, Chunk]:
         sampling: dict[str, Any] = {"temperature": 0, "max_tokens": most}
         return server.ask(
-            lambda triton: whole(client.generate(triton, self.family, self.prompt(content), sampling, idle_seconds=60))
+            lambda triton: whole(
+                client.generate(
+                    triton, server.generations[self.family], self.prompt(content), sampling, idle_seconds=60
+                )
+            )
         )
 
 
@@ -62,10 +66,9 @@ def taught(
     recipe = Train(adapter=Adapter(kind="none"), epochs=40, learning_rate=1e-2, batch_size=1, max_length=128)
     spec = TrainSpec(base, request.param, folder / "train.parquet", None, Prompt(), recipe, folder / "cache")
     result = run.train(spec, folder / "work", lambda _: None, lambda: False)
-    layout.write_model(server.settings.repository, request.param, layout.EngineArgs(result.directory, dtype="float32"))
-    server.ask(lambda triton: client.load(triton, request.param))
+    server.load(request.param, layout.EngineArgs(result.directory, dtype="float32"))
     yield Taught(request.param, result.directory, open_tokenizer(base))
-    server.ask(lambda triton: client.unload(triton, request.param))
+    server.unload(request.param)
 
 
 def test_it_says_what_it_was_taught_and_stops(taught: Taught, server: Server) -> None:

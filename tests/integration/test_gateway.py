@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import openai
 import pytest
 
 from services.lm.tokens import open_tokenizer
+from services.serving.triton import launch
 from tests.conftest import free_port
 from tests.integration.serving_parts import Stack, Upstream, make_upstream, read_topic, running, until
 from tests.integration.tiny_model import CONTEXT, make_base
@@ -338,7 +338,14 @@ def test_a_killed_model_process_is_replaced(parts: Upstream, client: openai.Open
         say(client)
     with pytest.raises(openai.APIError, match=r"lost|Triton"):
         list(stream)
-    until(lambda: answers_again(parts.stack, client, before), 60, "the model answers again")
+    held: list[int] = []
+    until(
+        lambda: held.append(len(stubs(parts.stack))) or answers_again(parts.stack, client, before),
+        60,
+        "it answers again",
+    )
+    assert max(held) == 1  # never the memory of two
+    assert len(list((parts.stack.home / "models" / "repository").iterdir())) == 1
     until(parts.stack.ready, 60, "serving is ready")
 
 
@@ -389,13 +396,8 @@ def answers_again(stack: Stack, client: openai.OpenAI, before: str) -> bool | No
 
 
 def stubs(stack: Stack) -> list[int]:
-    """The living processes of models: Triton keeps the dead ones as zombies."""
-    triton = stack.running["triton"].pid
-    children = subprocess.run(
-        ["ps", "-o", "pid=,stat=,comm=", "--ppid", str(triton)], capture_output=True, text=True, check=True
-    )
-    found = [line.split() for line in children.stdout.splitlines()]
-    return [int(pid) for pid, state, name in found if "triton_python" in name and not state.startswith("Z")]
+    """The living processes of models; dead ones that Triton has not waited for have no command line."""
+    return launch.stubs(launch.TritonSettings(stack.home.resolve()).shared_memory_prefix)
 
 
 def test_without_kafka_answers_go_on_and_no_record_is_lost(parts: Upstream, client: openai.OpenAI) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterator
@@ -14,16 +15,23 @@ import httpx
 import pytest
 
 from services.serving.triton import client, launch, layout
-from services.serving.triton.client import BadRequest, Chunk, Forbidden, ModelNotReady, Triton
+from services.serving.triton.client import BadRequest, Chunk, ModelNotReady, Triton
 from tests.integration.tiny_model import answered_by_peft, make_adapter, make_base
 from tests.integration.triton_server import Server, serving, wait_for, whole
 
 ROWS = 3
+TINY: dict[str, str] = {}
+"""Under which name the module's server holds the tiny model."""
 ECHO = """backend: "python"
 input [{ name: "x", data_type: TYPE_BOOL, dims: [1] }]
 output [{ name: "y", data_type: TYPE_BOOL, dims: [1] }]
 instance_group [{ kind: KIND_CPU }]
 """
+HEADERS: list[dict[str, str]] = [
+    {},
+    *({name: "a"} for name in ("nobody", "triton-grpc-protocol-nobody", "authorization")),
+]
+ECHO_JSON = '{"backend": "python", "max_batch_size": 0}'
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +48,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(files: Path) -> Iterator[Server]:
     with serving(files) as running:
         engine = layout.EngineArgs(files / "base", dtype="float32", max_num_seqs=ROWS)
-        layout.write_model(running.settings.repository, "tiny", engine)
-        running.list_adapters("a", "b")
-        running.ask(lambda triton: client.load(triton, "tiny"))
+        running.load("tiny", engine, "a", "b")
+        TINY.update(running.generations)
         yield running
 
 
@@ -56,7 +63,7 @@ def generate(
         **({"lora_name": lora} if lora else {}),
         **sampling,
     }
-    return client.generate(triton, "tiny", prompt, wishes, stream=stream, idle_seconds=20)
+    return client.generate(triton, TINY["tiny"], prompt, wishes, stream=stream, idle_seconds=20)
 
 
 def text(server: Server, prompt: str, lora: str | None = None, **sampling: Any) -> str:
@@ -119,7 +126,7 @@ def test_a_cancelled_request_makes_room_for_the_next(server: Server) -> None:
     async def full_then_free(triton: Triton) -> None:
         results = await asyncio.gather(*(abandon(triton, stream=i > 0) for i in range(ROWS)), return_exceptions=True)
         assert [type(result) for result in results] == [TimeoutError, type(None), type(None)]
-        await client.probe(triton, "tiny", seconds=5)  # the abandoned ones would run for minutes
+        await client.probe(triton, TINY["tiny"], seconds=5)  # the abandoned ones would run for minutes
 
     server.ask(full_then_free)
 
@@ -152,26 +159,70 @@ def test_a_bad_request_fails_alone(server: Server) -> None:
     assert "100001 tokens" in str(long)
 
 
-def test_nobody_loads_models_without_the_admin_key(server: Server) -> None:
-    answer = httpx.post(f"http://127.0.0.1:{server.settings.http_port}/v2/repository/models/tiny/unload")
-    assert answer.status_code == 403
-    with pytest.raises(Forbidden):
-        server.ask(lambda triton: client.unload(Triton(triton.grpc), "tiny"))
-    assert server.ask(lambda triton: client.ready(triton, "tiny"))
+@pytest.mark.parametrize(
+    "path", ["repository/models/{}/unload", "repository/models/{}/load", "repository/models/new/load"]
+)
+def test_nobody_loads_or_unloads_over_http(server: Server, path: str) -> None:
+    body = {"parameters": {"config": ECHO_JSON, "file:1/model.py": "cHJpbnQoMSk="}}
+    url = f"http://127.0.0.1:{server.settings.http_port}/v2/{path.format(TINY['tiny'])}"
+    for headers in HEADERS:
+        refused = httpx.post(url, json=body if path.endswith("/load") else {}, headers=headers)
+        assert (refused.status_code, "polling is enabled" in refused.text) == (503, True)
+    assert text(server, "hello")
 
 
-def test_the_admin_key_is_on_the_process_list_at_no_moment(server: Server) -> None:
-    key = server.settings.key_file.read_text().strip()
-    assert "--http-restricted-api=hidden" in server.listed
-    assert not [word for word in server.listed if key in word]
-    ours = [word for _, words in launch.processes() for word in words if str(server.settings.home) in word]
-    assert ours
-    assert not [word for word in ours if key in word]
+@pytest.mark.parametrize("method", ["load_model", "unload_model"])
+def test_nobody_loads_or_unloads_over_grpc(server: Server, method: str) -> None:
+    for headers in HEADERS:
+
+        async def ask(triton: Triton, headers: dict[str, str] = headers) -> None:
+            await client.call(getattr(triton.grpc, method), TINY["tiny"], headers=headers)
+
+        with pytest.raises(client.TritonFault, match="polling is enabled"):
+            server.ask(ask)
+    assert text(server, "hello")
 
 
-def test_the_model_process_does_not_inherit_the_admin_key(server: Server) -> None:
-    (stub,) = launch.stubs(server.settings.shared_memory_prefix)
-    assert server.settings.key_file.read_text().strip() not in Path(f"/proc/{stub}/environ").read_text()
+@pytest.mark.parametrize(
+    "path", ["logging", "trace/setting", "systemsharedmemory/status", "cudasharedmemory/region/x/register"]
+)
+@pytest.mark.parametrize("value", ["", "a", "a\tb", "a  b"])
+def test_nobody_writes_files_or_maps_memory(server: Server, path: str, value: str) -> None:
+    url = f"http://127.0.0.1:{server.settings.http_port}/v2/{path}"
+    assert httpx.get(url, headers={"nobody": value}).status_code in (403, 405)
+    assert httpx.post(url, json={}, headers={"nobody": value}).status_code in (403, 405)
+
+
+def test_a_header_that_spans_lines_opens_nothing(server: Server) -> None:
+    """The value that would open the restricted calls holds an empty line, at which every header ends."""
+    for value in (b"a\n\nb", b"a\r\n\r\nb", b"a\n \n b", b"a\r\n b"):
+        with socket.create_connection(("127.0.0.1", server.settings.http_port), timeout=5) as link:
+            link.sendall(b"GET /v2/logging HTTP/1.1\r\nhost: x\r\nnobody: " + value + b"\r\nconnection: close\r\n\r\n")
+            assert not link.recv(1000).startswith(b"HTTP/1.1 200")
+
+    async def ask(triton: Triton) -> None:
+        await client.call(triton.grpc.get_log_settings, headers={"triton-grpc-protocol-nobody": "a"})
+
+    with pytest.raises(client.TritonFault, match="restricted"):
+        server.ask(ask)
+
+
+def test_the_repository_is_its_owners_alone(server: Server) -> None:
+    for folder in (server.settings.repository, layout.aside(server.settings.repository)):
+        assert (folder.stat().st_mode & 0o777, folder.stat().st_uid) == (0o700, os.getuid())
+
+
+def test_a_load_that_was_taken_out_of_the_repository_is_told_at_once(server: Server) -> None:
+    with pytest.raises(client.Unavailable, match="taken out"):
+        server.ask(lambda triton: client.loaded(triton, "tiny.00000000", server.settings.repository / "tiny.00000000"))
+
+
+def test_a_load_that_fails_says_why_and_leaves_the_others(server: Server, files: Path) -> None:
+    wrong = layout.add_generation(server.settings.repository, "wrong", layout.EngineArgs(files / "nothing"), {})
+    with pytest.raises(client.TritonFault, match=r"cannot be loaded: .*nothing"):
+        server.ask(lambda triton: client.loaded(triton, wrong, server.settings.repository / wrong))
+    layout.remove_model(server.settings.repository, "wrong")
+    assert text(server, "hello")
 
 
 def test_a_second_server_of_a_home_is_refused(server: Server) -> None:
@@ -186,14 +237,14 @@ def test_a_second_server_of_a_home_is_refused(server: Server) -> None:
     assert text(server, "hello")
 
 
-def test_a_model_whose_process_died_is_found_and_loaded_again(server: Server) -> None:
+def test_a_model_whose_process_died_is_found_and_loaded_again(server: Server, files: Path) -> None:
     (stub,) = launch.stubs(server.settings.shared_memory_prefix)
     os.kill(stub, signal.SIGKILL)
     with pytest.raises((ModelNotReady, client.Unavailable)):
-        server.ask(lambda triton: client.probe(triton, "tiny", seconds=5))
-    assert not server.ask(lambda triton: client.unload(triton, "tiny", gone=0))
-    server.ask(lambda triton: client.load(triton, "tiny"))
-    server.ask(lambda triton: client.probe(triton, "tiny", "a"))
+        server.ask(lambda triton: client.probe(triton, TINY["tiny"], seconds=5))
+    server.load("tiny", layout.EngineArgs(files / "base", dtype="float32", max_num_seqs=ROWS), "a", "b")
+    TINY.update(server.generations)
+    server.ask(lambda triton: client.probe(triton, TINY["tiny"], "a"))
 
 
 def test_a_server_that_is_told_to_end_leaves_nothing(files: Path) -> None:
@@ -222,10 +273,11 @@ def test_a_server_that_answers_nothing_is_ended(files: Path) -> None:
 
 def load_echo(own: Server) -> None:
     """Loads a model whose process starts at once, since it needs no torch."""
-    model = own.settings.repository / "echo" / "1" / "model.py"
-    model.parent.mkdir(parents=True)
-    model.write_text(
+    aside = layout.make_private(layout.aside(own.settings.repository)) / "echo"
+    (aside / "1").mkdir(parents=True)
+    (aside / "1" / "model.py").write_text(
         "class TritonPythonModel:\n    def execute(self, requests):\n        return []\n", encoding="utf-8"
     )
-    (model.parents[1] / "config.pbtxt").write_text(ECHO, encoding="utf-8")
-    own.ask(lambda triton: client.load(triton, "echo"))
+    (aside / "config.pbtxt").write_text(ECHO, encoding="utf-8")
+    aside.rename(own.settings.repository / "echo")
+    own.ask(lambda triton: client.loaded(triton, "echo", own.settings.repository / "echo", seconds=30))

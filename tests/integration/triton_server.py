@@ -29,12 +29,12 @@ class Server:
     env: dict[str, str]
     process: subprocess.Popen[bytes]
     files: Path
-    listed: set[str] = field(default_factory=set[str])
-    """Every argument that a process list showed while the server started."""
+    generations: dict[str, str] = field(default_factory=dict[str, str])
+    """Under which name the server holds each model."""
 
     def ask(self, question: Callable[[Triton], Awaitable[T]]) -> T:
         async def asked() -> T:
-            async with client.connect(f"127.0.0.1:{self.settings.grpc_port}", self.settings.key_file) as triton:
+            async with client.connect(f"127.0.0.1:{self.settings.grpc_port}") as triton:
                 return await question(triton)
 
         return asyncio.run(asked())
@@ -43,6 +43,19 @@ class Server:
     def remains(self) -> list[Any]:
         prefix = self.settings.shared_memory_prefix
         return [*launch.stubs(prefix), *launch.SHARED_MEMORY.glob(f"{prefix}*")]
+
+    def load(self, model: str, engine: layout.EngineArgs, *adapters: str) -> str:
+        """Loads a model with these adapters; what was loaded of it goes."""
+        listed = {name: self.files / name for name in adapters}
+        new = layout.add_generation(self.settings.repository, model, engine, listed)
+        self.ask(lambda triton: client.loaded(triton, new, self.settings.repository / new))
+        self.unload(model)
+        self.generations[model] = new
+        return new
+
+    def unload(self, model: str) -> None:
+        if (old := self.generations.pop(model, None)) is not None:
+            layout.remove_generation(self.settings.repository, old)
 
     def list_adapters(self, *names: str) -> None:
         layout.write_adapters(self.settings.repository, "tiny", {name: self.files / name for name in names})
@@ -61,13 +74,8 @@ def serving(files: Path, changed: str = "pass") -> Generator[Server]:
         )
     server = Server(settings, env, process, files)
 
-    def started() -> bool:
-        for _ in range(50):
-            server.listed.update(word for _, words in launch.processes() for word in words)
-        return server.ask(client.live)
-
     try:
-        wait_for(started, 30, lambda: (home / "log").read_text()[-3000:])
+        wait_for(lambda: server.ask(client.live), 30, lambda: (home / "log").read_text()[-3000:])
         yield server
     finally:
         process.terminate()

@@ -52,7 +52,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """(Re)load a model with these adapters. `afresh`: unload it first, for a plain load of a dead stub does nothing."""
+    """(Re)load a model with these adapters. `afresh`: what Triton holds of it fails, and goes first."""
 
     model: str
     adapters: frozenset[str]

@@ -4,9 +4,8 @@ Errors:
 
     TritonFault
     ├── Unavailable      the server cannot be reached, or fell silent; ask again later
-    ├── ModelNotReady    the model is not loaded, or the process that runs it died; unload and load it
+    ├── ModelNotReady    the model is not loaded, or the process that runs it died; load another generation
     ├── BadRequest       the request cannot be honoured; the message says why
-    ├── Forbidden        the admin key is missing or wrong
     └── Failed           the model failed at this request
 """
 
@@ -26,7 +25,6 @@ from tritonclient.utils import InferenceServerException
 from services.lm.template import Rendered
 from services.serving.triton.tensors import Chunk, read, request
 
-ADMIN_HEADER = "triton-grpc-protocol-admin-key"
 REFUSED = ("invalid request: ", "LoRA ")  # begins what this backend, and vLLM's, says of a request that is at fault
 DEAD_STUB = "Stub process"  # begins what the Python backend says of a stub that was killed
 
@@ -47,10 +45,6 @@ class BadRequest(TritonFault):
     """The request cannot be honoured."""
 
 
-class Forbidden(TritonFault):
-    """The admin key is missing or wrong."""
-
-
 class Failed(TritonFault):
     """The model failed at this request."""
 
@@ -62,23 +56,21 @@ CODES: dict[str, type[TritonFault]] = {
     "NOT_FOUND": ModelNotReady,
     "INVALID_ARGUMENT": BadRequest,
     "RESOURCE_EXHAUSTED": BadRequest,
-    "PERMISSION_DENIED": Forbidden,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Triton:
-    """A connection; key_file is needed by load and unload alone and read when they are called."""
+    """A connection."""
 
     grpc: InferenceServerClient
-    key_file: Path | None = None
 
 
 @asynccontextmanager
-async def connect(address: str, key_file: Path | None = None) -> AsyncGenerator[Triton]:
+async def connect(address: str) -> AsyncGenerator[Triton]:
     """Gives a connection to host:port; nothing is sent yet."""
     async with InferenceServerClient(address) as client:
-        yield Triton(client, key_file)
+        yield Triton(client)
 
 
 async def generate(triton: Triton, model: str, prompt: str | Rendered, sampling: Mapping[str, Any], *, stream: bool = True,
@@ -119,29 +111,41 @@ async def following(responses: Any, model: str, seconds: float) -> InferResult |
         return result
 
 
-async def load(triton: Triton, model: str, *, seconds: float = 300.0) -> None:
-    """Loads a model, or loads it again; the old one serves until the new one is ready. Raises TritonFault."""
-    await call(triton.grpc.load_model, model, headers=admin(triton), client_timeout=seconds)
+async def loaded(triton: Triton, generation: str, folder: Path, *, seconds: float = 300.0) -> None:
+    """Returns when Triton has loaded the generation whose folder was put into its repository.
 
-
-async def unload(triton: Triton, model: str, *, seconds: float = 30.0, gone: float = 5.0) -> bool:
-    """Unloads a model; says whether it had gone after `gone` seconds. Raises TritonFault.
-
-    Requests that run keep it, and one whose process was killed never goes; either way load() makes a new one.
+    Raises:
+        Unavailable: the server does not answer, or not within the time, or the repository was emptied: it starts anew.
+        TritonFault: it cannot load it.
     """
-    await call(triton.grpc.unload_model, model, headers=admin(triton), client_timeout=seconds)
-    deadline = time.monotonic() + gone
-    while held := (await states(triton)).get(model) not in (None, "", "UNAVAILABLE"):
+    deadline = time.monotonic() + seconds
+    while (held := (await states(triton)).get(generation, ("", "")))[0] != "READY":
+        if not await asyncio.to_thread(folder.exists):
+            raise Unavailable(f"{generation} was taken out of the repository")
+        if held[0] == "UNAVAILABLE":
+            raise fault("", f"{generation} cannot be loaded: {held[1]}")
+        if time.monotonic() > deadline:
+            raise Unavailable(f"{generation} was not loaded in {seconds:g} s")
+        await asyncio.sleep(0.1)
+
+
+async def unloaded(triton: Triton, generation: str, *, seconds: float = 5.0) -> bool:
+    """Whether Triton has let go of a generation that was taken out of its repository, within the time.
+
+    Requests that run keep it, and one whose process was killed never goes. Raises TritonFault.
+    """
+    deadline = time.monotonic() + seconds
+    while (held := (await states(triton)).get(generation, ("", ""))[0]) not in ("", "UNAVAILABLE"):
         if time.monotonic() > deadline:
             break
         await asyncio.sleep(0.05)
-    return not held
+    return held in ("", "UNAVAILABLE")
 
 
-async def states(triton: Triton) -> dict[str, str]:
-    """Returns the state (READY, LOADING, UNLOADING, UNAVAILABLE or empty: never loaded) of each model. Raises TritonFault."""
-    index: Any = await call(triton.grpc.get_model_repository_index, headers=admin(triton), client_timeout=10)
-    return {model.name: model.state for model in index.models}
+async def states(triton: Triton) -> dict[str, tuple[str, str]]:
+    """Returns the state (READY, LOADING, UNLOADING, UNAVAILABLE) and its reason of each model. Raises TritonFault."""
+    index: Any = await call(triton.grpc.get_model_repository_index, client_timeout=10)
+    return {model.name: (model.state, model.reason) for model in index.models}
 
 
 async def ready(triton: Triton, model: str) -> bool:
@@ -174,16 +178,6 @@ async def once(item: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     yield item
 
 
-def admin(triton: Triton) -> dict[str, str]:
-    """Returns the header that opens the restricted calls. Raises Forbidden."""
-    try:
-        return {} if triton.key_file is None else {ADMIN_HEADER: triton.key_file.read_text("ascii").strip()}
-    except OSError as error:
-        raise Forbidden(
-            f"the admin key cannot be read from {triton.key_file}: {error.strerror}; Triton's start makes it"
-        ) from None
-
-
 async def call(method: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
     """Calls and translates errors."""
     with faults():
@@ -212,8 +206,6 @@ def fault(code: str, message: str) -> TritonFault:
         or "no available versions" in message
     ):
         return ModelNotReady(message)
-    if "API is restricted" in message or "protocol is restricted" in message:
-        return Forbidden(message)
     if message.startswith(REFUSED):
         return BadRequest(message.removeprefix(REFUSED[0]))
     return CODES.get(code, Failed)(message)

@@ -6,7 +6,6 @@ python -m services.serving.triton.launch --clean    ends orphaned stubs and remo
 
 import hashlib
 import os
-import secrets
 import signal
 import sys
 import sysconfig
@@ -15,11 +14,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.serving.triton import secret_argv, watchdog
-from services.serving.triton.layout import install_backends, wheel_root
+from services.serving.triton import watchdog
+from services.serving.triton.layout import clear, install_backends, wheel_root
 
 EXIT_SECONDS = 5  # that running requests get after SIGTERM
-RESTRICTED = "model-repository,logging,trace,shared-memory"  # loading uploaded files is running their code
+RESTRICTED = "logging,trace,shared-memory:nobody=a\n\nb"
+"""Nobody may use these: they write files and read memory. No HTTP header or gRPC metadata can carry an empty line."""
+POLL_SECONDS = 1
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  Triton's own place for it, on every Linux
 
 
@@ -49,11 +50,6 @@ class TritonSettings:
         return self.home / "models" / "backends"
 
     @property
-    def key_file(self) -> Path:
-        """Holds the key without which nobody loads models."""
-        return self.home / "state" / "triton-admin-key"
-
-    @property
     def shared_memory_prefix(self) -> str:
         """Begins the name of every shared memory segment of this home's server."""
         return f"noria-{hashlib.sha256(str(self.home).encode()).hexdigest()[:12]}-"
@@ -72,32 +68,16 @@ def from_environment(environment: Mapping[str, str]) -> TritonSettings:
     )
 
 
-def admin_key(path: Path) -> str:
-    """Returns the key in `path`, made on the first call and readable by the owner alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    if not path.exists():
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32))
-        try:
-            os.link(aside, path)  # unlike a rename, never over another's key
-        except FileExistsError:
-            pass
-        finally:
-            aside.unlink()
-    return path.read_text("ascii").strip()
-
-
 def command(settings: TritonSettings) -> tuple[list[str], dict[str, str]]:
     """Returns the argument list and the environment of tritonserver."""
-    wheel, key = wheel_root(), admin_key(settings.key_file)
+    wheel = wheel_root()
     argv = [
         str(wheel / "bin" / "tritonserver"),
         f"--model-repository={settings.repository}",
         f"--backend-directory={settings.backends}",
         f"--cache-directory={wheel / 'caches'}",
-        "--model-control-mode=explicit",
+        "--model-control-mode=poll",  # refuses to load and unload to everybody
+        f"--repository-poll-secs={POLL_SECONDS}",
         "--strict-readiness=false",  # else one failed load makes the whole server unready
         "--exit-on-error=false",
         "--allow-gpu-metrics=false",
@@ -109,8 +89,8 @@ def command(settings: TritonSettings) -> tuple[list[str], dict[str, str]]:
         f"--grpc-port={settings.grpc_port}",
         f"--metrics-address={settings.host}",
         f"--metrics-port={settings.metrics_port}",
-        f"--http-restricted-api={RESTRICTED}:admin-key={key}",
-        f"--grpc-restricted-protocol={RESTRICTED}:admin-key={key}",
+        f"--http-restricted-api={RESTRICTED}",
+        f"--grpc-restricted-protocol={RESTRICTED}",
     ]
     return argv, {**os.environ, **environment(wheel)}
 
@@ -180,15 +160,10 @@ def main(arguments: list[str]) -> None:
         sys.exit(str(error))
     if arguments == ["--clean"]:
         return
-    settings.repository.mkdir(parents=True, exist_ok=True)
+    clear(settings.repository)
     install_backends(settings.backends)
     argv, env = command(settings)
-    key = admin_key(settings.key_file)
-    why_not = watchdog.begin(f"http://{settings.host}:{settings.http_port}", key)
-    if why_not is None:
-        argv, env = secret_argv.hide(argv, env, key)
-    else:
-        print(f"Triton's admin key is on the process list: {why_not}", flush=True)
+    watchdog.begin(f"http://{settings.host}:{settings.http_port}")
     os.execve(argv[0], argv, env)  # noqa: S606  no shell, and the process manager keeps the pid
 
 

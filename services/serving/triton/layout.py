@@ -1,22 +1,32 @@
 """Writes what Triton reads: the backend directory and the vLLM-shaped model repository; it talks to no server.
 
 Layout: https://github.com/triton-inference-server/vllm_backend (README, docs/llama_multi_lora_tutorial.md):
-<model>/config.pbtxt, <model>/1/model.json (vLLM's AsyncEngineArgs), <model>/1/multi_lora.json.
+<generation>/config.pbtxt, <generation>/1/model.json (vLLM's AsyncEngineArgs), <generation>/1/multi_lora.json.
+
+Triton polls the repository. A load of a model is a new folder, <model>.<random>, that appears whole and never changes, so
+what Triton says of that name is the fate of that load. The adapters that come later stand in a list beside the repository.
 """
 
 import importlib.util
 import json
 import os
 import re
+import secrets
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
-CONFIG = 'backend: "vllm"\ninstance_group [{ count: 1, kind: KIND_MODEL }]\n'
+GENERATION = re.compile(r"\.[0-9a-f]{8}")
+REMOVED = ".removed"
+CONFIG = """backend: "vllm"
+instance_group [{{ count: 1, kind: KIND_MODEL }}]
+parameters [{{ key: "adapters" value: {{ string_value: {listing} }} }}]
+"""
 
 
 class NameRefused(ValueError):
@@ -62,56 +72,105 @@ def wheel_root() -> Path:
     return Path(spec.origin).parent / "tritonserver"
 
 
-def write_model(repository: Path, name: str, engine: EngineArgs) -> Path:
-    """Writes the model's folder; returns it. An existing multi_lora.json stays. Raises NameRefused."""
-    folder = model_folder(repository, name)
-    args = {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in asdict(engine).items()
-        if value is not None
-    }
-    if engine.enable_lora and not (folder / "1" / "multi_lora.json").exists():
-        write_adapters(repository, name, {})
-    replace(folder / "1" / "model.json", json.dumps(args, indent=1, sort_keys=True) + "\n")
-    replace(folder / "config.pbtxt", CONFIG)
+def add_generation(repository: Path, model: str, engine: EngineArgs, adapters: Mapping[str, Path]) -> str:
+    """Lets Triton load a model: writes a folder aside and renames it into the repository. Returns its name.
+
+    Raises:
+        NameRefused, OSError: it cannot be written.
+    """
+    listing = write_adapters(repository, model, adapters)
+    name = f"{model}.{secrets.token_hex(4)}"
+    make_private(repository)
+    folder = make_private(aside(repository)) / model
+    shutil.rmtree(folder, ignore_errors=True)  # of a gateway that was killed here
+    replace(folder / "1" / "model.json", engine_arguments(engine))
+    replace(folder / "1" / "multi_lora.json", listing.read_text("utf-8"))  # what vLLM reads, once, at its load
+    replace(folder / "config.pbtxt", CONFIG.format(listing=json.dumps(str(listing.resolve()))))
+    folder.rename(repository / name)
+    return name
+
+
+def engine_arguments(engine: EngineArgs) -> str:
+    """model.json."""
+    given = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(engine).items()}
+    return json.dumps({k: v for k, v in given.items() if v is not None}, indent=1, sort_keys=True) + "\n"
+
+
+def generations(repository: Path, model: str) -> dict[str, str]:
+    """The folders of a model that Triton has loaded, loads or failed to load, each with its model.json."""
+    found: dict[str, str] = {}
+    for folder in repository.glob(f"{model}.*"):
+        if GENERATION.fullmatch(folder.name.removeprefix(model)):
+            with suppress(FileNotFoundError):  # Triton starts anew meanwhile
+                found[folder.name] = (folder / "1" / "model.json").read_text("utf-8")
+    return found
+
+
+def remove_generation(repository: Path, name: str) -> None:
+    """Lets Triton unload one, which answers its running requests first; a missing one is fine."""
+    gone = make_private(aside(repository)) / f"{name}{REMOVED}"
+    with suppress(FileNotFoundError):
+        (repository / name).rename(gone)  # at once: Triton shall not see half of it
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def remove_generations(repository: Path, model: str, kept: str | None = None) -> None:
+    """Lets Triton unload all of a model but the generation `kept`."""
+    for name in generations(repository, model).keys() - {kept}:
+        remove_generation(repository, name)
+
+
+def remove_model(repository: Path, model: str) -> None:
+    """Lets Triton unload a model; its list of adapters goes too. Raises NameRefused."""
+    listing = adapter_list(repository, model)
+    remove_generations(repository, model)
+    listing.unlink(missing_ok=True)
+
+
+def write_adapters(repository: Path, model: str, adapters: Mapping[str, Path]) -> Path:
+    """Replaces the list of a model's adapters at once; taken up with the next request. Returns it. Raises NameRefused."""
+    listed = {adapter: str(path.resolve()) for adapter, path in sorted(adapters.items())}
+    listing = adapter_list(repository, model)
+    replace(listing, json.dumps(listed, indent=1) + "\n")
+    return listing
+
+
+def read_adapters(repository: Path, model: str) -> dict[str, Path]:
+    """Returns the adapters listed now, none when there is no list. Raises NameRefused."""
+    listing = adapter_list(repository, model)
+    listed = json.loads(listing.read_text("utf-8")) if listing.exists() else {}
+    return {adapter: Path(path) for adapter, path in listed.items()}
+
+
+def adapter_list(repository: Path, model: str) -> Path:
+    """The list of a model's adapters: beside the repository, for a change inside makes Triton load again. Raises NameRefused."""
+    if not NAME.fullmatch(model):
+        raise NameRefused(f"a model cannot be named {model!r}: use letters, digits, and . _ @ - after the first")
+    return repository.parent / "adapter-lists" / f"{model}.json"
+
+
+def aside(repository: Path) -> Path:
+    """Where folders are written before Triton may see them, on the repository's file system."""
+    return repository.parent / "aside"
+
+
+def clear(repository: Path) -> None:
+    """Takes every model out of the repository. What a gateway writes aside meanwhile stays, and comes in whole."""
+    for folder in make_private(repository).iterdir():
+        remove_generation(repository, folder.name)
+    for folder in aside(repository).glob(f"*{REMOVED}"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_private(folder: Path) -> Path:
+    """Makes a folder that its owner alone may read or write: who writes into the repository loads models."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
     return folder
 
 
-def write_adapters(repository: Path, name: str, adapters: Mapping[str, Path]) -> None:
-    """Replaces the list of adapters at once; a running model takes it up with the next request. Raises NameRefused."""
-    listed = {adapter: str(path.resolve()) for adapter, path in sorted(adapters.items())}
-    replace(model_folder(repository, name) / "1" / "multi_lora.json", json.dumps(listed, indent=1) + "\n")
-
-
-def read_adapters(repository: Path, name: str) -> dict[str, Path]:
-    """Returns the adapters listed now, none when there is no list. Raises NameRefused."""
-    listing = model_folder(repository, name) / "1" / "multi_lora.json"
-    return (
-        {adapter: Path(path) for adapter, path in json.loads(listing.read_text("utf-8")).items()}
-        if listing.exists()
-        else {}
-    )
-
-
-def remove_model(repository: Path, name: str) -> None:
-    """Removes the model's folder, which must be unloaded; a missing one is fine. Raises NameRefused."""
-    shutil.rmtree(model_folder(repository, name), ignore_errors=True)
-
-
-def model_folder(repository: Path, name: str) -> Path:
-    """Returns where the model lies. Raises NameRefused."""
-    if not NAME.fullmatch(name):
-        raise NameRefused(f"a model cannot be named {name!r}: use letters, digits, and . _ @ - after the first")
-    return repository / name
-
-
 def replace(path: Path, content: str) -> None:
-    """Writes a file aside and renames it, so that a reader sees the old one or the new one.
-
-    One that says so already stays untouched: Triton would load its model again for the time it carries.
-    """
-    if path.exists() and path.read_text("utf-8") == content:
-        return
+    """Writes a file aside and renames it, so that a reader sees the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as aside:
         aside.write(content)

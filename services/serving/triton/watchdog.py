@@ -1,9 +1,8 @@
-"""A process beside tritonserver that gives it its hidden arguments, and ends it where it hangs. Loads no model.
+"""A process beside tritonserver that ends it where it hangs. Loads no model.
 
 A server that waits for a dead process for ever is ended, so that its process manager starts it again. Seen with tritonserver
-2.51: when the process of a Python backend is killed while it completes the configuration, the load never ends, no request is
-answered about the model any more, and the server does not end on SIGTERM either. The model stays LOADING; where it was being
-loaded again, it stays READY, and if the process that served it died too, only the lack of processes tells.
+2.51: when the process of a Python backend is killed while it completes the configuration, the load never ends, no other is
+begun, and the server does not end on SIGTERM either.
 """
 
 import http.client
@@ -11,66 +10,42 @@ import json
 import os
 import re
 import signal
-import socket
 import time
 import urllib.request
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from services.serving.triton import secret_argv
-
 LOOK_SECONDS = 1.0
-GRACE_SECONDS = {"LOADING": 5.0, "READY": 10.0}
-"""So long a model in this state may be without a process: Triton starts one at once, the deployer finds a dead one in seconds."""
+GRACE_SECONDS = 5.0
+"""So long a model may be loading without a process: Triton starts it at once."""
 ANSWER_SECONDS = 5.0
 SILENT_SECONDS = 30.0
 """A server that answered no question of these seconds hangs; a busy one answers some."""
 STUB = "triton_python_backend_stub"
 
 
-def begin(url: str, key: str) -> str | None:
-    """Leaves a child that watches this process, which becomes the server, and ends with it.
-
-    Returns why the system does not let it hide arguments; None where it will do so at the next execve.
-    """
+def begin(url: str) -> None:
+    """Leaves a child that watches this process, which becomes the server, and ends with it."""
     server = os.getpid()
-    ours, theirs = socket.socketpair()
-    child = os.fork()
-    if child == 0:
-        ours.close()
-        theirs.recv(1)  # until this process may trace that one
-        try:
-            secret_argv.seize(server)
-        except OSError as error:
-            theirs.sendall(str(error).encode())
-        else:
-            theirs.sendall(b"-")
-            secret_argv.serve(server)
-        theirs.close()
-        watch(server, url, key)
+    if os.fork() == 0:
+        watch(server, url)
         os._exit(0)
-    theirs.close()
-    secret_argv.allow(child)
-    ours.sendall(b"-")
-    answer = ours.recv(1000).decode()
-    ours.close()
-    return answer if answer != "-" else None
 
 
-def watch(server: int, url: str, key: str) -> None:
+def watch(server: int, url: str) -> None:
     """Returns when the server has ended, by itself or by this."""
     alone: dict[str, float] = {}
     silent = 0.0
     while os.getppid() == server:
         time.sleep(LOOK_SECONDS)
         asked = time.monotonic()
-        states = index(url, key)
+        states = index(url)
         now = time.monotonic()
         waited = min(now - asked, ANSWER_SECONDS) + LOOK_SECONDS  # not the time for which this process stood still
         silent = 0.0 if states is not None else silent + waited
         if states is not None:
             alone = without_process(states, stubs(server), alone, now)
-        if (why := verdict(states or {}, alone, silent, now)) is not None:
+        if (why := verdict(alone if states is not None else {}, silent, now)) is not None:
             print(f"watchdog: {why}; ending Triton", flush=True)
             os.kill(server, signal.SIGKILL)
             return
@@ -79,20 +54,17 @@ def watch(server: int, url: str, key: str) -> None:
 def without_process(
     states: Mapping[str, str], commands: Collection[list[str]], before: Mapping[str, float], now: float
 ) -> dict[str, float]:
-    """The models in a state that needs a living process and lacks one, with since when.
-
-    A ready one that lacks it counts only where no model has a process: else the deployer's reload is the lesser loss.
-    """
-    needed = [m for m, state in states.items() if state == "LOADING" or (state == "READY" and not commands)]
-    return {m: before.get(m, now) for m in abandoned(needed, commands)}
+    """The models that are loading and lack a living process, with since when."""
+    loading = (model for model, state in states.items() if state == "LOADING")
+    return {m: before.get(m, now) for m in abandoned(loading, commands)}
 
 
-def verdict(states: Mapping[str, str], alone: Mapping[str, float], silent: float, now: float) -> str | None:
+def verdict(alone: Mapping[str, float], silent: float, now: float) -> str | None:
     """Why the server must be ended, None where it need not. `silent`: seconds for which it has answered nothing."""
     if silent > SILENT_SECONDS:
         return f"Triton has answered nothing for {silent:.0f} s"
-    lost = [m for m, since in alone.items() if m in states and now - since > GRACE_SECONDS[states[m]]]
-    return f"{', '.join(lost)} will never answer, its process is dead" if lost else None
+    lost = [model for model, since in alone.items() if now - since > GRACE_SECONDS]
+    return f"{', '.join(lost)} will never load, its process is dead" if lost else None
 
 
 def abandoned(models: Iterable[str], commands: Collection[list[str]]) -> list[str]:
@@ -103,9 +75,9 @@ def abandoned(models: Iterable[str], commands: Collection[list[str]]) -> list[st
     return [m for m in models if m not in words]
 
 
-def index(url: str, key: str) -> dict[str, str] | None:
+def index(url: str) -> dict[str, str] | None:
     """The state of each model that the server knows; None while it does not answer."""
-    asked = urllib.request.Request(f"{url}/v2/repository/index", b"{}", {"admin-key": key})  # noqa: S310  our own server
+    asked = urllib.request.Request(f"{url}/v2/repository/index", b"{}")  # noqa: S310  our own server
     try:
         with urllib.request.urlopen(asked, timeout=ANSWER_SECONDS) as answer:  # noqa: S310
             return {model["name"]: model.get("state", "") for model in json.load(answer)}

@@ -29,25 +29,22 @@ def test_a_name_that_begins_alike_is_another_model() -> None:
     assert abandoned(["shop-v1"], [[*STUB[:-2], "shop-v1_0-v2_0_0", "DEFAULT"]]) == ["shop-v1"]
 
 
-@pytest.mark.parametrize("state", ["LOADING", "READY"])
-def test_a_model_that_lacks_its_process_for_too_long_ends_the_server(state: str) -> None:
-    states = {"base-1": state, "other": "UNAVAILABLE"}
+def test_a_model_that_loads_without_a_process_for_too_long_ends_the_server() -> None:
+    states = {"base-1": "LOADING", "other": "UNAVAILABLE"}
     alone = without_process(states, [], {}, 100.0)
     assert alone == {"base-1": 100.0}
-    assert verdict(states, alone, 0.0, 100.0 + GRACE_SECONDS[state]) is None
-    later = 100.1 + GRACE_SECONDS[state]
-    assert "base-1 will never answer" in (verdict(states, without_process(states, [], alone, later), 0.0, later) or "")
+    assert verdict(alone, 0.0, 100.0 + GRACE_SECONDS) is None
+    later = 100.1 + GRACE_SECONDS
+    assert "base-1 will never load" in (verdict(without_process(states, [], alone, later), 0.0, later) or "")
     assert without_process(states, [STUB], alone, later) == {}
 
 
-def test_a_model_that_needs_no_process_ends_nothing() -> None:
-    assert without_process({"base-1": "UNAVAILABLE", "base-2": "UNLOADING", "base-3": ""}, [], {}, 100.0) == {}
-
-
-def test_a_ready_model_whose_process_died_beside_living_ones_is_left_to_the_deployer() -> None:
-    assert without_process({"base-1": "READY", "base-2": "READY"}, [STUB], {}, 100.0) == {}
+@pytest.mark.parametrize("state", ["READY", "UNLOADING", "UNAVAILABLE", ""])
+def test_a_model_that_does_not_load_ends_nothing(state: str) -> None:
+    """The deployer's probe finds a READY one whose process died, and another generation takes its place."""
+    assert without_process({"base-1": state}, [], {}, 100.0) == {}
 
 
 def test_only_a_long_silence_ends_the_server() -> None:
-    assert verdict({}, {}, SILENT_SECONDS, 0.0) is None
-    assert "answered nothing" in (verdict({}, {}, SILENT_SECONDS + 1, 0.0) or "")
+    assert verdict({}, SILENT_SECONDS, 0.0) is None
+    assert "answered nothing" in (verdict({}, SILENT_SECONDS + 1, 0.0) or "")

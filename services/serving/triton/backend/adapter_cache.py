@@ -1,6 +1,6 @@
-"""Keeps the adapters that multi_lora.json lists, and reads them when they are first asked for.
+"""Keeps the adapters that a model's list names (services/serving/triton/layout.py), and reads them when first asked for.
 
-multi_lora.json is read again whenever it changes, so a promotion needs no reload of the model; an adapter that is no
+The list is read again whenever it changes, so a promotion needs no reload of the model; an adapter that is no
 longer listed goes as soon as no running row holds it.
 """
 

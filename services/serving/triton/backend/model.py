@@ -7,6 +7,7 @@ environment whose python3 comes first on PATH.
 """
 
 import gc
+import json
 import locale
 import os
 import queue
@@ -79,7 +80,9 @@ class TritonPythonModel:
 
         threading.Thread(target=follow_server, args=(os.getppid(),), name="watch", daemon=True).start()
         self.sender = Sender()
-        self.served = open_model(Path(pb_utils.get_model_dir()), log=pb_utils.Logger.log_error)
+        listing = json.loads(args["model_config"]).get("parameters", {}).get("adapters", {}).get("string_value")
+        directory = Path(pb_utils.get_model_dir())
+        self.served = open_model(directory, listing and Path(listing), log=pb_utils.Logger.log_error)
         pb_utils.Logger.log_info(f"{args['model_name']}: {self.served.summary}")
 
     def execute(self, requests: list[Any]) -> None:

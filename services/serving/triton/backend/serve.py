@@ -63,8 +63,14 @@ class Served:
         return self.adapters.get(name)
 
 
-def open_model(directory: Path, log: Callable[[str], None]) -> Served:
-    """Loads what `directory`/model.json names and starts its engine. Raises ValueError, OSError saying what is wrong."""
+def open_model(directory: Path, listing: Path | None, log: Callable[[str], None]) -> Served:
+    """Loads what `directory`/model.json names and starts its engine.
+
+    `listing` is the list of adapters; `directory`/multi_lora.json without it, as for vLLM's own backend.
+
+    Raises:
+        ValueError, OSError: what is wrong.
+    """
     args: dict[str, Any] = json.loads((directory / "model.json").read_text(encoding="utf-8"))
     path = Path(args["model"])
     model = decoder.load(path, args)
@@ -73,7 +79,7 @@ def open_model(directory: Path, log: Callable[[str], None]) -> Served:
     if str(args.get("enable_lora", False)).lower() == "true":
         # On a CPU in fp32 whatever the model's: a small product costs oneDNN's bf16 15 us and MKL's fp32 3.
         like = model.like.float() if model.like.device.type == "cpu" else model.like
-        adapters = AdapterCache(directory / "multi_lora.json", model.modules, int(args.get("max_lora_rank", 16)), like,
+        adapters = AdapterCache(listing or directory / "multi_lora.json", model.modules, int(args.get("max_lora_rank", 16)), like,
                       int(args.get("max_cpu_loras") or LOADED_ADAPTERS))  # fmt: skip
         adapters.refresh()
     engine = Engine(model, Tokens(lambda ids, skip: text.decode(ids, skip_special=skip), tuple(sorted(text.ends))), log)
