@@ -54,7 +54,9 @@ def bounds(policy: Policy, flow: Flow, datasets: int) -> dict[str, int]:
     records = len(PROJECTS) * POOL
     requests = flow.within("serving.inference.completed.v1", policy.seconds(policy.requests) + policy.slack)
     corrections = flow.within("feedback.signal.recorded.v1", FOR_EVER)
-    signals = flow.within("feedback.signal.recorded.v1", policy.seconds(policy.signals) + policy.slack)
+    ended = ("feedback.signal.recorded.v1", "feedback.signal.refused.v1")
+    kept = policy.seconds(policy.signals + policy.waiting) + policy.slack
+    signals = sum(flow.within(topic, kept) for topic in ended)
     found |= {
         "table ingestion.record": records + corrections,
         "table prep.record": records + corrections,

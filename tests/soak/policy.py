@@ -22,6 +22,8 @@ class Policy:
     inbox: float = 70.0
     requests: float = 20.0
     signals: float = 30.0
+    waiting: float = 10.0
+    """So long feedback waits for the answer it speaks of, which may have been pruned."""
     jobs: float = 40.0
     grace: float = 5.0
     roll: float = 5.0
@@ -47,6 +49,7 @@ class Policy:
             "NORIA_ARTIFACT_GRACE_DAYS": repr(real(self.grace)),
             "NORIA_FEEDBACK_RETENTION_DAYS": repr(real(self.requests)),
             "NORIA_FEEDBACK_SIGNAL_DAYS": repr(real(self.signals)),
+            "NORIA_FEEDBACK_DEADLINE_SECONDS": repr(self.seconds(self.waiting)),
             "NORIA_PRUNE_SECONDS": repr(PRUNE_SECONDS),
             "NORIA_TOPIC_RETENTION_DAYS": json.dumps({**short, "dead_letters": real(self.dead_letters)}),
         }

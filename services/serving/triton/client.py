@@ -26,6 +26,7 @@ from services.lm.template import Rendered
 from services.serving.triton.tensors import Chunk, read, request
 
 REFUSED = ("invalid request: ", "LoRA ")  # begins what this backend, and vLLM's, says of a request that is at fault
+SILENT_SECONDS = 30.0  # as in watchdog.py, which then ends the server
 DEAD_STUB = "Stub process"  # begins what the Python backend says of a stub that was killed
 
 
@@ -115,11 +116,21 @@ async def loaded(triton: Triton, generation: str, folder: Path, *, seconds: floa
     """Returns when Triton has loaded the generation whose folder was put into its repository.
 
     Raises:
-        Unavailable: the server does not answer, or not within the time, or the repository was emptied: it starts anew.
+        Unavailable: the server is silent for `SILENT_SECONDS`, or needs more than `seconds`, or the repository was
+            emptied: it starts anew.
         TritonFault: it cannot load it.
     """
-    deadline = time.monotonic() + seconds
-    while (held := (await states(triton)).get(generation, ("", "")))[0] != "READY":
+    deadline, heard = time.monotonic() + seconds, time.monotonic()
+    while True:
+        try:
+            held = (await states(triton)).get(generation, ("", ""))
+            heard = time.monotonic()
+        except Unavailable:  # a load takes all cores, too: what is under way is not thrown away for one late answer
+            if time.monotonic() - heard > SILENT_SECONDS:
+                raise
+            held = ("", "")
+        if held[0] == "READY":
+            return
         if not await asyncio.to_thread(folder.exists):
             raise Unavailable(f"{generation} was taken out of the repository")
         if held[0] == "UNAVAILABLE":
