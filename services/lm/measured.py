@@ -1,4 +1,4 @@
-"""Which device, number format and thread count training computes with; measured once a machine and kept.
+"""Which device, number format, threads and workers training computes with; measured once a machine and kept.
 
 The choice is kept because weights depend on it: a run repeated on the same machine must not be timed anew.
 """
@@ -9,7 +9,8 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,15 @@ from services.lm.files import write_atomically
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """`device` as torch names it, `dtype` float32 or bfloat16, `threads` of one operation on CPU."""
+    """`device` as torch names it, `dtype` float32 or bfloat16, `threads` of one operation on CPU.
+
+    `workers` threads share the rows of a step, each with operations of its own: small matrices do not fill two cores.
+    """
 
     device: str
     dtype: str
     threads: int
+    workers: int = 1
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -34,7 +39,7 @@ class Compute:
 
 
 def choose(cache: Path) -> Compute:
-    """CUDA where there is one; otherwise the quickest of dtype and threads here, read from or kept in `cache`/compute.json."""
+    """CUDA where there is one; otherwise what is quickest here, read from or kept in `cache`/compute.json."""
     if torch.cuda.is_available():
         return Compute("cuda", "bfloat16" if torch.cuda.is_bf16_supported() else "float32", cores())
     file, key = cache / "compute.json", _machine()
@@ -67,7 +72,16 @@ def _machine() -> str:
         lines = info.read_text().splitlines()
         cpu = "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "CPU implementer"))}))
     fingerprint = hashlib.sha256(cpu.encode()).hexdigest()[:16]
-    return f"{fingerprint} torch={torch.__version__} cores={cores()}"
+    return f"{fingerprint} torch={torch.__version__} cores={cores()} {'/'.join(f.name for f in fields(Compute))}"
+
+
+def pool(compute: Compute) -> ThreadPoolExecutor:
+    """As many threads as `compute` has workers, each with its threads of an operation."""
+    return ThreadPoolExecutor(compute.workers, "compute", torch.set_num_threads, (compute.threads,))
+
+
+WORKERS = 8
+"""Most of them: each holds the activations of a pack, and a step has that many rows by default."""
 
 
 def _measure() -> Compute:
@@ -75,14 +89,20 @@ def _measure() -> Compute:
     one = min(
         (Compute("cpu", dtype, 1) for dtype in ("float32", "bfloat16")), key=lambda c: _seconds(c, time.thread_time)
     )
-    many = Compute("cpu", one.dtype, min(cores(), 16))
-    if many.threads == 1 or _seconds(many, time.perf_counter) > 0.85 * _seconds(one, time.perf_counter):
-        return one
-    return many
+    workers = min(cores(), WORKERS)
+    shared = {
+        Compute("cpu", one.dtype, min(cores(), 16)),
+        Compute("cpu", one.dtype, max(1, min(cores(), 16) // workers), workers),
+    }
+    seconds = {each: _seconds(each, time.perf_counter) for each in (one, *sorted(shared - {one}, key=str))}
+    best = min(seconds, key=lambda each: seconds[each])
+    return best if seconds[best] < 0.85 * seconds[one] else one
 
 
 def _seconds(compute: Compute, clock: Callable[[], float], rounds: int = 12, patience: float = 0.6) -> float:
-    """Least time of forward and backward through one gated feed-forward block of 256 tokens (SmolLM2-135M's width).
+    """Least time a block of forward and backward through one gated feed-forward block of 256 tokens (SmolLM2-135M's width).
+
+    Of several workers each does one at the same time as the others.
 
     The clock of one thread does not see what others take. After `patience` seconds no further round begins: on a busy
     machine several threads can be fifty times slower than one.
@@ -93,12 +113,18 @@ def _seconds(compute: Compute, clock: Callable[[], float], rounds: int = 12, pat
     x = torch.randn(256, 576, generator=generator).to(compute.torch_dtype).requires_grad_()
     up, gate = (torch.randn(1536, 576, generator=generator).to(compute.torch_dtype) for _ in range(2))
     down = torch.randn(576, 1536, generator=generator).to(compute.torch_dtype)
-    times: list[float] = []
-    while len(times) < rounds and sum(times) < patience:
-        start = clock()
+
+    def block(_: int) -> None:
         for _ in range(4):
             inner = torch.nn.functional.silu(x @ gate.T) * (x @ up.T)
-            (inner @ down.T).float().sum().backward()
-        times.append(clock() - start)
+            torch.autograd.grad((inner @ down.T).float().sum(), x)
+
+    times: list[float] = []
+    with pool(compute) as threads:
+        each = threads.map if compute.workers > 1 else map  # a thread's clock is of the thread that asks
+        while len(times) < rounds and sum(times) < patience:
+            start = clock()
+            list(each(block, range(compute.workers)))
+            times.append((clock() - start) / compute.workers)
     torch.set_num_threads(before)
     return min(times)

@@ -3,7 +3,8 @@
 python -m tests.bench.bench_train [--steps 16] [--rows 200] [--full] [--parts]    --full: 60 steps, all rows
 
 --parts measures ours against itself without each of its own parts instead, so that each has a figure it is kept for:
-lora_autograd by peft's layers, cross_entropy by torch's, packing by one row a pass, frozen_layers by computing them each time.
+lora_autograd by peft's layers, cross_entropy by torch's, packing by one row a pass, frozen_layers by computing them each time,
+workers by one thread.
 
 Trainer runs as its users run it: rows tokenised before, padded a batch, grouped by length, fused AdamW, in float32 and in
 bfloat16 (weights and arithmetic, the adapter in float32), on all cores and on one; the quickest of them counts. Tokens are
@@ -72,7 +73,7 @@ def compare(recipe: str, rows: int, steps: int) -> dict[str, Any]:
     return {"ratio": round(ratio, 2), "noria": ours, "trainer": [d for d in done if d["engine"] == "trainer"]}
 
 
-PARTS = ("lora_autograd", "cross_entropy", "packing", "frozen_layers")
+PARTS = ("workers", "lora_autograd", "cross_entropy", "packing", "frozen_layers")
 
 
 def parts(recipe: str, rows: int, steps: int) -> dict[str, float]:
@@ -132,12 +133,14 @@ def noria(recipe: str, most: int, steps: int, without: str = "") -> dict[str, An
     measured.apply(compute, 7)
     train = Train(adapter=Adapter(**RECIPES[recipe]), batch_size=8, epochs=3)
     net = model.prepare(BASE, "base", train.adapter, compute)
+    if without == "workers":
+        compute = replace(compute, workers=1)
     weights = model.trainable(net)
     prefix, limits = common_prefix(rows), run.limits(net, compute)
     if without == "packing":
         prefix, limits = 0, replace(limits, tokens=1)
     optimizer = loop.make_optimizer(weights, train)
-    task = loop.Task(train, rows, len(rows), prefix, limits, compute, net, weights, optimizer)
+    task = loop.Task(train, rows, len(rows), prefix, limits, compute, net, weights, optimizer, measured.pool(compute))
     began = time.perf_counter()
     task.lower = None if without == "frozen_layers" else run.keep_lower(task, lambda: None)
     lower = time.perf_counter() - began
@@ -153,6 +156,7 @@ def noria(recipe: str, most: int, steps: int, without: str = "") -> dict[str, An
         "engine": "noria",
         "dtype": compute.dtype,
         "threads": compute.threads,
+        "workers": compute.workers,
         "tokens_per_second": round(whole / (whole / speed + lower), 1),
         "lower_layers_seconds": round(lower, 2),
     }

@@ -67,7 +67,10 @@ def _mask(segment: Tensor, prefix: int, dtype: torch.dtype) -> Tensor:
 
 def logits(model: Any, pack: Pack, dtype: torch.dtype) -> Tensor:
     """(len(keep), vocabulary) at `pack.keep`, in the computing dtype."""
-    with torch.autocast(pack.ids.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+    # The cache of cast weights belongs to all threads, and the first to leave clears it; a pass uses a weight once anyway.
+    with torch.autocast(
+        pack.ids.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16, cache_enabled=False
+    ):
         output = model(
             input_ids=pack.ids,
             attention_mask=pack.mask,

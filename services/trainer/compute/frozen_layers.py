@@ -3,8 +3,9 @@
 Knows the stack of layers and nothing of what is trained above. Correct because a frozen layer's output for a row never changes.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -20,7 +21,11 @@ LIMIT_BYTES = 2 * 2**30
 
 
 class _Reached(Exception):
-    """The forward pass has come to the first trained layer: nothing above is needed."""
+    """The forward pass has come to the first trained layer: nothing above is needed. `states` (1, T, hidden) enter it."""
+
+    def __init__(self, states: Tensor) -> None:
+        super().__init__()
+        self.states = states
 
 
 class _Pass(nn.Module):
@@ -35,17 +40,17 @@ class Lower(nn.Module):
 
     def __init__(self, prefix: Tensor, states: dict[int, Tensor]) -> None:
         super().__init__()
-        self.prefix, self.states, self.current = prefix, states, prefix
+        self.prefix, self.states, self._current = prefix, states, threading.local()
 
     def set_pack(self, pack: Pack) -> None:
-        """Choose the states of `pack`, in its order: (1, T, hidden)."""
+        """Choose the states of `pack`, in its order, (1, T, hidden), for the passes of this thread."""
         parts = [self.prefix, *(self.states[i] for i in pack.rows)]
         blank = pack.ids.shape[1] - sum(len(part) for part in parts)
-        self.current = torch.cat([*parts, self.prefix.new_zeros(blank, parts[-1].shape[1])])[None]
+        self._current.states = torch.cat([*parts, self.prefix.new_zeros(blank, parts[-1].shape[1])])[None]
 
     def forward(self, *_: Any, **__: Any) -> Tensor:
         """What the layer would have answered for the pack, whatever it is given."""
-        return self.current
+        return self._current.states
 
 
 def size(rows: Sequence[Row], used: Iterable[int], prefix: int, hidden: int, dtype: torch.dtype) -> int:
@@ -62,16 +67,25 @@ def compute(
     limits: Limits,
     dtype: torch.dtype,
     check: Callable[[], None],
+    pool: ThreadPoolExecutor,
+    together: int = 1,
 ) -> Lower:
-    """States that enter layer `first` for the rows `used`; `check` is called before each pack and may raise.
+    """States that enter layer `first` for the rows `used`, `together` packs at once; `check` is called before and may raise.
 
     Packs are made of `used` in one fixed order, so that the states do not depend on where a resumed run begins.
     """
-    reached: list[Tensor] = []
 
     def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        reached.append(args[0] if args else kwargs["hidden_states"])
-        raise _Reached
+        raise _Reached(args[0] if args else kwargs["hidden_states"])
+
+    def entering(chosen: Sequence[int]) -> Tensor:
+        pack = collate(chosen, rows, prefix, device, dtype)
+        try:
+            with torch.no_grad():
+                logits(model, pack, dtype)
+        except _Reached as reached:
+            return reached.states[0]
+        raise RuntimeError(f"the forward pass never came to layer {first}")
 
     layers = decoder_layers(model)
     device = next(model.parameters()).device.type
@@ -79,16 +93,15 @@ def compute(
     head: Tensor | None = None
     hook = layers[first].register_forward_pre_hook(catch, with_kwargs=True)
     try:
-        for chosen in split(sorted(used), rows, prefix, limits):
+        packs = split(sorted(used), rows, prefix, limits)
+        for at in range(0, len(packs), together):
             check()
-            pack = collate(chosen, rows, prefix, device, dtype)
-            with torch.no_grad(), suppress(_Reached):
-                logits(model, pack, dtype)
-            hidden = reached.pop()[0]
-            head = hidden[:prefix].clone() if head is None else head
-            lengths = [len(rows[i].ids) - prefix for i in chosen]
-            parts = hidden[prefix : prefix + sum(lengths)].split(lengths)
-            states |= {i: part.clone() for i, part in zip(chosen, parts, strict=True)}
+            several = packs[at : at + together]
+            for chosen, hidden in zip(several, pool.map(entering, several), strict=True):
+                head = hidden[:prefix].clone() if head is None else head
+                lengths = [len(rows[i].ids) - prefix for i in chosen]
+                parts = hidden[prefix : prefix + sum(lengths)].split(lengths)
+                states |= {i: part.clone() for i, part in zip(chosen, parts, strict=True)}
     finally:
         hook.remove()
     if head is None:

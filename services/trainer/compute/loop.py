@@ -3,12 +3,14 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from contracts.project import Train
 from services.lm.learning import Row
@@ -19,7 +21,7 @@ from services.trainer.compute.forward import collate, loss_sum
 from services.trainer.compute.frozen_layers import Lower
 from services.trainer.domain import schedule
 from services.trainer.domain.failures import LossNotFinite
-from services.trainer.domain.packing import Limits, split, step_rows
+from services.trainer.domain.packing import Limits, deal, split, step_rows
 from services.trainer.domain.spec import Progress
 
 MAX_GRAD_NORM = 1.0
@@ -28,7 +30,10 @@ MAX_GRAD_NORM = 1.0
 
 @dataclass(slots=True)
 class Task:
-    """Everything that stays the same during a run; `rows[:train]` are learnt, the others validate."""
+    """Everything that stays the same during a run; `rows[:train]` are learnt, the others validate.
+
+    `pool` has `compute.workers` threads: each takes a share of a step's rows.
+    """
 
     recipe: Train
     rows: list[Row]
@@ -39,6 +44,7 @@ class Task:
     net: Any
     weights: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
+    pool: ThreadPoolExecutor
     lower: Lower | None = None
 
     @property
@@ -98,11 +104,8 @@ def step(task: Task, state: State) -> tuple[float, float]:
     chosen = step_rows(task.train, task.recipe.batch_size, task.recipe.seed, state.step)
     rate = schedule.learning_rate(task.recipe, state.step, task.steps)
     targets = sum(task.rows[i].targets for i in chosen)
-    total = 0.0
-    for part in split(chosen, task.rows, task.prefix, task.limits):
-        loss = _pack_loss(task, part)
-        (loss / targets).backward()
-        total += float(loss.detach())
+    shares = deal(chosen, task.rows, task.compute.workers)
+    total = _take(task, list(task.pool.map(lambda share: _gradients(task, share, targets), shares)))
     if not math.isfinite(total):
         raise LossNotFinite(
             f"the loss is {total} at step {state.step + 1} with learning rate {rate:.3g}; "
@@ -120,11 +123,41 @@ def step(task: Task, state: State) -> tuple[float, float]:
     return total / targets, rate
 
 
+def _gradients(task: Task, share: Sequence[int], targets: int) -> tuple[float, list[Tensor | None]]:
+    """Sum of the losses of the rows of `share`, and the gradients of it divided by `targets`, by weight."""
+    weights, total = list(task.weights.values()), 0.0
+    summed: list[Tensor | None] = [None] * len(weights)
+    for pack in split(share, task.rows, task.prefix, task.limits):
+        loss = _pack_loss(task, pack)
+        found = torch.autograd.grad(loss / targets, weights, allow_unused=True)
+        summed = [_plus(old, new) for old, new in zip(summed, found, strict=True)]
+        total += float(loss.detach())
+    return total, summed
+
+
+def _take(task: Task, found: Sequence[tuple[float, list[Tensor | None]]]) -> float:
+    """Give the weights the sum of all shares' gradients, always in one order: bits depend on it. The sum of the losses."""
+    for weight, *parts in zip(task.weights.values(), *(gradients for _, gradients in found), strict=True):
+        weight.grad = reduce(_plus, parts)
+    return sum(loss for loss, _ in found)
+
+
+def _plus(left: Tensor | None, right: Tensor | None) -> Tensor | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return left.add_(right)
+
+
 def _pack_loss(task: Task, chosen: Sequence[int]) -> torch.Tensor:
     pack = collate(chosen, task.rows, task.prefix, task.compute.device, task.compute.torch_dtype)
     if task.lower is not None:
         task.lower.set_pack(pack)
     return loss_sum(task.net, pack, task.compute.torch_dtype)
+
+
+def _loss(task: Task, chosen: Sequence[int]) -> float:
+    with torch.no_grad():
+        return float(_pack_loss(task, chosen))
 
 
 def validate(task: Task) -> float | None:
@@ -133,8 +166,7 @@ def validate(task: Task) -> float | None:
     if not held:
         return None
     task.net.eval()
-    with torch.no_grad():
-        total = sum(float(_pack_loss(task, part)) for part in split(held, task.rows, task.prefix, task.limits))
+    total = sum(task.pool.map(lambda pack: _loss(task, pack), split(held, task.rows, task.prefix, task.limits)))
     task.net.train()
     return total / sum(task.rows[i].targets for i in held)
 

@@ -1,5 +1,6 @@
 """The base model with what shall be trained on it: a LoRA adapter of peft, or all its weights. Knows no data."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,15 @@ def prepare(base: Path, base_name: str, adapter: Adapter, compute: Compute) -> A
     if not lora:
         return model.train()
     return _with_lora(model, base_name, adapter).train()
+
+
+def fitting(model: Any, compute: Compute) -> Compute:
+    """`compute` with one worker where the model drops units at random: threads would take turns at one generator."""
+    drops = any(
+        (isinstance(module, nn.Dropout) and module.p > 0) or getattr(module, "attention_dropout", 0)
+        for module in model.modules()
+    )
+    return replace(compute, workers=1) if drops else compute
 
 
 def _with_lora(model: Any, base_name: str, adapter: Adapter) -> Any:

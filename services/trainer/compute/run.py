@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def train(
         raise BadRecipe(why)
     data = load_data(spec, tokenizer)
     net = model.prepare(spec.base, spec.base_name, spec.recipe.adapter, compute)
+    compute = model.fitting(net, compute)
     weights = model.trainable(net)
     optimizer = loop.make_optimizer(weights, spec.recipe)
     identity = identify(spec, compute)
@@ -62,8 +63,9 @@ def train(
     computed = {name: identity[name] for name in MACHINE}
     if computed not in state.computed[-1:]:
         state.computed.append(computed)
+    pool = measured.pool(compute)
     task = loop.Task(
-        spec.recipe, data.rows, data.train, data.prefix, limits(net, compute), compute, net, weights, optimizer
+        spec.recipe, data.rows, data.train, data.prefix, limits(net, compute), compute, net, weights, optimizer, pool
     )
 
     def save(last: bool = False) -> None:
@@ -75,8 +77,9 @@ def train(
             save(last=True)
             raise Cancelled(f"stopped on request after step {state.step}; the checkpoint is kept")
 
-    task.lower = keep_lower(task, halt)
-    loop.train(task, state, workdir, report, halt, save, spec.checkpoint_seconds)
+    with pool:
+        task.lower = keep_lower(task, halt)
+        loop.train(task, state, workdir, report, halt, save, spec.checkpoint_seconds)
     turns = {"turns": state.computed} if len(state.computed) > 1 else {}
     facts = identity | turns | {"rows": data.notes}
     return replace(output.write(spec, workdir, task, state, facts, tokenizer.backend), left_out=data.left_out)
@@ -121,9 +124,9 @@ def nothing_left(left_out: Mapping[str, int]) -> str:
 
 
 def limits(net: Any, compute: Compute) -> Limits:
-    """Pack size: on CPU small enough for the caches, on a GPU large enough to fill it; at most 1 GiB of float32 logits."""
+    """Pack size: on CPU small enough for the caches, on a GPU large enough to fill it; at most 1 GiB of float32 logits in all."""
     tokens = 512 if compute.device == "cpu" else 4096
-    return Limits(tokens=tokens, targets=max(1, 2**28 // net.config.vocab_size))
+    return Limits(tokens=tokens, targets=max(1, 2**28 // (net.config.vocab_size * compute.workers)))
 
 
 def keep_lower(task: loop.Task, halt: Callable[[], None]) -> frozen_layers.Lower | None:
@@ -145,7 +148,9 @@ def keep_lower(task: loop.Task, halt: Callable[[], None]) -> frozen_layers.Lower
     ):
         return None
     task.net.eval()
-    kept = frozen_layers.compute(task.net, first, task.rows, used, task.prefix, task.limits, dtype, halt)
+    kept = frozen_layers.compute(
+        task.net, first, task.rows, used, task.prefix, task.limits, dtype, halt, task.pool, task.compute.workers
+    )
     task.net.train()
     frozen_layers.install(task.net, first, kept)
     return kept
@@ -162,7 +167,7 @@ def identify(spec: TrainSpec, compute: Compute) -> dict[str, Any]:
         "given": dict(sorted(spec.identity.items())),
         "prompt": spec.prompt.model_dump(mode="json"),
         "recipe": spec.recipe.model_dump(mode="json"),
-        "compute": {"device": compute.device, "dtype": compute.dtype, "threads": compute.threads},
+        "compute": asdict(compute),
         "code": provenance.code_digest(),
         "environment": provenance.environment_digest(),
         "platform": provenance.platform_facts(),

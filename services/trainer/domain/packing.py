@@ -48,6 +48,20 @@ def step_rows(rows: int, batch_size: int, seed: int, step: int) -> tuple[int, ..
     return epoch_order(rows, seed, epoch)[within * batch_size : (within + 1) * batch_size]
 
 
+def deal(chosen: Sequence[int], rows: Sequence[Row], shares: int) -> list[list[int]]:
+    """`chosen` in at most `shares` lists of about as many tokens each: the longest row first, each to the shortest list.
+
+    The rule is LPT (Graham 1969, doi:10.1137/0117039); the same rows are dealt in the same way everywhere.
+    """
+    dealt: list[list[int]] = [[] for _ in range(min(shares, len(chosen)))]
+    held = [0] * len(dealt)
+    for index in sorted(chosen, key=lambda i: (-len(rows[i].ids), i)):
+        least = held.index(min(held))
+        dealt[least].append(index)
+        held[least] += len(rows[index].ids)
+    return dealt
+
+
 def split(chosen: Sequence[int], rows: Sequence[Row], prefix: int, limits: Limits) -> list[list[int]]:
     """`chosen` as packs within the limits, by first fit on decreasing length; a row longer than a pack stands alone."""
     packs: list[list[int]] = []

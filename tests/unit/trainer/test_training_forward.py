@@ -1,5 +1,6 @@
 """What makes training quick must change nothing: the same losses and gradients as the plain forward pass, row by row."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from contracts.project import Adapter
+from services.lm import measured
 from services.lm.learning import Row
 from services.lm.measured import Compute
 from services.trainer.compute import forward, frozen_layers, model
@@ -72,7 +74,12 @@ def test_kept_lower_layers_equal_plain_forward(base: Path) -> None:
     want = gradients(made, plain_loss(made, ROWS))
     first = model.first_trained_layer(made)
     assert first == 2
-    kept = frozen_layers.compute(made, first, ROWS, range(5), PREFIX, Limits(20, 1000), torch.float32, lambda: None)
+    limits, asked = Limits(20, 1000), list[int]()
+    with measured.pool(replace(COMPUTE, workers=2)) as pool:
+        kept = frozen_layers.compute(
+            made, first, ROWS, range(5), PREFIX, limits, torch.float32, lambda: asked.append(1), pool, 2
+        )
+    assert len(asked) == 2  # before each pair of three packs
     frozen_layers.install(made, first, kept)
     pack = collate([3, 0, 4, 1, 2], ROWS, PREFIX, "cpu", torch.float32)
     kept.set_pack(pack)

@@ -14,6 +14,8 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contracts.project import Train
 from services.chassis.jobs.failures import classify
@@ -22,7 +24,7 @@ from services.lm.errors import BaseInvalid, BaseNotFound, HubUnavailable
 from services.lm.learning import Row
 from services.trainer.domain import schedule
 from services.trainer.domain.failures import of_base
-from services.trainer.domain.packing import Limits, common_prefix, split, step_rows
+from services.trainer.domain.packing import Limits, common_prefix, deal, split, step_rows
 
 
 def row(ids: Iterable[int], start: int) -> Row:
@@ -46,6 +48,16 @@ def test_packs_hold_each_row_once_within_the_limits() -> None:
     for pack in packs:
         assert 2 + sum(len(rows[i].ids) - 2 for i in pack) <= 20
         assert sum(rows[i].targets for i in pack) <= 12
+
+
+@given(lengths=st.lists(st.integers(2, 60), min_size=1, max_size=20), shares=st.integers(1, 8))
+def test_rows_are_dealt_evenly(lengths: list[int], shares: int) -> None:
+    rows = [row(range(length), 1) for length in lengths]
+    dealt = deal(range(len(rows)), rows, shares)
+    assert sorted(i for share in dealt for i in share) == list(range(len(rows)))
+    assert len(dealt) == min(shares, len(rows))
+    held = [sum(lengths[i] for i in share) for share in dealt]
+    assert max(held) - min(held) <= max(lengths)
 
 
 def test_a_row_longer_than_a_pack_stands_alone() -> None:

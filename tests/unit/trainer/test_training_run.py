@@ -10,10 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from contracts.project import Adapter, Prompt
+from services.lm import measured
 from services.lm.errors import BaseInvalid, BaseNotFound
+from services.lm.measured import Compute
 from services.trainer.compute import run
 from services.trainer.domain.failures import (
     BadRecipe,
@@ -24,6 +27,9 @@ from services.trainer.domain.failures import (
 from services.trainer.domain.spec import Progress, TrainResult, TrainSpec
 
 Specs = Callable[..., TrainSpec]
+
+
+WEIGHTS = {"lora": "adapter_model.safetensors", "none": "model.safetensors"}
 
 
 def never() -> bool:
@@ -56,6 +62,29 @@ def test_equal_runs_give_equal_bytes(make_spec: Specs, tmp_path: Path) -> None:
     assert bytes_of(first) == bytes_of(second)
     other, _ = go(make_spec(seed=8), tmp_path / "c")
     assert other.weights != first.weights
+
+
+@pytest.mark.parametrize("adapter", [Adapter(r=4), Adapter(r=4, layers_to_transform=(2, 3)), Adapter(kind="none")])
+def test_workers_change_nothing_but_the_last_bits(
+    make_spec: Specs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapter: Adapter
+) -> None:
+    spec = make_spec(adapter=adapter, learning_rate=1e-3)
+
+    def weights(workers: int, name: str) -> dict[str, torch.Tensor]:
+        monkeypatch.setattr(measured, "choose", lambda _: Compute("cpu", "float32", 1, workers))
+        return load_file(go(spec, tmp_path / name)[0].directory / WEIGHTS[adapter.kind])
+
+    one, three, again = weights(1, "one"), weights(3, "three"), weights(3, "again")
+    for name, value in one.items():
+        torch.testing.assert_close(three[name], value, rtol=1e-3, atol=2e-4)
+        assert torch.equal(three[name], again[name])
+
+
+def test_a_model_with_dropout_has_one_worker(make_spec: Specs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "choose", lambda _: Compute("cpu", "float32", 1, 3))
+    result, _ = go(make_spec(adapter=Adapter(r=4, dropout=0.1)), tmp_path)
+    manifest = json.loads((result.directory / "manifest.json").read_text())
+    assert manifest["compute"]["workers"] == 1
 
 
 @pytest.mark.parametrize("kind", ["lora", "none"])
