@@ -3,8 +3,7 @@
 python -m tests.bench.bench_train [--steps 16] [--rows 200] [--full] [--parts]    --full: 60 steps, all rows
 
 --parts measures ours against itself without each of its own parts instead, so that each has a figure it is kept for:
-lora_autograd by peft's layers, cross_entropy by torch's, packing by one row a pass, frozen_layers by computing them each time,
-workers by one thread.
+workers by one thread, packing by one row a pass, frozen_layers by computing them each time.
 
 Trainer runs as its users run it: rows tokenised before, padded a batch, grouped by length, fused AdamW, in float32 and in
 bfloat16 (weights and arithmetic, the adapter in float32), on all cores and on one; the quickest of them counts. Tokens are
@@ -73,7 +72,7 @@ def compare(recipe: str, rows: int, steps: int) -> dict[str, Any]:
     return {"ratio": round(ratio, 2), "noria": ours, "trainer": [d for d in done if d["engine"] == "trainer"]}
 
 
-PARTS = ("workers", "lora_autograd", "cross_entropy", "packing", "frozen_layers")
+PARTS = ("workers", "packing", "frozen_layers")
 
 
 def parts(recipe: str, rows: int, steps: int) -> dict[str, float]:
@@ -127,7 +126,6 @@ def noria(recipe: str, most: int, steps: int, without: str = "") -> dict[str, An
     from services.trainer.domain.packing import common_prefix
 
     keep_pages()
-    leave_out(without)
     compute = measured.choose(CACHE)
     rows, _tokenizer = rows_of(most)
     measured.apply(compute, 7)
@@ -160,21 +158,6 @@ def noria(recipe: str, most: int, steps: int, without: str = "") -> dict[str, An
         "tokens_per_second": round(whole / (whole / speed + lower), 1),
         "lower_layers_seconds": round(lower, 2),
     }
-
-
-def leave_out(part: str) -> None:
-    """Puts what peft and torch do by themselves in the place of a part."""
-    import torch
-
-    from services.trainer.compute import forward, lora_autograd
-
-    def plain(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
-
-    if part == "lora_autograd":
-        lora_autograd.speed_up = lambda net: 0
-    elif part == "cross_entropy":
-        forward.cross_entropy_sum = plain
 
 
 def trainer(recipe: str, most: int, steps: int, dtype: str, threads: int) -> dict[str, Any]:

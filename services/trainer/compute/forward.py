@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from services.lm.learning import Row
-from services.trainer.compute.cross_entropy import cross_entropy_sum
 
 FILL = 32
 
@@ -83,14 +82,5 @@ def logits(model: Any, pack: Pack, dtype: torch.dtype) -> Tensor:
 
 def loss_sum(model: Any, pack: Pack, dtype: torch.dtype) -> Tensor:
     """Sum of the cross entropies of the pack's targets, in nats."""
-    return cross_entropy(logits(model, pack, dtype)[: len(pack.targets)], pack.targets)
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Sum over n rows of -log softmax(logits)[target] in nats: by our own pass on a CPU, by torch's kernel elsewhere.
-
-    logits (n, vocabulary), targets (n,); a float32 scalar.
-    """
-    if logits.device.type == "cpu":
-        return cross_entropy_sum(logits, targets)
-    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+    found = logits(model, pack, dtype)[: len(pack.targets)].float()
+    return torch.nn.functional.cross_entropy(found, pack.targets, reduction="sum")

@@ -9,7 +9,6 @@ from torch import nn
 
 from contracts.project import Adapter
 from services.lm.measured import Compute
-from services.trainer.compute import lora_autograd
 from services.trainer.domain.failures import BadRecipe, BaseInvalid
 
 
@@ -88,8 +87,6 @@ def _with_lora(model: Any, base_name: str, adapter: Adapter) -> Any:
     except ValueError as error:
         raise BadRecipe(f"train.adapter does not fit the base: {error}"[:500]) from error
     wrapped.peft_config["default"].base_model_name_or_path = base_name
-    if model.device.type == "cpu":  # a GPU's own kernels are quicker there
-        lora_autograd.speed_up(wrapped)
     return wrapped
 
 
