@@ -183,8 +183,20 @@ def test_what_cannot_be_measured_waits_for_a_person_with_its_cause(judges: Judge
     assert shown["detail"].startswith("evaluation failed: empty_held_out:")
     waits = 'noria_registry_candidates_waiting{why="evaluation_failed"} 1.0'
     judges.until("told by the figures", lambda: waits in judges.call("registry", "GET", "/metrics").text)
-    path = f"/v1/models/{judges.project}/{number}/reject"
+    model = f"/v1/models/{judges.project}/{number}"
+    asked = judges.call("registry", "POST", f"{model}/evaluate", PERSON)
+    assert (asked.status_code, asked.json()["evaluation"]["status"]) == (202, "pending")
+
+    def ended() -> Any:
+        evaluation = judges.get(model)["evaluation"]
+        return evaluation if evaluation["status"] != "pending" else None
+
+    tried = judges.until("evaluated again", ended)
+    assert (tried["status"], tried["rounds"]) == ("failed", 1)
+    path = f"{model}/reject"
     assert judges.call("registry", "POST", path, PERSON).json()["stage"] == "rejected"
+    refused = judges.call("registry", "POST", f"{model}/evaluate", PERSON)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "not_a_candidate")
     again = judges.call("registry", "POST", path, PERSON)
     assert (again.status_code, again.json()["error"]["code"]) == (409, "not_a_candidate")
 
@@ -204,9 +216,17 @@ def test_another_champion_leads_to_another_evaluation_by_itself(judges: Judges) 
 
     shown = judges.until("measured against version 2", measured)
     assert shown["evaluation"]["rounds"] == 1
+    assert judges.call("registry", "POST", f"{model}/{number}/evaluate", PERSON).status_code == 202
+
+    def measured_anew() -> Any:
+        shown = judges.get(f"{model}/{number}")
+        return shown if shown["evaluation"] | {"status": "done", "rounds": 2} == shown["evaluation"] else None
+
+    shown = judges.until("measured for a person", measured_anew)
+    assert shown["champion"]["version"] == 2
+    assert shown["evaluation_id"].endswith("-r2")
     ids = [e["evaluation_id"] for e in judges.get(f"/v1/evaluations?project={judges.project}", "evaluator")["items"]]
     assert ids.count(shown["evaluation_id"]) == 1
-    assert shown["evaluation_id"].endswith("-r1")
 
 
 def test_pages_and_errors_have_one_shape(judges: Judges) -> None:

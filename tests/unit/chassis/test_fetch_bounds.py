@@ -1,20 +1,24 @@
-"""One poll takes no more of a partition than a portion of bytes, however small a fetch is on the wire."""
+"""What is fetched: no more of a partition at once than a portion of bytes, and a backlog waits for no other partition."""
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from aiokafka.consumer import fetcher
-from aiokafka.consumer.subscription_state import Assignment
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer import consumer, fetcher
+from aiokafka.consumer.subscription_state import Assignment, SubscriptionState
 from aiokafka.record import default_records
 from aiokafka.structs import TopicPartition
 
 from services.chassis.messaging.kafka.aiokafka_patches import (
+    BESIDE_BACKLOG_MS,
     HEADER_BYTES,
     PORTION_BYTES,
     BoundedRecords,
     LenientRecords,
+    PromptFetcher,
+    install,
 )
 from services.chassis.messaging.kafka.decompression import HEADERS
 
@@ -71,3 +75,37 @@ def test_record_larger_than_a_portion_is_taken_alone() -> None:
     assert HEADERS * HEADER_BYTES + 1_800_000 > PORTION_BYTES
     found = asyncio.run(polls(fetched(1, 3, 1_800_000, headers), 100))
     assert [len(poll) for poll in found if poll] == [1, 1, 1]
+
+
+async def waits(handled: Sequence[TopicPartition], longest: int) -> dict[TopicPartition, int]:
+    """How long the next fetch waits for news of each partition that it asks for, while those of `handled` are handled."""
+    places = [PLACE, TopicPartition("t", 1)]
+    client = AIOKafkaClient(bootstrap_servers="127.0.0.1:1")
+    made = cast(Any, PromptFetcher(client, SubscriptionState(), fetch_max_wait_ms=longest))
+    assignment = Assignment(places)
+    for place in places:
+        assignment.state_value(place).reset_to(0)
+    made._select_read_replica = lambda tp: 0
+    for place in handled:
+        made._records[place] = BoundedRecords(place, assignment=assignment, partition_records=None, backoff=0)
+    requests: Any = made._get_actions_per_node(assignment)[0]
+    await made.close()
+    return {
+        TopicPartition(topic, part[0]): request._max_wait_ms
+        for _, request in requests
+        for topic, parts in request.topics
+        for part in parts
+    }
+
+
+def test_a_fetch_beside_a_backlog_waits_for_news_only_shortly() -> None:
+    """The partition that is handled is asked for again only after this fetch: it must not wait for the idle one."""
+    other = TopicPartition("t", 1)
+    assert asyncio.run(waits([], 1000)) == {PLACE: 1000, other: 1000}
+    assert asyncio.run(waits([PLACE], 1000)) == {other: BESIDE_BACKLOG_MS}
+    assert asyncio.run(waits([PLACE], 20)) == {other: 20}
+
+
+def test_consumers_of_the_process_fetch_so() -> None:
+    install()
+    assert consumer.Fetcher is PromptFetcher

@@ -13,13 +13,17 @@ the reason, its offset the batch's last, so that the group goes on.
 A poll bounded by bytes (`BoundedRecords`). aiokafka bounds it by number alone: 500 records that unpack to a megabyte each fit
 into one fetch where they are compressed, and are held several times over until their transaction ends: a megabyte on the
 wire took a service to 2.7 GB so.
+
+A short wait beside a backlog (`PromptFetcher`). aiokafka has one fetch under way at each broker. While a partition's
+records are handled it asks for the others, which wait for news as long as they may; a partition that is through is asked for
+again only after that: with a second to wait, a backlog stood still for up to a second after each fetch.
 """
 
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
 
-from aiokafka.consumer import fetcher
+from aiokafka.consumer import consumer, fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record import default_records, memory_records
 from aiokafka.record.util import decode_varint_py
@@ -157,7 +161,29 @@ def weight(record: ConsumerRecord[Any, Any]) -> int:
     return HEADER_BYTES * len(headers) + record.serialized_key_size + record.serialized_value_size + held
 
 
+FOR_EVER_MS = 2**31 - 1
+BESIDE_BACKLOG_MS = 100
+"""As long as aiokafka itself waits for a partition's records to be handled before it asks for the others."""
+
+
+class PromptFetcher(fetcher.Fetcher):
+    """Waits `fetch_max_wait_ms` for news only where nothing that was fetched is left to be handled."""
+
+    _records: dict[Any, Any]
+    _fetch_max_wait_ms: int
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._longest_wait_ms = self._fetch_max_wait_ms
+
+    def _get_actions_per_node(self, assignment: Any) -> Any:
+        self._fetch_max_wait_ms = min(BESIDE_BACKLOG_MS if self._records else FOR_EVER_MS, self._longest_wait_ms)
+        actions: Any = super()._get_actions_per_node(assignment)
+        return actions
+
+
 def install() -> None:
-    """Replaces both in aiokafka's consumers of this process."""
+    """Replaces all of it in aiokafka's consumers of this process."""
+    setattr(consumer, "Fetcher", PromptFetcher)  # noqa: B010
     setattr(fetcher, "MemoryRecords", LenientRecords)  # noqa: B010 - a module's attribute of another type
     setattr(fetcher, "FetchResult", BoundedRecords)  # noqa: B010
