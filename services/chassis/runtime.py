@@ -237,7 +237,7 @@ class Runtime:
 
     async def _refresh_stored(self) -> None:
         try:
-            state, parked, age, jobs, job_ages = await asyncio.to_thread(self._figures)
+            state, parked, age, jobs, job_ages = await asyncio.to_thread(self._stored_counts)
         except Exception as error:
             if not database.is_database_fault(error):
                 raise
@@ -258,7 +258,7 @@ class Runtime:
             self.metrics.job_heartbeat.labels(each.kind).set(of_kind.heartbeat)
             self.metrics.job_attempts.labels(each.kind).set(of_kind.attempts)
 
-    def _figures(self) -> tuple[Any, int, float, dict[tuple[str, str], int], dict[str, age_metrics.JobAges]]:
+    def _stored_counts(self) -> tuple[Any, int, float, dict[tuple[str, str], int], dict[str, age_metrics.JobAges]]:
         now, seconds = datetime.now(UTC), self.service.settings.lease_seconds
         with database.reading(self.engine) as connection, Session(connection) as session:
             waiting, age = parking.count(connection), age_metrics.parked_age(connection, now)

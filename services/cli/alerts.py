@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 Samples = dict[str, dict[str, float]]
-"""Of a service: bare name of a figure -> its values by what its labels say ('' without labels)."""
+"""Of a service: bare name of a metric -> its values by what its labels say ('' without labels)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
-    """A figure above `limit` (below, for `low`) means trouble. `what` is told with {value} and {at}, its labels."""
+    """A metric above `limit` (below, for `low`) means trouble. `what` is told with {value} and {at}, its labels."""
 
     alert: str
-    figure: str
+    metric: str
     limit: float
     what: str
     do: str
@@ -69,28 +69,28 @@ def read(text: str, service: str) -> Samples:
 
 
 def find(
-    figures: Mapping[str, Samples],
+    metrics: Mapping[str, Samples],
     services: Mapping[str, Mapping[str, Any]],
     members: Mapping[str, int] | None,
     dead_letters: int | None,
 ) -> list[dict[str, str]]:
     """[{"alert", "where", "what", "do"}].
 
-    `figures` by service; `services`: readiness answers by part; `members` by consumer group, None where Kafka does not
+    `metrics` by service; `services`: readiness answers by part; `members` by consumer group, None where Kafka does not
     answer; `dead_letters` how many there are that nobody settled.
     """
     found = [*_standing(services), *_groups(members or {}), *_dead(dead_letters)]
-    for service, samples in figures.items():
-        found += _of_figures(service, samples)
+    for service, samples in metrics.items():
+        found += _of_metrics(service, samples)
     return [dict(zip(("alert", "where", "what", "do"), entry, strict=True)) for entry in found]
 
 
 Entry = tuple[str, str, str, str]
 
 
-def _of_figures(service: str, samples: Samples) -> Iterator[Entry]:
+def _of_metrics(service: str, samples: Samples) -> Iterator[Entry]:
     for symptom in SYMPTOMS:
-        for at, value in samples.get(symptom.figure, {}).items():
+        for at, value in samples.get(symptom.metric, {}).items():
             if (value < symptom.limit) if symptom.low else (value > symptom.limit):
                 yield symptom.alert, service, symptom.what.format(at=at, value=value), symptom.do
     running = {

@@ -33,10 +33,10 @@ def document(settings: "StackSettings") -> dict[str, Any]:
 
     parts = stack.look(settings)
     services = {part.name: part.health for part in parts}
-    figures = {part.name: _figures(part.name) for part in parts if part.name not in ("kafka", "triton")}
-    gauges = {name: None if found is None else _gauges(found) for name, found in figures.items()}
+    metrics = {part.name: _scrape(part.name) for part in parts if part.name not in ("kafka", "triton")}
+    gauges = {name: None if found is None else _gauges(found) for name, found in metrics.items()}
     letters, groups = dead_letters(), members()
-    known = {name: found for name, found in figures.items() if found is not None}
+    known = {name: found for name, found in metrics.items() if found is not None}
     return {
         "ready": all(part.ready for part in parts),
         "home": str(settings.home),
@@ -111,8 +111,8 @@ def _lag(services: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]
     return {name: dict(health["lag"]) for name, health in services.items() if health.get("lag")}
 
 
-def _figures(service: str) -> alerts.Samples | None:
-    """The service's figures, or None where it does not answer."""
+def _scrape(service: str) -> alerts.Samples | None:
+    """The service's metrics, or None where it does not answer."""
     try:
         with api.client(service, timeout=10) as http:
             return alerts.read(http.get("/metrics").text, service)
@@ -155,8 +155,8 @@ def render(found: Mapping[str, Any]) -> "RenderableType":
     grid = plain_table(("part", "state", "ready", "pid", "uptime", "lag", "parked", "outbox", "what is wrong"))
     for process in found["processes"]:
         name = process["name"]
-        figures = (sum(found["lag"].get(name, {}).values()), found["parked"].get(name), found["outbox"].get(name))
-        shown = ["-" if f is None else str(f) for f in figures]
+        counts = (sum(found["lag"].get(name, {}).values()), found["parked"].get(name), found["outbox"].get(name))
+        shown = ["-" if n is None else str(n) for n in counts]
         ready = "[green]yes[/]" if process["ready"] else "[red]no[/]"
         pid, uptime = str(process["pid"] or "-"), f"{process['uptime']:.0f} s"
         grid.add_row(name, process["state"], ready, pid, uptime, *shown, escape(_wrong(found["services"][name])))

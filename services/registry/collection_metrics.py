@@ -24,8 +24,8 @@ class CollectionMetrics:
     last: Gauge
 
 
-def gauges(metrics: Metrics) -> CollectionMetrics:
-    """The gauges in the registry's figures, under noria_registry_."""
+def collection_gauges(metrics: Metrics) -> CollectionMetrics:
+    """The gauges in the registry's metrics, under noria_registry_."""
     return CollectionMetrics(
         objects=metrics.gauge("artifact_objects", "Artifacts that the last collection met", "kind"),
         bytes=metrics.gauge("artifact_bytes", "Bytes of artifacts that the last collection met", "kind"),
@@ -33,22 +33,22 @@ def gauges(metrics: Metrics) -> CollectionMetrics:
     )
 
 
-def show(figures: CollectionMetrics, said: Mapping[str, Any] | None) -> None:
+def show(gauges: CollectionMetrics, said: Mapping[str, Any] | None) -> None:
     """Sets the gauges to the word of a collection."""
     if said is None:
         return
     for kind in ("named", "young", "removed"):
-        figures.objects.labels(kind).set(said[kind]["objects"])
-        figures.bytes.labels(kind).set(said[kind]["bytes"])
-    figures.last.set(datetime.fromisoformat(said["at"]).timestamp())
+        gauges.objects.labels(kind).set(said[kind]["objects"])
+        gauges.bytes.labels(kind).set(said[kind]["bytes"])
+    gauges.last.set(datetime.fromisoformat(said["at"]).timestamp())
 
 
 async def keep_showing(ctx: Context[Any]) -> None:
     """Looks once a minute until cancelled; while the store cannot be read the gauges keep what they were."""
-    figures = gauges(ctx.metrics)
+    gauges = collection_gauges(ctx.metrics)
     while True:
         try:
-            show(figures, await asyncio.to_thread(last_record, ctx.artifacts))
+            show(gauges, await asyncio.to_thread(last_record, ctx.artifacts))
         except Exception as error:
             ctx.log.warning("the last collection of artifacts cannot be read", detail=str(error)[:300])
         await asyncio.sleep(LOOK_SECONDS)

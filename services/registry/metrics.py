@@ -1,4 +1,4 @@
-"""The registry's own figures: what waits for a person."""
+"""The registry's own metrics: what waits for a person."""
 
 import asyncio
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class RegistryMetrics:
 
 
 def registry_metrics(metrics: Metrics) -> RegistryMetrics:
-    """The figures in the service's registry, under noria_registry_."""
+    """The metrics in the service's registry, under noria_registry_."""
     return RegistryMetrics(
         candidates=metrics.gauge("candidates_waiting", "Candidates that wait for a person", "why"),
         undeployed=metrics.gauge("production_not_deployed", "Versions wanted in production that serving cannot deploy"),
@@ -32,14 +32,14 @@ def registry_metrics(metrics: Metrics) -> RegistryMetrics:
 
 
 async def keep_counting(ctx: Context[Store]) -> None:
-    """Shows the figures until cancelled."""
-    figures = registry_metrics(ctx.metrics)
+    """Shows the metrics until cancelled."""
+    metrics = registry_metrics(ctx.metrics)
     while True:
         try:
             open_, undeployed = await ctx.read(lambda store: (store.open_candidates(), store.undeployed()))
             for status, why in REASONS.items():
-                figures.candidates.labels(why).set(open_.get(status, 0))
-            figures.undeployed.set(undeployed)
+                metrics.candidates.labels(why).set(open_.get(status, 0))
+            metrics.undeployed.set(undeployed)
         except Exception as error:  # a database that is away must not end the service: the next look tells
             log_failure(ctx.log, "candidates not counted", error)
         await asyncio.sleep(LOOK_SECONDS)

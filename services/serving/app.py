@@ -12,7 +12,7 @@ from services.serving import deployer, model_cache, request_spool
 from services.serving.completion_response import openai_shape
 from services.serving.handlers import HANDLERS
 from services.serving.http import make_router
-from services.serving.metrics import figures
+from services.serving.metrics import gateway_metrics
 from services.serving.restore import RESTORE
 from services.serving.runtime import Runtime, spool_check, triton_check
 from services.serving.settings import ServingSettings
@@ -24,7 +24,7 @@ def make_service(settings: ServingSettings) -> Service:
     runtime = Runtime(settings)
 
     async def serve(ctx: Context[Any]) -> None:
-        runtime.figures = figures(ctx.metrics)
+        runtime.metrics = gateway_metrics(ctx.metrics)
         await asyncio.gather(deployer.run(runtime, ctx), request_spool.run(runtime, ctx))
 
     return Service(

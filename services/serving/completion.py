@@ -125,12 +125,12 @@ def _note(runtime: Runtime, completion: Completion, chunk: Chunk) -> None:
     progress.text += chunk.text
     progress.usage = Usage(chunk.prompt_tokens or progress.usage.prompt_tokens, chunk.completion_tokens)
     progress.finish_reason = chunk.finish_reason or progress.finish_reason
-    if runtime.figures and progress.first_token is not None:
-        runtime.figures.next_token.observe(now - completion.last_piece)
+    if runtime.metrics and progress.first_token is not None:
+        runtime.metrics.next_token.observe(now - completion.last_piece)
     elif progress.first_token is None:
         progress.first_token = now - completion.started
-        if runtime.figures:
-            runtime.figures.first_token.observe(progress.first_token)
+        if runtime.metrics:
+            runtime.metrics.first_token.observe(progress.first_token)
     completion.last_piece = now
 
 
@@ -177,10 +177,10 @@ async def _write(runtime: Runtime, event: InferenceCompletedV1) -> None:
 
 
 def _count(runtime: Runtime, completion: Completion, outcome: Outcome, seconds: float) -> None:
-    if runtime.figures is None:
+    if runtime.metrics is None:
         return
     usage = completion.progress.usage
-    runtime.figures.requests.labels(completion.asked.endpoint, outcome).inc()
-    runtime.figures.seconds.observe(seconds)
-    runtime.figures.tokens.labels("input").inc(usage.prompt_tokens)
-    runtime.figures.tokens.labels("output").inc(usage.completion_tokens)
+    runtime.metrics.requests.labels(completion.asked.endpoint, outcome).inc()
+    runtime.metrics.seconds.observe(seconds)
+    runtime.metrics.tokens.labels("input").inc(usage.prompt_tokens)
+    runtime.metrics.tokens.labels("output").inc(usage.completion_tokens)

@@ -57,8 +57,8 @@ class CompletionResponse(Response):
 
     def _enter(self, change: int) -> None:
         self.runtime.in_flight += change
-        if self.runtime.figures:
-            self.runtime.figures.in_flight.set(self.runtime.in_flight)
+        if self.runtime.metrics:
+            self.runtime.metrics.in_flight.set(self.runtime.in_flight)
 
 
 async def _left(receive: Receive) -> None:

@@ -245,5 +245,5 @@ async def _set_status(state: DeployerState, served: ServedVersion, status: Outco
     await state.ctx.transact(change, cause=f"deployment {d.project}@{d.version} {d.sequence} {status}", at=now)
     if status == "deployed":
         state.failures.pop(_promotion(d), None)
-    if state.runtime.figures:
-        state.runtime.figures.deployments.labels(status).inc()
+    if state.runtime.metrics:
+        state.runtime.metrics.deployments.labels(status).inc()

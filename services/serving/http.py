@@ -112,8 +112,8 @@ async def _generate(runtime: Runtime, request: Request, parse: Callable[[bytes],
         completion = begin(runtime, asked, started)
         return CompletionResponse(runtime, completion, admit(runtime, completion))
     except ApiFault as fault:
-        if runtime.figures:
-            runtime.figures.refused.labels(str(fault.status)).inc()
+        if runtime.metrics:
+            runtime.metrics.refused.labels(str(fault.status)).inc()
         return fault_response(fault)
     except ClientDisconnect:
         return Response(status_code=499)  # nobody reads it; nginx's code for a client that left

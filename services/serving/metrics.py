@@ -24,7 +24,7 @@ class GatewayMetrics:
     spool_age: Gauge
 
 
-def figures(metrics: Metrics) -> GatewayMetrics:
+def gateway_metrics(metrics: Metrics) -> GatewayMetrics:
     """The gateway's metrics in the service's registry, under noria_serving_."""
     return GatewayMetrics(
         requests=metrics.counter("requests_total", "Requests answered, failed or cancelled", "endpoint", "status"),

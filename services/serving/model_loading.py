@@ -30,8 +30,8 @@ async def look(runtime: Runtime, triton: Triton) -> None:
         await _probe_suspects(runtime, triton)
     except client.Unavailable:
         runtime.up = await client.live(triton)
-    if runtime.figures:
-        runtime.figures.triton_up.set(runtime.up)
+    if runtime.metrics:
+        runtime.metrics.triton_up.set(runtime.up)
 
 
 async def _probe_suspects(runtime: Runtime, triton: Triton) -> None:

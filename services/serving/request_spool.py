@@ -44,9 +44,9 @@ async def run(runtime: Runtime, ctx: Context[Store]) -> None:
         try:
             while True:
                 runtime.record_fault = await asyncio.to_thread(find_fault, spool, path, runtime.settings)
-                if runtime.figures is not None:
+                if runtime.metrics is not None:
                     with contextlib.suppress(DBAPIError):  # what it means for recording, the next record tells
-                        _show(await asyncio.to_thread(spool.backlog), runtime.figures)
+                        _show(await asyncio.to_thread(spool.backlog), runtime.metrics)
                 await asyncio.sleep(CHECK_SECONDS)
         finally:
             runtime.record = None
@@ -65,9 +65,9 @@ async def _open(runtime: Runtime, ctx: Context[Store], path: Path) -> Spool:
             await asyncio.sleep(CHECK_SECONDS)
 
 
-def _show(state: Backlog, figures: GatewayMetrics) -> None:
-    figures.spool_waiting.set(state.waiting)
-    figures.spool_age.set(state.age)
+def _show(state: Backlog, metrics: GatewayMetrics) -> None:
+    metrics.spool_waiting.set(state.waiting)
+    metrics.spool_age.set(state.age)
 
 
 def find_fault(spool: Spool, path: Path, settings: ServingSettings) -> str | None:

@@ -33,7 +33,7 @@ class Runtime:
     up: bool = False
     record: Callable[[InferenceCompletedV1], Awaitable[None]] | None = None
     record_fault: str | None = None
-    figures: GatewayMetrics | None = None
+    metrics: GatewayMetrics | None = None
     in_flight: int = 0
 
     def suspect(self, model: str) -> None:

@@ -35,7 +35,7 @@ def make_router(
         return JSONResponse(report, status_code=200 if report["status"] == "ready" else 503)
 
     @router.get("/metrics", tags=["health"], response_class=PlainTextResponse)
-    async def figures() -> Response:
+    async def prometheus() -> Response:
         await refresh()
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

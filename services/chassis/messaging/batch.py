@@ -246,7 +246,7 @@ def park(
 
 
 def record(result: BatchResult, metrics: Metrics) -> None:
-    """Adds a committed transaction's fates to the figures and the log."""
+    """Adds a committed transaction's fates to the metrics and the log."""
     for note in result.dead:
         LOG.warning("dead letter", **note)
     for (fate, topic, reason), count in result.fates.items():

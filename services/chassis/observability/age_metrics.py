@@ -1,4 +1,4 @@
-"""How long things have waited or stood still, for the figures: parked messages, jobs, partitions. Decides nothing."""
+"""How long things have waited or stood still, for the metrics: parked messages, jobs, partitions. Decides nothing."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The Prometheus figures of a service, named noria_<service>_... in base units. No id is ever a label."""
+"""The Prometheus metrics of a service, named noria_<service>_... in base units. No id is ever a label."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -58,5 +58,5 @@ class Metrics:
         return Histogram(self.prefix + name, text, labels, registry=self.registry, buckets=SECONDS)
 
     def text(self) -> bytes:
-        """All figures in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)

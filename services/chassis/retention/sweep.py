@@ -74,7 +74,7 @@ def sweep(store: ArtifactStore, named: Collection[bytes], before: datetime, *, r
 
 
 def record(store: ArtifactStore, document: dict[str, Any]) -> None:
-    """Leaves word of a collection in the store, where the registry's figures come from."""
+    """Leaves word of a collection in the store, where the registry's metrics come from."""
     store.write(RECORD, json.dumps(document).encode())
 
 

@@ -59,8 +59,8 @@ def submit(board: Board, watch: Watch, project: str, script: Path) -> None:
 def prep_has_all() -> bool | None:
     """True once ingestion has published all that it accepted and prep has taken it."""
     with api.client("ingestion") as http:
-        figures = alerts.read(http.get("/metrics").text, "ingestion")
-        published = figures["outbox_waiting"] == {"": 0.0}
+        metrics = alerts.read(http.get("/metrics").text, "ingestion")
+        published = metrics["outbox_waiting"] == {"": 0.0}
     return True if published and kafka.run(kafka.lag("prep.main", "ingestion.record.accepted.v1")) == 0 else None
 
 

@@ -8,16 +8,16 @@ import pytest
 from services.chassis.observability.metrics import Metrics
 from services.cli.alerts import SYMPTOMS, Symptom, find, read
 from services.registry.metrics import registry_metrics
-from services.serving.metrics import figures
+from services.serving.metrics import gateway_metrics
 
 READY: dict[str, Any] = {"status": "ready", "checks": {"kafka": {"ok": True, "detail": ""}}}
 RUNBOOK = (Path(__file__).parents[3] / "docs" / "runbook.md").read_text()
 
 
 def told(
-    figures: dict[str, Any], health: dict[str, Any] = READY, letters: int | None = 0, members: int = 1
+    metrics: dict[str, Any], health: dict[str, Any] = READY, letters: int | None = 0, members: int = 1
 ) -> list[str]:
-    found = find({"prep": figures}, {"prep": health}, {"prep.main": members}, letters)
+    found = find({"prep": metrics}, {"prep": health}, {"prep.main": members}, letters)
     for entry in found:
         assert f"### {entry['alert']}\n" in RUNBOOK, entry
         assert entry["where"]
@@ -26,7 +26,7 @@ def told(
     return [entry["alert"] for entry in found]
 
 
-def test_figures_are_read_as_a_service_shows_them_with_their_labels() -> None:
+def test_metrics_are_read_as_a_service_shows_them_with_their_labels() -> None:
     metrics = Metrics("prep")
     metrics.parked_waiting.set(3)
     metrics.jobs.labels("freeze", "running").set(2)
@@ -41,17 +41,17 @@ def test_figures_are_read_as_a_service_shows_them_with_their_labels() -> None:
 @pytest.mark.parametrize("symptom", SYMPTOMS, ids=lambda symptom: symptom.alert)
 def test_symptom_is_told_beyond_its_limit_alone_and_names_the_place(symptom: Symptom) -> None:
     beyond, within = (symptom.limit - 0.4, symptom.limit + 1) if symptom.low else (symptom.limit + 1, symptom.limit)
-    assert told({symptom.figure: {"somewhere": beyond}}) == [symptom.alert]
-    assert told({symptom.figure: {"somewhere": within}}) == []
+    assert told({symptom.metric: {"somewhere": beyond}}) == [symptom.alert]
+    assert told({symptom.metric: {"somewhere": within}}) == []
 
 
-def test_symptoms_read_figures_that_services_show() -> None:
+def test_symptoms_read_metrics_that_services_show() -> None:
     metrics = Metrics("serving")
-    figures(metrics)
+    gateway_metrics(metrics)
     registry_metrics(metrics)
     shown = metrics.text().decode()
     for symptom in SYMPTOMS:
-        assert f"# TYPE noria_serving_{symptom.figure} gauge" in shown
+        assert f"# TYPE noria_serving_{symptom.metric} gauge" in shown
 
 
 def test_queued_job_is_told_only_where_none_of_its_kind_runs() -> None:

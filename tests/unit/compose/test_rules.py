@@ -1,4 +1,4 @@
-"""The alert rules name figures that exist, and each has its paragraph; promtool, where it is installed, runs their cases."""
+"""The alert rules name metrics that exist, and each has its paragraph; promtool, where it is installed, runs their cases."""
 
 import re
 import shutil
@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from services.chassis.observability.metrics import Metrics
-from services.registry.collection_metrics import gauges
+from services.registry.collection_metrics import collection_gauges
 from services.registry.metrics import registry_metrics
-from services.serving.metrics import figures
+from services.serving.metrics import gateway_metrics
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "compose" / "prometheus"
@@ -30,18 +30,18 @@ RECORDED = re.compile(r"noria:[a-z0-9_:]+")
 
 
 def exposed(metrics: Metrics) -> set[str]:
-    """The bare names of the figures in a service's answer to GET /metrics."""
+    """The bare names of the metrics in a service's answer to GET /metrics."""
     lines = metrics.text().decode().splitlines()
     return {line.split()[2].removeprefix(metrics.prefix) for line in lines if line.startswith("# TYPE")}
 
 
-def test_every_figure_in_the_rules_is_one_that_services_show() -> None:
+def test_every_metric_in_the_rules_is_one_that_services_show() -> None:
     of_any = exposed(Metrics("any"))
     serving = Metrics("serving")
-    figures(serving)
+    gateway_metrics(serving)
     of_serving = exposed(serving)
     registry = Metrics("registry")
-    gauges(registry)
+    collection_gauges(registry)
     registry_metrics(registry)
     of_registry = exposed(registry)
     recorded = {rule["record"] for rule in RULES if "record" in rule}
@@ -52,7 +52,7 @@ def test_every_figure_in_the_rules_is_one_that_services_show() -> None:
         assert set(OF_REGISTRY.findall(rule["expr"])) <= of_registry, rule
         assert set(RECORDED.findall(rule["expr"])) <= recorded, rule
         used |= set(RECORDED.findall(rule["expr"]))
-    assert used == recorded, "a recorded figure that no alert reads"
+    assert used == recorded, "a recorded metric that no alert reads"
 
 
 def test_every_alert_has_its_paragraph_and_every_paragraph_its_alert() -> None:
