@@ -17,6 +17,11 @@ def unsettled(rows: Rows, kind: str, name: str) -> list[dict[str, Any]]:
     return list(_newest_failures(sorted(rows, key=_time, reverse=True), kind, name))
 
 
+def decided(rows: Rows) -> set[Any]:
+    """Projects whose newest outcome, a failure or a success, is among `rows`."""
+    return {_project(row) for row in rows if row.get("status") == "failed" or row.get("status") in SUCCESSES}
+
+
 def is_settled(failure: Mapping[str, Any], project: Mapping[str, Any] | None, versions: Rows) -> bool:
     """Whether a person has settled a failure by what the registry says of its project and the project's newest versions.
 
@@ -37,8 +42,7 @@ def _newest_failures(rows: Rows, kind: str, name: str) -> Iterator[dict[str, Any
         project = _project(row)
         if row.get("status") == "failed" and project not in settled:
             yield _failure(row, kind, name)
-        if row.get("status") == "failed" or row.get("status") in SUCCESSES:
-            settled.add(project)
+        settled |= decided([row])
 
 
 def _failure(row: Mapping[str, Any], kind: str, name: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """How the whole stack stands: processes, readiness, lag, parked, outbox, dead letters, recent failures. Changes nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from services.cli import alerts, api
 from services.cli.errors import ConsoleError, Refused
-from services.cli.failures import is_settled, unsettled
+from services.cli.failures import decided, is_settled, unsettled
 from services.cli.output import brief, clock, note, plain_table, table
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ GAUGES = ("parked_waiting", "outbox_waiting", "outbox_failed")
 FAILURES = 5
 """Newest failures shown of each kind."""
 LOOKED_AT = 100
-"""Newest runs, evaluations and deployments that are looked at."""
+"""Newest runs, evaluations and deployments of all projects that are looked at."""
+PROJECTS = 10_000
+LOOKED_AT_EACH = 20
+"""Newest ones of a project that those do not tell about."""
 
 
 def document(settings: "StackSettings") -> dict[str, Any]:
@@ -55,9 +58,10 @@ def document(settings: "StackSettings") -> dict[str, Any]:
 
 def failures() -> list[dict[str, Any]]:
     """The failed runs, evaluations and deployments that nothing later made good and nobody settled, newest first."""
-    runs = _failed("trainer", "/v1/runs", "run", "run_id")
-    evaluations = _failed("evaluator", "/v1/evaluations", "evaluation", "evaluation_id")
-    deployments = _failed("serving", "/v1/deployments", "deployment", "model")
+    in_service = cache(_in_service)
+    runs = _failed("trainer", "/v1/runs", "run", "run_id", in_service)
+    evaluations = _failed("evaluator", "/v1/evaluations", "evaluation", "evaluation_id", in_service)
+    deployments = _failed("serving", "/v1/deployments", "deployment", "model", in_service)
     project, versions = cache(_project), cache(_versions)
     found: list[dict[str, Any]] = []
     for each in (runs, evaluations, deployments):
@@ -82,9 +86,21 @@ def _versions(project: str) -> list[dict[str, Any]]:
         return []
 
 
-def _failed(service: str, path: str, kind: str, name: str) -> list[dict[str, Any]]:
+def _in_service() -> set[str]:
+    """Projects that the registry has in service; none where it cannot tell."""
+    try:
+        found = api.items("registry", "/v1/projects", PROJECTS)["items"]
+    except ConsoleError:
+        return set()
+    return {project["project"] for project in found if not project.get("retired")}
+
+
+def _failed(service: str, path: str, kind: str, name: str, in_service: Callable[[], set[str]]) -> list[dict[str, Any]]:
     try:
         rows = api.items(service, path, LOOKED_AT)["items"]
+        if len(rows) == LOOKED_AT:  # there may be more, of projects that others left behind
+            for project in sorted(in_service() - decided(rows)):
+                rows += api.items(service, path, LOOKED_AT_EACH, project=project)["items"]
     except Refused as error:
         note(f"noria: {kind}s that failed are not shown: {error.message}")
         return []

@@ -105,6 +105,29 @@ def test_nothing_of_a_retired_project_is_shown(monkeypatch: pytest.MonkeyPatch) 
     assert shown(stack, monkeypatch) == ["e1", "r2"]
 
 
+def test_a_failure_behind_the_many_runs_of_another_project_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    rows = {
+        "busy": [run(f"b{n}", "done", 9, project="busy") for n in range(300)],
+        "quiet": [run("q1", "failed", 1, project="quiet")],
+        "gone": [run("g1", "failed", 1, project="gone")],
+        "fine": [run("f1", "done", 2, project="fine"), run("f0", "failed", 1, project="fine")],
+    }
+
+    def items(service: str, path: str, limit: int, project: str | None = None) -> dict[str, Any]:
+        if path == "/v1/projects":
+            return {"items": [{"project": name, "retired": name == "gone"} for name in rows]}
+        if path != "/v1/runs":
+            return {"items": []}
+        asked.append(project or "all")
+        return {"items": (rows[project] if project else [x for of in rows.values() for x in of])[:limit]}
+
+    monkeypatch.setattr("services.cli.api.items", items)
+    monkeypatch.setattr("services.cli.api.get", lambda _, path: {"retired": path.endswith("gone")})
+    assert [failure["id"] for failure in health.failures()] == ["q1"]
+    assert asked == ["all", "fine", "quiet"]
+
+
 @pytest.mark.parametrize(
     ("version", "ids"),
     [
