@@ -160,6 +160,13 @@ class SqlStore(ChassisStore):
                 )
         return found
 
+    def any(self, project: str) -> bool:
+        """Whether the project has a record."""
+        return (
+            self.session.exec(select(RecordRow.record_id).where(RecordRow.project == project).limit(1)).first()
+            is not None
+        )
+
     def total(self, project: str) -> int:
         """How many records the project has."""
         return self.session.exec(select(func.count()).select_from(RecordRow).where(RecordRow.project == project)).one()

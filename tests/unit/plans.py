@@ -63,6 +63,8 @@ def _of_sqlite(connection: Any, statement: str, parameters: Any, may_sort: bool)
         words = row[3].split()
         if words[0] == "SCAN" and "INDEX" not in words and words[1] != "CONSTANT":
             found.append(Step("whole", words[1], statement))
+        elif words[0] == "SCAN" and "INDEX" in words and "LIMIT" not in statement.upper():
+            found.append(Step("index", words[1], statement))
         if "TEMP B-TREE" in row[3] and "ORDER BY" in row[3] and not may_sort:
             found.append(Step("sort", "", statement))
     return found
@@ -71,26 +73,30 @@ def _of_sqlite(connection: Any, statement: str, parameters: Any, may_sort: bool)
 def _of_postgresql(connection: Any, statement: str, parameters: Any, may_sort: bool) -> list[Step]:
     """Source: postgresql.org/docs/current/using-explain.html, its JSON.
 
-    Empty tables are read whole whatever indexes there are, so that is made dear: only what has no other way shows.
+    Empty tables are read whole whatever indexes there are, so that is made dear: only what has no other way shows. How a DELETE
+    is joined to the rows it chose says nothing on empty tables either: there only what it filters counts.
     """
     with connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = {'on' if may_sort else 'off'}")
         cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
         said = cursor.fetchone()[0]
     document = json.loads(said) if isinstance(said, str) else said
-    return [step for step in _nodes(document[0]["Plan"], statement) if step.what != "sort" or not may_sort]
+    deletes = statement.lstrip().startswith("DELETE")
+    return [
+        step for step in _nodes(document[0]["Plan"], statement, limited=deletes) if step.what != "sort" or not may_sort
+    ]
 
 
-def _nodes(node: Mapping[str, Any], statement: str) -> Generator[Step]:
+def _nodes(node: Mapping[str, Any], statement: str, limited: bool = False) -> Generator[Step]:
     kind, table = node["Node Type"], node.get("Relation Name", "")
     if kind == "Seq Scan":
         yield Step("whole", table, statement)
-    if kind in BY_INDEX and "Index Cond" not in node and "Filter" in node:
+    if kind in BY_INDEX and "Index Cond" not in node and ("Filter" in node or not limited):
         yield Step("index", table, statement)
     if kind in ("Sort", "Incremental Sort"):
         yield Step("sort", "", statement)
     for child in node.get("Plans", ()):
-        yield from _nodes(child, statement)
+        yield from _nodes(child, statement, limited or kind == "Limit")
 
 
 BY_INDEX = ("Index Scan", "Index Only Scan", "Bitmap Index Scan")

@@ -24,11 +24,11 @@ from tests.unit.plans import Step, opened
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 DAY = timedelta(days=1)
 A_ROW_A_PROJECT = ("model",)
-SMALL = ("progress", "sqlite_", "json_each", "lease", "found", "change_counter", "parked", "anon_")
-"""Tables of a row a project or fewer, what a query made of such, and what is parked; they may be read whole."""
+SMALL = ("progress", "sqlite_", "json_each", "lease", "found", "change_counter", "parked", "anon_", "shard", "wanted")
+"""Tables of a few rows a project or fewer, what a query made of such, and what is parked; they may be read whole."""
 FEW = ("signal.request_id =", "signal.status =", "FROM parked", "FROM progress", "status <> 'removed'")
 """What selects few rows, whatever history holds: signals of one request, what waits, is parked or served; they may be sorted."""
-PARTIAL = ("stage = 'production'", "stage = 'candidate'")
+PARTIAL = ("stage = 'production'", "stage = 'candidate'", "status <> 'removed'")
 """Conditions of indexes that hold what is in force or waits alone; these may be read whole."""
 
 
@@ -58,8 +58,12 @@ def ask_prep(store: Any) -> None:
         store.datasets(project, (NOW, "p", 3), 10)
         store.failures(project)
     store.newest("p")
-    store.latest("p", 5, 10)
-    store.changed("p", 5, 100)
+    store.positions = lambda _: {"0": 5}  # with no shard there is nothing to ask for
+    store.latest("p", {}, 10)
+    store.latest("p", {"0": 3}, 10)
+    store.changed("p", {"0": 3}, 100)
+    store.any("p")
+    del store.positions
     store.unfrozen()
 
 
@@ -159,3 +163,11 @@ def test_what_reads_a_whole_table_or_sorts_is_found(database_url: str) -> None:
         assert {step.what for step in bad(steps)} == {"whole", "sort"}
         store.session.connection().exec_driver_sql("SELECT * FROM signal WHERE record_id = 'r'")
         assert {"whole", "index"} & {step.what for step in bad(steps)[2:]}
+    with opened(database_url, "feedback", Feedback, FEW) as (store, steps, _):
+        for statement in ("SELECT count(*) FROM signal", "SELECT request_id FROM signal ORDER BY request_id"):
+            steps.clear()
+            store.session.connection().exec_driver_sql(statement)
+            assert {"whole", "index"} & {step.what for step in bad(steps)}
+        steps.clear()
+        store.session.connection().exec_driver_sql("SELECT request_id FROM signal ORDER BY request_id LIMIT 10")
+        assert bad(steps) == []
