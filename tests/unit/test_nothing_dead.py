@@ -24,12 +24,18 @@ def nodes(kind: type[ast.AST]) -> Iterator[ast.AST]:
 
 def settings() -> set[str]:
     """The fields of every class of settings."""
-    found: set[str] = set()
+    return {field for _, field in settings_by_class()}
+
+
+def settings_by_class() -> set[tuple[str, str]]:
+    """(class, field) of every class of settings."""
+    found: set[tuple[str, str]] = set()
     for node in nodes(ast.ClassDef):
         assert isinstance(node, ast.ClassDef)
         if any("Settings" in ast.unparse(base) for base in node.bases):
             fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
-            found |= {ast.unparse(each.target) for each in fields if "ClassVar" not in ast.unparse(each.annotation)}
+            names = {ast.unparse(each.target) for each in fields if "ClassVar" not in ast.unparse(each.annotation)}
+            found |= {(node.name, name) for name in names}
     return found
 
 
@@ -50,6 +56,24 @@ def test_every_setting_is_read() -> None:
     unread = {name for name in settings() - names if not any(name.endswith(ending) for ending in endings)}
     assert len(settings()) > 40
     assert unread == set()
+
+
+def test_every_setting_is_documented() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    section = page[page.index("## Settings") : page.index("## Who may do what")]
+    told = {
+        name
+        for line in section.splitlines()
+        if line.startswith("| `NORIA_")
+        for name in re.findall(r"`NORIA_([A-Z_<>]+)`", line.split("|")[1])
+    }
+    missing: set[str] = set()
+    for owner, field in settings_by_class():
+        name = field.upper()
+        service = owner.removesuffix("Settings").upper()
+        if not told & {name, f"{service}_{name}", f"<SERVICE>_{name}", re.sub("^[A-Z]+_PORT$", "<SERVICE>_PORT", name)}:
+            missing.add(f"{owner}.{field}")
+    assert missing == set()
 
 
 def metrics() -> dict[str, str]:
