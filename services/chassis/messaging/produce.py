@@ -29,7 +29,7 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
+class SentBatch:
     """Rows that share one answer of Kafka, or the reason why they were not sent."""
 
     rows: Sequence[Pending]
@@ -44,8 +44,8 @@ class _Open:
     rows: list[Pending] = field(default_factory=list[Pending])
 
 
-class Handover:
-    """One turn of handing rows over: a future for each batch, where `AIOKafkaProducer.send` makes one for each row.
+class BatchSender:
+    """One turn of sending rows: a future for each batch, where `AIOKafkaProducer.send` makes one for each row.
 
     A row that cannot be encoded, and a topic whose partitions are not known, fail alone; a topic that is missing stays
     so until the turn ends, so that none of its rows overtakes another.
@@ -55,9 +55,9 @@ class Handover:
         self._producer = producer
         self._partitions: dict[str, list[int] | KafkaError] = {}
         self._open: dict[tuple[str, int], _Open] = {}
-        self._handed: list[Handed] = []
+        self._sent: list[SentBatch] = []
 
-    async def hand_over(self, rows: Sequence[Pending]) -> list[Handed]:
+    async def send(self, rows: Sequence[Pending]) -> list[SentBatch]:
         """Every row, in batches, with the future of Kafka's answer."""
         for row in rows:
             partitions = await self._partitions_of(row.topic)
@@ -70,7 +70,7 @@ class Handover:
                 self._fail([row], error)
         for place in list(self._open):
             await self._close(place)
-        return self._handed
+        return self._sent
 
     async def _partitions_of(self, topic: str) -> list[int] | KafkaError:
         if topic not in self._partitions:
@@ -85,7 +85,7 @@ class Handover:
         if row.value is None or len(row.value) >= ALONE_BYTES:
             await self._close(place)
             answer: Any = await self._producer.send(row.topic, row.value, row.key, partition, headers=headers)
-            self._handed.append(Handed([row], answer))
+            self._sent.append(SentBatch([row], answer))
             return
         batch = self._open.get(place) or self._begin(place)
         if batch.builder.append(timestamp=None, key=row.key, value=row.value, headers=headers) is None:  # it is full
@@ -105,11 +105,11 @@ class Handover:
         batch.builder.close()
         try:
             answer: Any = await self._producer.send_batch(batch.builder, place[0], partition=place[1])
-            self._handed.append(Handed(batch.rows, answer))
+            self._sent.append(SentBatch(batch.rows, answer))
         except Exception as error:
             self._fail(batch.rows, error)
 
     def _fail(self, rows: Sequence[Pending], error: Exception) -> None:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         future.set_exception(error)
-        self._handed.append(Handed(rows, future))
+        self._sent.append(SentBatch(rows, future))

@@ -30,7 +30,7 @@ from services.chassis.jobs.leases import hold
 from services.chassis.messaging.kafka import topics
 from services.chassis.messaging.kafka.security import Security
 from services.chassis.messaging.outbox import OUTBOX
-from services.chassis.messaging.produce import Handover, Pending
+from services.chassis.messaging.produce import BatchSender, Pending
 from services.chassis.observability.metrics import Metrics
 from services.chassis.storage.database import log_failure, reading, writing
 from services.chassis.timeouts import wait_at_most
@@ -165,12 +165,12 @@ class Relay:
         What Kafka has said of a message is written down even where another failed: after a refusal by the broker
         itself all later ones of the partition fail, and to begin anew would end there for ever.
         """
-        handed = await Handover(producer).hand_over([row for row in rows if row.topic not in self._absent])
-        answers: list[Any] = await asyncio.gather(*(each.answer for each in handed), return_exceptions=True)
+        batches = await BatchSender(producer).send([row for row in rows if row.topic not in self._absent])
+        answers: list[Any] = await asyncio.gather(*(each.answer for each in batches), return_exceptions=True)
         sent: list[int] = []
         refused: list[tuple[int, str]] = []
         fault: BaseException | None = None
-        for batch, answer in zip((each.rows for each in handed), answers, strict=True):
+        for batch, answer in zip((each.rows for each in batches), answers, strict=True):
             topic = batch[0].topic
             if isinstance(answer, FOR_GOOD):
                 why = f"{type(answer).__name__}: {answer}"[:500]
