@@ -17,7 +17,7 @@ from contracts.events.upstream import RecordSubmittedV1
 from services.chassis.storage.bulk.insert import execute_each, insert
 from services.chassis.storage.bulk.select import rows_by_pair
 from services.chassis.storage.bulk.sharded_rows import lock_free_shard
-from services.chassis.storage.database import Overtaken
+from services.chassis.storage.database import WriteConflict
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import NUMBER, UtcDateTime
@@ -143,7 +143,7 @@ class SqlStore(ChassisStore):
         """Writes the revisions, then the counters, in the order of their keys, so that no two instances deadlock.
 
         Raises:
-            Overtaken: another instance gave one of the records a revision meanwhile.
+            WriteConflict: another instance gave one of the records a revision meanwhile.
         """
         connection = self.session.connection()
         rows = sorted(self._written.items())
@@ -151,7 +151,7 @@ class SqlStore(ChassisStore):
         later = [(put.revision, put.fingerprint, *key, base) for key, put in rows if (base := self._base(key))]
         written = insert(connection, RECORD, COLUMNS, new, "ON CONFLICT DO NOTHING")
         if written + execute_each(connection, REVISE, later) != len(rows):
-            raise Overtaken("another instance gave a record of this batch a revision meanwhile")
+            raise WriteConflict("another instance gave a record of this batch a revision meanwhile")
         for (project, outcome), n in sorted(self._tallies.items()):
             key = {"project": project, "outcome": outcome}
             shard = lock_free_shard(connection, COUNTERS, **key)

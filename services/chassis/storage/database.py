@@ -120,14 +120,14 @@ class DatabaseAway(Exception):
     """A process of its own found the database away, locked or full."""
 
 
-class Overtaken(Exception):
+class WriteConflict(Exception):
     """Another transaction changed a row between this one's reading and writing it; done anew, this one sees the change."""
 
 
 def is_database_fault(error: BaseException) -> bool:
     """Whether `error` says that the database is away, locked or full, rather than that a statement is wrong."""
     if not isinstance(error, DBAPIError):
-        return isinstance(error, DatabaseAway | Overtaken)
+        return isinstance(error, DatabaseAway | WriteConflict)
     name = str(getattr(error.orig, "sqlite_errorname", "")).removeprefix("SQLITE_").split("_")[0]
     state = getattr(error.orig, "sqlstate", None)
     if name or state:
