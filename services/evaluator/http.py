@@ -67,7 +67,7 @@ def retried(store: Store, evaluation_id: str, by: Caller) -> dict[str, Any]:
     """
     now = shown(store, evaluation_id, by)
     check_in_service(store.projects, now["project"])
-    if not (store.jobs.hasten(evaluation_id) or store.jobs.restart(evaluation_id)):
+    if not (store.jobs.retry_now(evaluation_id) or store.jobs.restart(evaluation_id)):
         if store.jobs.get(evaluation_id) is not None:
             raise ApiError(409, "evaluation_goes_on", f"evaluation {evaluation_id!r} is {now['status']} already")
         raise ApiError(409, "job_is_gone", f"the job of evaluation {evaluation_id!r} is kept no longer")

@@ -55,7 +55,7 @@ def freeze_now(project: str, revision: str, store: Store) -> str | DatasetRow:
     """The job of a freeze on demand, or the newest dataset where nothing has changed since."""
     progress = store.progress(project)
     if progress.job is not None:
-        store.jobs.hasten(progress.job)
+        store.jobs.retry_now(progress.job)
         return progress.job
     newest, positions = store.newest(project), store.positions(project)
     if newest is not None and progress.announced == revision and positions == progress.frozen_positions:

@@ -95,7 +95,7 @@ def retried(store: Store, run_id: str, by: Caller) -> dict[str, Any]:
         message = f"run {run_id!r} is done and its model stands; a new run comes of a new dataset or a changed project"
         raise ApiError(409, "run_is_done", message)
     check_in_service(store.projects, now["project"])
-    if not (store.jobs.hasten(run_id) or store.jobs.restart(run_id)):
+    if not (store.jobs.retry_now(run_id) or store.jobs.restart(run_id)):
         if now["status"] in ("queued", "running") and store.jobs.get(run_id) is not None:
             raise ApiError(409, "run_goes_on", f"run {run_id!r} is {now['status']} already")
         message = f"the job of run {run_id!r} is kept no longer; freeze a dataset to train again"

@@ -24,9 +24,9 @@ def make_router(engine: Engine, group: str, wake: Callable[[], None], days: floa
         with reading(engine) as connection:
             return [_with_deadline(row, days) for row in parking.listing(connection, group, after, limit)]
 
-    def hastened(number: int | None) -> int:
+    def made_due(number: int | None) -> int:
         with writing(engine) as connection:
-            return parking.hasten(connection, group, number, datetime.now(UTC))
+            return parking.retry_now(connection, group, number, datetime.now(UTC))
 
     @router.get("/parked")
     async def parked(limit: Annotated[int, Query(ge=1, le=500)] = 50, after: str | None = None) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def make_router(engine: Engine, group: str, wake: Callable[[], None], days: floa
 
     @router.post("/parked/retry")
     async def try_again(number: Annotated[int | None, Body(embed=True, ge=0, lt=2**63)] = None) -> dict[str, int]:
-        count = await asyncio.to_thread(hastened, number)
+        count = await asyncio.to_thread(made_due, number)
         wake()
         return {"hastened": count}
 

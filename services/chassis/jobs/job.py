@@ -77,7 +77,7 @@ class Jobs(Protocol):
         """Ids of the project's queued jobs that no worker has taken and nobody has queued anew, oldest first."""
         ...
 
-    def hasten(self, id: str) -> bool:
+    def retry_now(self, id: str) -> bool:
         """Ends the pause of a job that waits for its next try; False where it waits for none."""
         ...
 

@@ -69,7 +69,7 @@ class JobQueue:
         first = waiting.where(JobRow.token == 0).order_by(col(JobRow.created_at), col(JobRow.id))
         return list(self._session.exec(first).all())
 
-    def hasten(self, id: str) -> bool:
+    def retry_now(self, id: str) -> bool:
         """Ends the pause of a job that waits for its next try; False where it waits for none."""
         return self._change(id, ("queued",), col(JobRow.retry_at).is_not(None), retry_at=None)
 

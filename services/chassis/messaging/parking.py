@@ -141,7 +141,7 @@ def listing(connection: Connection, consumer: str, after: int, limit: int) -> li
     return [dict(found) for found in connection.execute(query.order_by(PARKED.c.number).limit(limit)).mappings()]
 
 
-def hasten(connection: Connection, consumer: str, number: int | None, now: datetime) -> int:
+def retry_now(connection: Connection, consumer: str, number: int | None, now: datetime) -> int:
     """Makes the next try of a message, or of all, due now; gives how many."""
     which = PARKED.c.consumer == consumer if number is None else PARKED.c.number == number
     return connection.execute(update(PARKED).where(which).values(retry_at=now)).rowcount

@@ -93,7 +93,7 @@ def apply(context: BatchContext, batch: Sequence[ConsumerRecord]) -> None:
     while waiting and waiting != before:
         before = waiting
         with database.writing(context.engine) as connection:
-            parking.hasten(connection, context.group, None, datetime.now(UTC))
+            parking.retry_now(connection, context.group, None, datetime.now(UTC))
         retry.try_due(context)
         with database.reading(context.engine) as connection:
             waiting = parking.count(connection)

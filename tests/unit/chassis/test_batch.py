@@ -43,7 +43,7 @@ def published(engine: Engine) -> list[Any]:
         return list(connection.execute(OUTBOX.select().order_by(OUTBOX.c.id)))
 
 
-def hasten(engine: Engine) -> None:
+def retry_now(engine: Engine) -> None:
     with writing(engine) as connection:
         past = datetime.now(UTC) - timedelta(seconds=1)
         connection.execute(parking.PARKED.update().values(retry_at=past))
@@ -137,11 +137,11 @@ def test_parked_message_holds_back_its_key_alone(context: BatchContext, tmp_path
     take(context, [ping(1, "wait", str(gate)), ping(2), ping(3, key="other")])
     take(context, [ping(4), ping(5, key="other")])
     assert notes(context.engine) == [3, 5]
-    hasten(context.engine)
+    retry_now(context.engine)
     retry.try_due(context)
     assert notes(context.engine) == [3, 5]
     gate.touch()
-    hasten(context.engine)
+    retry_now(context.engine)
     assert retry.try_due(context) == 3
     assert notes(context.engine) == [3, 5, 1, 2, 4]
     with reading(context.engine) as connection:
@@ -163,7 +163,7 @@ def test_parked_message_is_given_up_at_its_deadline_with_its_reason_and_its_lane
         almost, late = (datetime.now(UTC) - week + timedelta(minutes=n) for n in (1, -1))
         connection.execute(parking.PARKED.update().where(~first).values(parked_at=almost))
         connection.execute(parking.PARKED.update().where(first).values(parked_at=late))
-    hasten(context.engine)
+    retry_now(context.engine)
     retry.try_due(context)
     assert notes(context.engine) == [2, 4]
     (dead,) = [row for row in published(context.engine) if row.topic.endswith(".dlq")]
@@ -181,7 +181,7 @@ def test_list_of_parked_messages_says_when_each_is_given_up(context: BatchContex
     (row,) = TestClient(application).get("/parked").json()["items"]
     parked_at, deadline = (datetime.fromisoformat(row[name]) for name in ("parked_at", "deadline"))
     assert deadline - parked_at == timedelta(days=2)
-    hasten(context.engine)
+    retry_now(context.engine)
     retry.try_due(replace(context, routes={}))
     (row,) = TestClient(application).get("/parked").json()["items"]
     assert (row["reason"], row["deadline"]) == ("topic_not_handled", None)
@@ -193,13 +193,13 @@ def test_parked_message_of_a_topic_no_longer_handled_waits_and_holds_nobody_up(
     gate = tmp_path / "gate"
     take(context, [ping(1, "wait", str(gate)), ping(2, "wait", str(gate), key="other")])
     gate.touch()
-    hasten(context.engine)
+    retry_now(context.engine)
     without = {topic: route for topic, route in context.routes.items() if topic != ping(1).topic}
     retry.try_due(replace(context, routes=without))
     with reading(context.engine) as connection:
         reasons = {row.reason for row in connection.execute(parking.PARKED.select())}
     assert (notes(context.engine), reasons) == ([], {"topic_not_handled"})
-    hasten(context.engine)
+    retry_now(context.engine)
     retry.try_due(context)
     assert sorted(notes(context.engine)) == [1, 2]
 
@@ -215,7 +215,7 @@ def test_parked_message_is_no_longer_new(context: BatchContext, tmp_path: Path) 
 def test_handler_that_keeps_failing_makes_the_message_dead(context: BatchContext) -> None:
     take(context, [ping(1, "bug"), ping(2)])
     for _ in range(2):
-        hasten(context.engine)
+        retry_now(context.engine)
         retry.try_due(context)
     assert notes(context.engine) == [2]
     dead = [row for row in published(context.engine) if row.topic.endswith(".dlq")]
@@ -327,15 +327,15 @@ def test_wait_for_a_passing_fault_uses_up_no_try_of_an_unexpected_one(context: B
     context = replace(context, routes=routes({Ping: on_ping}))
     take(context, [ping(1)])
     for _ in range(5):
-        hasten(context.engine)
+        retry_now(context.engine)
         retry.try_due(context)
     world["fault"] = ValueError("once")  # pyright: ignore[reportArgumentType]
     for tries in (1, 2):
-        hasten(context.engine)
+        retry_now(context.engine)
         retry.try_due(context)
         with reading(context.engine) as connection:
             assert parking.listing(connection, context.group, 0, 9)[0]["attempts"] == tries
-    hasten(context.engine)
+    retry_now(context.engine)
     retry.try_due(context)
     assert [row.topic.endswith(".dlq") for row in published(context.engine)] == [True]
 
@@ -365,7 +365,7 @@ def test_fault_whose_text_no_database_takes_parks_its_message_alone(context: Bat
     take(context, [ping(1, key="a"), ping(2, key="b")])
     assert notes(context.engine) == [2]
     for _ in range(2):
-        hasten(context.engine)
+        retry_now(context.engine)
         retry.try_due(context)
     assert [row.topic.endswith(".dlq") for row in published(context.engine)] == [True]
 
@@ -419,11 +419,11 @@ def test_handler_on_a_full_disk_waits_for_room_however_often_it_is_tried(context
     context = replace(context, routes=routes({Ping: on_ping}))
     take(context, [ping(1)])
     for _ in range(context.attempts + 2):
-        hasten(context.engine)
+        retry_now(context.engine)
         retry.try_due(context)
     with reading(context.engine) as connection:
         assert [row["reason"] for row in parking.listing(connection, context.group, 0, 9)] == ["disk_full"]
     room.append("room")
-    hasten(context.engine)
+    retry_now(context.engine)
     retry.try_due(context)
     assert notes(context.engine) == [1]

@@ -103,9 +103,9 @@ def test_pause_is_cut_where_the_clock_was_set_back_and_ends_when_somebody_wishes
     assert book.lease("train", "two", NOW, 20) is None
     assert book.lease("train", "two", NOW + LONGEST_PAUSE, 20) is not None
     book.enqueue("train", "b", {})
-    assert not book.hasten("b")
+    assert not book.retry_now("b")
     assert book.retry_later(lease(book, "one"), Failure("killed", ""), LATER, failures=1, crashes=1)
-    assert book.hasten("b")
+    assert book.retry_now("b")
     assert lease(book, "one").id == "b"
 
 

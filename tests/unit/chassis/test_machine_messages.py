@@ -214,7 +214,7 @@ class Messages(RuleBasedStateMachine):
             return
         with writing(self.engine) as connection:
             number = None if which is None else parked[which % len(parked)].number
-            parking.hasten(connection, GROUP, number, parked[0].parked_at)
+            parking.retry_now(connection, GROUP, number, parked[0].parked_at)
         self.tried.clear()
         with self.dying(crash, at) as end:
             retry.try_due(self.context)

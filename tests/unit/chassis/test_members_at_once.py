@@ -61,7 +61,7 @@ def test_overlapping_members_and_retries_keep_effects_single_and_ordered(context
 
     def retries() -> None:
         while not members_done.is_set() or waiting(context):
-            insist(lambda: hasten(context))
+            insist(lambda: retry_now(context))
             insist(lambda: retry.try_due(context))
 
     members_done = threading.Event()
@@ -91,6 +91,6 @@ def waiting(context: BatchContext) -> int:
         return parking.count(connection)
 
 
-def hasten(context: BatchContext) -> None:
+def retry_now(context: BatchContext) -> None:
     with writing(context.engine) as connection:
-        parking.hasten(connection, context.group, None, datetime.now(UTC) - timedelta(seconds=1))
+        parking.retry_now(connection, context.group, None, datetime.now(UTC) - timedelta(seconds=1))
