@@ -50,10 +50,10 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
     app.include_router(
         health.make_router(service.name, checks, runtime.lag, runtime.metrics, runtime.refresh, bootstrap)
     )
-    held = (*references.CHASSIS, *service.held)
+    sources = (*references.CHASSIS, *service.artifact_references)
     routers = [
         operations.make_router(runtime.engine, service.settings.group, runtime.parked.set, service.settings.park_days),
-        artifacts.make_router(runtime.engine, held, service.settings.artifact_days),
+        artifacts.make_router(runtime.engine, sources, service.settings.artifact_days),
     ]
     if service.router is not None:
         routers.append(service.router(runtime.context))

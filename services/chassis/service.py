@@ -17,7 +17,7 @@ from services.chassis.jobs.job import JobKind
 from services.chassis.messaging.messages import Handler
 from services.chassis.replay.restore import Restore
 from services.chassis.retention.pruning import Horizon
-from services.chassis.retention.references import Held
+from services.chassis.retention.references import ArtifactReference
 from services.chassis.settings import Settings
 from services.chassis.storage.store import ChassisStore
 
@@ -44,7 +44,7 @@ class Service:
     timers: tuple[Timer, ...] = ()
     horizons: tuple[Horizon, ...] = ()
     """Which of the service's own rows are deleted by age."""
-    held: tuple[Held, ...] = ()
+    artifact_references: tuple[ArtifactReference, ...] = ()
     """Which of the service's own rows name artifacts."""
     ready: Mapping[str, Check] = field(default_factory=dict[str, Check])
     shape: Callable[[ApiError], Response] = answer

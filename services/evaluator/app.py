@@ -10,7 +10,7 @@ from services.evaluator.handlers import HANDLERS, KIND, on_evaluated, on_failed
 from services.evaluator.http import make_router
 from services.evaluator.restore import RESTORE
 from services.evaluator.settings import EvaluatorSettings
-from services.evaluator.store import SqlStore, held, horizons
+from services.evaluator.store import SqlStore, artifact_references, horizons
 
 settings = EvaluatorSettings()
 service = Service(
@@ -19,7 +19,7 @@ service = Service(
     store=SqlStore,
     migrations=Path(__file__).parent / "migrations",
     restore=RESTORE,
-    held=held(),
+    artifact_references=artifact_references(),
     horizons=horizons(settings.predictions_retention),
     router=make_router,
     jobs=(JobKind(KIND, "services.evaluator.worker:run", on_done=on_evaluated, on_failed=on_failed, advice=ADVICE),),

@@ -11,7 +11,7 @@ from contracts.events.registry import ModelPromotedV1
 from contracts.types import ArtifactRef
 from services.chassis.jobs.job import Jobs
 from services.chassis.retention.pruning import Horizon
-from services.chassis.retention.references import Held
+from services.chassis.retention.references import ArtifactReference
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import UtcDateTime
@@ -173,12 +173,12 @@ def horizons(predictions: timedelta) -> tuple[Horizon, ...]:
     return (Horizon(table, table.c.used_at, predictions),)
 
 
-def held() -> tuple[Held, ...]:
+def artifact_references() -> tuple[ArtifactReference, ...]:
     """Champions name their weights, predictions their files, evaluations their results."""
     tables: list[Table] = [getattr(row, "__table__") for row in (ChampionRow, PredictionsRow, EvaluationRow)]  # noqa: B009
     champion, predictions, evaluation = tables
     return (
-        Held(champion, (champion.c.promotion,)),
-        Held(predictions, (predictions.c.file,)),
-        Held(evaluation, (evaluation.c.document,), evaluation.c.created_at),
+        ArtifactReference(champion, (champion.c.promotion,)),
+        ArtifactReference(predictions, (predictions.c.file,)),
+        ArtifactReference(evaluation, (evaluation.c.document,), evaluation.c.created_at),
     )

@@ -10,7 +10,7 @@ from services.prep.http import make_router
 from services.prep.restore import RESTORE
 from services.prep.settings import PrepSettings
 from services.prep.store import SqlStore
-from services.prep.tables import held
+from services.prep.tables import artifact_references
 
 service = Service(
     settings=PrepSettings(),
@@ -18,7 +18,7 @@ service = Service(
     store=SqlStore,
     migrations=Path(__file__).parent / "migrations",
     restore=RESTORE,
-    held=held(),
+    artifact_references=artifact_references(),
     router=make_router,
     jobs=(
         JobKind(

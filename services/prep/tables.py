@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Column, MetaData, Table, Text, exists
 from sqlmodel import Field, SQLModel
 
-from services.chassis.retention.references import Held
+from services.chassis.retention.references import ArtifactReference
 from services.chassis.storage.tables import UtcDateTime
 from services.prep.domain.positions import Positions
 
@@ -88,9 +88,11 @@ class DatasetRow(SQLModel, table=True):
     report: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
 
-def held() -> tuple[Held, ...]:
+def artifact_references() -> tuple[ArtifactReference, ...]:
     """Datasets name their files, profile and report; the newest of a project does so for good."""
     dataset: Table = getattr(DatasetRow, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
     later = dataset.alias()
     newest = ~exists().where(later.c.project == dataset.c.project, later.c.number > dataset.c.number)
-    return (Held(dataset, (dataset.c.files, dataset.c.profile, dataset.c.report), dataset.c.frozen_at, newest),)
+    return (
+        ArtifactReference(dataset, (dataset.c.files, dataset.c.profile, dataset.c.report), dataset.c.frozen_at, newest),
+    )

@@ -10,7 +10,7 @@ from services.registry.http import make_router
 from services.registry.metrics import keep_counting
 from services.registry.restore import RESTORE
 from services.registry.settings import RegistrySettings
-from services.registry.store import SqlStore, held
+from services.registry.store import SqlStore, artifact_references
 
 service = Service(
     settings=RegistrySettings(),
@@ -18,7 +18,7 @@ service = Service(
     store=SqlStore,
     migrations=Path(__file__).parent / "migrations",
     restore=RESTORE,
-    held=held(),
+    artifact_references=artifact_references(),
     router=make_router,
     background=(collection_metrics.keep_showing, keep_counting),
 )

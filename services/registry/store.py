@@ -6,7 +6,7 @@ from typing import Protocol
 from sqlalchemy import Table, and_, func, literal_column, or_
 from sqlmodel import col, select
 
-from services.chassis.retention.references import Held
+from services.chassis.retention.references import ArtifactReference
 from services.chassis.storage.projects import NEWEST_FIRST, Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import ProjectRevision
@@ -237,7 +237,7 @@ class SqlStore(PromotionQueries, ChassisStore):
         return self.session.exec(wanted.where(VersionRow.deployment == "failed")).one()
 
 
-def held() -> tuple[Held, ...]:
+def artifact_references() -> tuple[ArtifactReference, ...]:
     """Versions name weights, base, dataset and results; those that are or may come into production do so for good.
 
     An archived one may serve, where what followed it could not be deployed; a retired project keeps all it had.
@@ -249,4 +249,4 @@ def held() -> tuple[Held, ...]:
         func.coalesce(version.c.deployment, "") == "deployed",
         version.c.name.in_(retired),
     )
-    return (Held(version, (version.c.trained, version.c.scored), version.c.created_at, wanted),)
+    return (ArtifactReference(version, (version.c.trained, version.c.scored), version.c.created_at, wanted),)

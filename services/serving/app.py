@@ -16,7 +16,7 @@ from services.serving.metrics import gateway_metrics
 from services.serving.restore import RESTORE
 from services.serving.runtime import Runtime, spool_check, triton_check
 from services.serving.settings import ServingSettings
-from services.serving.store import SqlStore, held
+from services.serving.store import SqlStore, artifact_references
 
 
 def make_service(settings: ServingSettings) -> Service:
@@ -33,7 +33,7 @@ def make_service(settings: ServingSettings) -> Service:
         store=SqlStore,
         migrations=Path(__file__).parent / "migrations",
         restore=RESTORE,
-        held=held(),
+        artifact_references=artifact_references(),
         router=make_router(runtime),
         ready={"triton": partial(triton_check, runtime), "spool": partial(spool_check, runtime)},
         background=(serve, model_cache.keep_sweeping),

@@ -9,7 +9,7 @@ from sqlmodel import Field, SQLModel, col, func, select
 
 from contracts.events.registry import ModelPromotedV1
 from contracts.types import ArtifactRef, BaseRef, Files, ModelRef
-from services.chassis.retention.references import Held
+from services.chassis.retention.references import ArtifactReference
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import UtcDateTime
@@ -232,11 +232,11 @@ class SqlStore(ChassisStore):
         )
 
 
-def held() -> tuple[Held, ...]:
+def artifact_references() -> tuple[ArtifactReference, ...]:
     """What is served, or shall be, names its weights and its base."""
     deployment: Table = getattr(DeploymentRow, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
     served = deployment.c.status != "removed"
-    return (Held(deployment, (deployment.c.base, deployment.c.files), deployment.c.promoted_at, served),)
+    return (ArtifactReference(deployment, (deployment.c.base, deployment.c.files), deployment.c.promoted_at, served),)
 
 
 def _typed(value: Any, column: Any) -> Any:

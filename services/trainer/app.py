@@ -10,7 +10,7 @@ from services.trainer.handlers import HANDLERS, KIND, on_failed, on_progress, on
 from services.trainer.http import make_router
 from services.trainer.restore import RESTORE
 from services.trainer.settings import TrainerSettings
-from services.trainer.store import SqlStore, held
+from services.trainer.store import SqlStore, artifact_references
 
 service = Service(
     settings=TrainerSettings(),
@@ -18,7 +18,7 @@ service = Service(
     store=SqlStore,
     migrations=Path(__file__).parent / "migrations",
     restore=RESTORE,
-    held=held(),
+    artifact_references=artifact_references(),
     router=make_router,
     jobs=(
         JobKind(

@@ -7,7 +7,7 @@ from sqlalchemy import JSON, Column, Index, MetaData, Table, and_, or_
 from sqlmodel import Field, SQLModel, col, select
 
 from services.chassis.jobs.job import Jobs
-from services.chassis.retention.references import Held
+from services.chassis.retention.references import ArtifactReference
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import UtcDateTime
@@ -82,7 +82,7 @@ class SqlStore(ChassisStore):
         return [Run.model_validate(row.document) for row in self.session.exec(query).all()]
 
 
-def held() -> tuple[Held, ...]:
+def artifact_references() -> tuple[ArtifactReference, ...]:
     """Runs name what their documents name."""
     run: Table = getattr(RunRow, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
-    return (Held(run, (run.c.document,), run.c.created_at),)
+    return (ArtifactReference(run, (run.c.document,), run.c.created_at),)

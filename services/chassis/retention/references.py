@@ -20,7 +20,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ArtifactReference:
     """Rows that name artifacts in `columns` (JSON, text or bytes).
 
     Where `condition` holds they do so for good. The others do so for NORIA_ARTIFACT_DAYS after `since`, or for good where
@@ -34,9 +34,9 @@ class Held:
 
 
 CHASSIS = (
-    Held(OUTBOX, (OUTBOX.c.value,)),
-    Held(PARKED, (PARKED.c.value,)),
-    Held(JOB, tuple(column for column in JOB.c if column.name in ("spec", "progress", "checkpoint"))),
+    ArtifactReference(OUTBOX, (OUTBOX.c.value,)),
+    ArtifactReference(PARKED, (PARKED.c.value,)),
+    ArtifactReference(JOB, tuple(column for column in JOB.c if column.name in ("spec", "progress", "checkpoint"))),
 )
 """Events on their way, messages that will be tried again, and jobs with their checkpoints, as long as their rows are kept."""
 
@@ -47,43 +47,48 @@ def digests(text: str) -> set[str]:
 
 
 def page(
-    connection: Connection, held: Sequence[Held], after: Sequence[Any] | None, limit: int, days: float, now: datetime
+    connection: Connection,
+    references: Sequence[ArtifactReference],
+    after: Sequence[Any] | None,
+    limit: int,
+    days: float,
+    now: datetime,
 ) -> tuple[set[str], list[Any] | None]:
     """The digests that up to `limit` rows name, and the place behind them; None at the end.
 
     A place is [number of the table, primary key ...]; tables are gone through in their order.
     """
     number, *key = after or [0]
-    if number >= len(held):
+    if number >= len(references):
         return set(), None
-    rows = connection.execute(_query(held[number], key, limit, days, now)).all()
-    width = len(held[number].table.primary_key.columns)
+    rows = connection.execute(_query(references[number], key, limit, days, now)).all()
+    width = len(references[number].table.primary_key.columns)
     found = {digest for row in rows for cell in row[width:] for digest in digests(_text(cell))}
     if len(rows) == limit:
         return found, [number, *rows[-1][:width]]
-    return found, [number + 1] if number + 1 < len(held) else None
+    return found, [number + 1] if number + 1 < len(references) else None
 
 
-def fits(held: Sequence[Held], place: Sequence[Any]) -> bool:
+def fits(references: Sequence[ArtifactReference], place: Sequence[Any]) -> bool:
     """Whether a place that came from outside is one in these tables."""
     number, *key = place
-    if type(number) is not int or not 0 <= number < len(held):
+    if type(number) is not int or not 0 <= number < len(references):
         return False
-    key_columns = held[number].table.primary_key.columns
+    key_columns = references[number].table.primary_key.columns
     kinds = [int if isinstance(column.type, Integer) else str for column in key_columns]
     return not key or [type(part) for part in key] == kinds
 
 
-def _query(held: Held, after: Sequence[Any], limit: int, days: float, now: datetime) -> Any:
-    key = list(held.table.primary_key.columns)
-    binary = [isinstance(column.type, LargeBinary) for column in held.columns]
-    values = [column if raw else cast(column, Text) for column, raw in zip(held.columns, binary, strict=True)]
+def _query(reference: ArtifactReference, after: Sequence[Any], limit: int, days: float, now: datetime) -> Any:
+    key = list(reference.table.primary_key.columns)
+    binary = [isinstance(column.type, LargeBinary) for column in reference.columns]
+    values = [column if raw else cast(column, Text) for column, raw in zip(reference.columns, binary, strict=True)]
     query = select(*key, *values).order_by(*key).limit(limit)
     if after:
         query = query.where(tuple_(*key) > tuple(after))
-    if days and held.since is not None:
-        young = held.since > now - timedelta(days=days)
-        query = query.where(young if held.condition is None else or_(held.condition, young))
+    if days and reference.since is not None:
+        young = reference.since > now - timedelta(days=days)
+        query = query.where(young if reference.condition is None else or_(reference.condition, young))
     return query
 
 

@@ -18,7 +18,7 @@ from contracts.types import ArtifactRef
 from services.chassis.jobs.queue import JobQueue
 from services.chassis.messaging import outbox
 from services.chassis.retention import references
-from services.chassis.retention.references import CHASSIS, Held
+from services.chassis.retention.references import CHASSIS, ArtifactReference
 from services.chassis.retention.sweep import last_record, packed, record, sweep
 from services.chassis.storage.artifacts import ArtifactStore, relative
 from services.chassis.storage.database import reading, writing
@@ -144,7 +144,9 @@ def test_the_store_holds_word_of_the_last_collection(store: ArtifactStore) -> No
     assert list(store.stored()) == []
 
 
-def pages(engine: Engine, held: tuple[Held, ...], limit: int, days: float = 0, now: datetime = NOW) -> list[set[str]]:
+def pages(
+    engine: Engine, held: tuple[ArtifactReference, ...], limit: int, days: float = 0, now: datetime = NOW
+) -> list[set[str]]:
     found: list[set[str]] = []
     place: Any = None
     while True:
@@ -168,7 +170,7 @@ def test_events_on_their_way_and_jobs_name_artifacts_page_by_page(engine: Engine
 
 def test_rows_of_the_past_let_go_only_where_a_setting_says_so(engine: Engine) -> None:
     job = CHASSIS[2].table
-    held = (Held(job, (job.c.spec,), job.c.created_at, job.c.kind == "wanted"),)
+    held = (ArtifactReference(job, (job.c.spec,), job.c.created_at, job.c.kind == "wanted"),)
     with writing(engine) as connection, Session(connection) as session:
         for id, kind, digest, age in (("1", "wanted", A, 99), ("2", "rest", B, 99), ("3", "rest", C, 1)):
             moment = NOW - timedelta(days=age)
