@@ -33,7 +33,7 @@ HISTORY = 100
 """So many entries of a version's history its lineage shows, the newest."""
 
 
-class By(BaseModel):
+class Decision(BaseModel):
     """Who moves a version by hand, and why."""
 
     model_config = ConfigDict(extra="forbid")
@@ -46,7 +46,7 @@ class By(BaseModel):
         return Action(self.by, self.reason, datetime.now(UTC))
 
 
-class Rollback(By):
+class Rollback(Decision):
     """Which version a person rolls back to; None: the one before the present one, 0: the base."""
 
     to: int | None = Field(default=None, ge=0, le=2**31 - 1)
@@ -88,7 +88,7 @@ def _add_projects(routes: APIRouter, ctx: Context[Store]) -> None:
 
     @routes.post("/projects/{project}/retire", responses=errors(404))
     @needs("approve")
-    async def retire_project(project: str, body: By) -> dict[str, Any]:
+    async def retire_project(project: str, body: Decision) -> dict[str, Any]:
         """Take a project out of service: it is neither served nor trained any more, and all its data stays."""
         action = body.action()
 
@@ -171,7 +171,7 @@ def _add_decisions(routes: APIRouter, ctx: Context[Store]) -> None:
 
     @routes.post("/models/{name}/{version}/promote", responses=errors(404, 409))
     @needs("approve", project="name")
-    async def promote_version(name: str, version: Number, body: By) -> dict[str, Any]:
+    async def promote_version(name: str, version: Number, body: Decision) -> dict[str, Any]:
         """Put a version of any stage into production."""
         action = body.action()
 
@@ -186,7 +186,7 @@ def _add_decisions(routes: APIRouter, ctx: Context[Store]) -> None:
 
     @routes.post("/models/{name}/{version}/evaluate", status_code=202, responses=errors(404, 409))
     @needs("operate", project="name")
-    async def evaluate_version(name: str, version: Number, body: By) -> dict[str, Any]:
+    async def evaluate_version(name: str, version: Number, body: Decision) -> dict[str, Any]:
         """Measure a candidate again, against the version that candidates are compared with now, and judge it by that."""
         action = body.action()
 
@@ -202,7 +202,7 @@ def _add_decisions(routes: APIRouter, ctx: Context[Store]) -> None:
 
     @routes.post("/models/{name}/{version}/reject", responses=errors(404, 409))
     @needs("approve", project="name")
-    async def reject_version(name: str, version: Number, body: By) -> dict[str, Any]:
+    async def reject_version(name: str, version: Number, body: Decision) -> dict[str, Any]:
         """Reject a candidate."""
         action = body.action()
 
