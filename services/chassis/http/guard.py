@@ -59,7 +59,7 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class RouteScopes:
     """What a route asks for: one of `scopes`; `project` names the parameter that holds the project."""
 
     scopes: frozenset[Scope]
@@ -68,7 +68,7 @@ class Need:
     body: int | None = None
 
 
-_READ, _OPERATE = Need(frozenset({"read"})), Need(frozenset({"operate"}))
+_READ, _OPERATE = RouteScopes(frozenset({"read"})), RouteScopes(frozenset({"operate"}))
 _ALL: frozenset[Scope] = frozenset(SCOPES)
 
 
@@ -85,7 +85,7 @@ def needs(
     """
 
     def declared(function: F) -> F:
-        function.__dict__["need"] = Need(frozenset(scopes), project, by_handler, body)
+        function.__dict__["need"] = RouteScopes(frozenset(scopes), project, by_handler, body)
         return function
 
     return declared
@@ -104,7 +104,7 @@ def permit(request: Request) -> None:
     """Raises ApiError 403 where the caller's key is not for the route or its project."""
     scope = request.scope
     who: Caller = scope[CALLER]
-    need: Need = getattr(scope["endpoint"], "need", None) or (_READ if request.method == "GET" else _OPERATE)
+    need: RouteScopes = getattr(scope["endpoint"], "need", None) or (_READ if request.method == "GET" else _OPERATE)
     if need.body is not None:
         scope[METER].limit = need.body
     if who.scopes.isdisjoint(need.scopes):
