@@ -23,7 +23,7 @@ _COMPARED = frozenset({*_BOUNDS, *_SETS, *_UNIONS, "format", "properties", "requ
 NOTHING: Schema = {"not": {}}
 
 
-class Sides(NamedTuple):
+class SchemaPair(NamedTuple):
     """Two schemas with the documents in which their references point."""
 
     old: Any
@@ -31,7 +31,7 @@ class Sides(NamedTuple):
     old_root: Schema
     new_root: Schema
 
-    def at(self, old: Any, new: Any) -> "Sides":
+    def at(self, old: Any, new: Any) -> "SchemaPair":
         """Parts of the same documents."""
         return self._replace(old=old, new=new)
 
@@ -44,16 +44,16 @@ def breaking_changes(old: Schema, new: Schema) -> list[str]:
     longer required; an object closed, or a closed one with a new field; a type, pattern, bound, enumeration, union or any
     other keyword changed.
     """
-    return list(_compare(Sides(old, new, old, new), "$", frozenset()))
+    return list(_compare(SchemaPair(old, new, old, new), "$", frozenset()))
 
 
-def _compare(sides: Sides, at: str, seen: frozenset[str]) -> Iterator[str]:
-    old, new = (side if isinstance(side, dict) else {} if side else NOTHING for side in sides[:2])
-    pair = f"{old.get('$ref')}|{new.get('$ref')}"
-    if "$ref" in old and pair in seen:
+def _compare(pair: SchemaPair, at: str, seen: frozenset[str]) -> Iterator[str]:
+    old, new = (side if isinstance(side, dict) else {} if side else NOTHING for side in pair[:2])
+    references = f"{old.get('$ref')}|{new.get('$ref')}"
+    if "$ref" in old and references in seen:
         return
-    seen = seen | {pair}
-    here = sides.at(_resolve(old, sides.old_root), _resolve(new, sides.new_root))
+    seen = seen | {references}
+    here = pair.at(_resolve(old, pair.old_root), _resolve(new, pair.new_root))
     yield from _keywords(here.old, here.new, at)
     yield from _objects(here.old, here.new, at)
     yield from _parts(here, at, seen)
@@ -101,24 +101,24 @@ def _objects(old: Schema, new: Schema, at: str) -> Iterator[str]:
         yield f"{at}.{name}: no longer required; consumers of before rely on it"
 
 
-def _parts(sides: Sides, at: str, seen: frozenset[str]) -> Iterator[str]:
+def _parts(pair: SchemaPair, at: str, seen: frozenset[str]) -> Iterator[str]:
     """The same of fields, items, values of maps, and branches of unions."""
-    before: Schema = sides.old.get("properties", {})
-    after: Schema = sides.new.get("properties", {})
+    before: Schema = pair.old.get("properties", {})
+    after: Schema = pair.new.get("properties", {})
     for name in sorted(before.keys() & after.keys()):
-        yield from _compare(sides.at(before[name], after[name]), f"{at}.{name}", seen)
+        yield from _compare(pair.at(before[name], after[name]), f"{at}.{name}", seen)
     for word in ("items", "additionalProperties"):
-        if word in sides.old or word in sides.new:
-            old, new = sides.old.get(word, True), sides.new.get(word, True)
+        if word in pair.old or word in pair.new:
+            old, new = pair.old.get(word, True), pair.new.get(word, True)
             if word == "items" or not (old is False or new is False):  # open or closed is told with the fields
-                yield from _compare(sides.at(old, new), f"{at}.{word}", seen)
+                yield from _compare(pair.at(old, new), f"{at}.{word}", seen)
     for word in _UNIONS:
-        old, new = sides.old.get(word, []), sides.new.get(word, [])
+        old, new = pair.old.get(word, []), pair.new.get(word, [])
         if len(old) != len(new):
             yield f"{at}: {word} had {len(old)} branches, has {len(new)}"
             continue
         for index, (left, right) in enumerate(zip(old, new, strict=True)):
-            yield from _compare(sides.at(left, right), f"{at}.{word}[{index}]", seen)
+            yield from _compare(pair.at(left, right), f"{at}.{word}[{index}]", seen)
 
 
 def _resolve(schema: Schema, root: Schema) -> Schema:
