@@ -10,7 +10,7 @@ from typing import Any
 from contracts.types import Files
 from services.chassis.errors import ArtifactError, ArtifactUnavailable
 from services.chassis.storage.artifacts import ArtifactStore, open_store
-from services.evaluator.compute.ask import Asking, Wanted, ask_all
+from services.evaluator.compute.ask import GenerationSettings, Wanted, predict_all
 from services.evaluator.compute.model import open_text
 from services.evaluator.compute.rows import read, refused
 from services.evaluator.compute.tables import read_predictions, write_predictions, write_results
@@ -78,8 +78,8 @@ def measure(task: Task, store: ArtifactStore, workdir: Path, report: Report, oth
         known[subject.model] |= found
         write_predictions(_file(workdir, subject.model, settings), known[subject.model])
 
-    asking = Asking(task.suite, task.max_tokens, device, dtype, _progress(wanted, task.suite, report))
-    threads = ask_all(wanted, asking, lambda files: _place(files, store, workdir), keep)
+    generation = GenerationSettings(task.suite, task.max_tokens, device, dtype, _progress(wanted, task.suite, report))
+    threads = predict_all(wanted, generation, lambda files: _place(files, store, workdir), keep)
     asked = time.monotonic() - started
     report({"stage": "figures", "done": 0, "total": 0})
     fresh: list[PredictionsRef] = []

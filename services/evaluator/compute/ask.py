@@ -32,7 +32,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class GenerationSettings:
     """How models are asked: the suite, the longest answer, where they compute, who hears of progress `(role, n)`."""
 
     suite: Sequence[str]
@@ -47,8 +47,8 @@ class Asking:
         return any(name in ON_ANSWERS for name in self.suite)
 
 
-def ask_all(
-    wanted: Iterable[Wanted], asking: Asking, place: Place, keep: Callable[[Subject, Predictions], None]
+def predict_all(
+    wanted: Iterable[Wanted], settings: GenerationSettings, place: Place, keep: Callable[[Subject, Predictions], None]
 ) -> int:
     """Ask every model; `keep` takes each one's new predictions as soon as they are there. Returns the threads used.
 
@@ -58,7 +58,7 @@ def ask_all(
     threads = 0
     for (_, full), group in groupby(sorted(wanted, key=_order), key=lambda w: (w.subject.base.digest, _full(w))):
         for several in [[one] for one in group] if full else [list(group)]:
-            threads = _ask_group(several, asking, place, keep)
+            threads = _predict_group(several, settings, place, keep)
     return threads
 
 
@@ -70,32 +70,34 @@ def _order(wanted: Wanted) -> tuple[str, bool, bool]:
     return wanted.subject.base.digest, _full(wanted), wanted.subject.kind != "base"
 
 
-def _ask_group(group: list[Wanted], asking: Asking, place: Place, keep: Callable[[Subject, Predictions], None]) -> int:
+def _predict_group(
+    group: list[Wanted], settings: GenerationSettings, place: Place, keep: Callable[[Subject, Predictions], None]
+) -> int:
     """Models that share one base in memory: the bare base first, then each adapter on it; or one full model."""
     first = group[0].subject
     files = first.files if first.kind == "full" else first.base.files
-    base = load(place(files), asking.device, asking.dtype)
+    base = load(place(files), settings.device, settings.dtype)
     threads = set_quickest_threads(step_of(base, min(32, len(group[0].examples))))
     for one in group:
         on = adapted(base, place(one.subject.files)) if one.subject.kind == "lora" else nullcontext(base)
         with on as loaded:
-            keep(one.subject, _ask(loaded, one, asking))
+            keep(one.subject, _predict(loaded, one, settings))
     return threads
 
 
-def _ask(loaded: Loaded, wanted: Wanted, asking: Asking) -> Predictions:
-    rows = [encode(x, loaded.text, loaded.context, asking.max_tokens) for x in wanted.examples]
+def _predict(loaded: Loaded, wanted: Wanted, settings: GenerationSettings) -> Predictions:
+    rows = [encode(x, loaded.text, loaded.context, settings.max_tokens) for x in wanted.examples]
     found_losses: list[float | None] = [None] * len(rows)
     answers: list[str | None] = [None] * len(rows)
 
     def done(count: int) -> None:
-        asking.done(wanted.role, count)
+        settings.done(wanted.role, count)
 
-    if "loss" in asking.suite:
+    if "loss" in settings.suite:
         found_losses = [*losses(loaded, rows, done)]
-    if asking.generates:
+    if settings.generates:
         asked = [i for i, row in enumerate(rows) if row.prompt]
-        tokens = generate(loaded, [rows[i].prompt for i in asked], asking.max_tokens, done)
+        tokens = generate(loaded, [rows[i].prompt for i in asked], settings.max_tokens, done)
         for index, ids in zip(asked, tokens, strict=True):
             answers[index] = loaded.text.answer_text(rows[index].prompt, ids)
     found = zip(wanted.examples, answers, found_losses, rows, strict=True)

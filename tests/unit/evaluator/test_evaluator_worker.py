@@ -283,7 +283,7 @@ def test_what_passes_is_told_from_what_is_the_candidate_s_own(
     monkeypatch.setenv("NORIA_HOME", str(tmp_path))
     task = bench.task().model_dump(mode="json")
     for place, fails, code in (
-        ("services.evaluator.worker.ask_all", no_memory, "out_of_memory"),
+        ("services.evaluator.worker.predict_all", no_memory, "out_of_memory"),
         ("services.chassis.storage.artifacts.ArtifactStore.get", away, "store_unavailable"),
     ):
         with monkeypatch.context() as patched:
