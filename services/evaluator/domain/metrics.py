@@ -19,7 +19,7 @@ from sacrebleu.metrics.chrf import CHRF
 from services.evaluator.domain.words import spaced, words
 
 
-class Words:
+class WordTokenizer:
     """rouge-score's interface of a tokenizer. Its own keeps a-z and 0-9 alone; this one does the same there."""
 
     def tokenize(self, text: str) -> list[str]:
@@ -29,7 +29,7 @@ class Words:
 
 @lru_cache(maxsize=1)
 def _scorers() -> tuple[CHRF, BLEU, Any]:
-    return CHRF(), BLEU(effective_order=True), RougeScorer(["rougeL"], tokenizer=Words())
+    return CHRF(), BLEU(effective_order=True), RougeScorer(["rougeL"], tokenizer=WordTokenizer())
 
 
 def normalised(text: str) -> str:
