@@ -20,7 +20,7 @@ LIMIT_BYTES = 2 * 2**30
 """Above this the lower layers are computed at every step instead."""
 
 
-class _Reached(Exception):
+class _ReachedLayer(Exception):
     """The forward pass has come to the first trained layer: nothing above is needed. `states` (1, T, hidden) enter it."""
 
     def __init__(self, states: Tensor) -> None:
@@ -28,14 +28,14 @@ class _Reached(Exception):
         self.states = states
 
 
-class _Pass(nn.Module):
+class _Identity(nn.Module):
     """In the place of a lower layer: hands on what it gets."""
 
     def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
         return hidden_states
 
 
-class Lower(nn.Module):
+class CachedLowerLayers(nn.Module):
     """In the place of the last lower layer: answers with the kept states of the pack set before."""
 
     def __init__(self, prefix: Tensor, states: dict[int, Tensor]) -> None:
@@ -69,21 +69,21 @@ def compute(
     check: Callable[[], None],
     pool: ThreadPoolExecutor,
     together: int = 1,
-) -> Lower:
+) -> CachedLowerLayers:
     """States that enter layer `first` for the rows `used`, `together` packs at once; `check` is called before and may raise.
 
     Packs are made of `used` in one fixed order, so that the states do not depend on where a resumed run begins.
     """
 
     def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        raise _Reached(args[0] if args else kwargs["hidden_states"])
+        raise _ReachedLayer(args[0] if args else kwargs["hidden_states"])
 
     def entering(chosen: Sequence[int]) -> Tensor:
         pack = collate(chosen, rows, prefix, device, dtype)
         try:
             with torch.no_grad():
                 logits(model, pack, dtype)
-        except _Reached as reached:
+        except _ReachedLayer as reached:
             return reached.states[0]
         raise RuntimeError(f"the forward pass never came to layer {first}")
 
@@ -106,12 +106,12 @@ def compute(
         hook.remove()
     if head is None:
         raise ValueError("no row to compute the lower layers for")
-    return Lower(head, states)
+    return CachedLowerLayers(head, states)
 
 
-def install(model: Any, first: int, lower: Lower) -> None:
+def install(model: Any, first: int, lower: CachedLowerLayers) -> None:
     """Put `lower` in the place of the layers below `first` and free their weights."""
     layers = decoder_layers(model)
     for index in range(first - 1):
-        layers[index] = _Pass()
+        layers[index] = _Identity()
     layers[first - 1] = lower

@@ -18,7 +18,7 @@ from services.lm.measured import Compute
 from services.trainer.compute import checkpoint
 from services.trainer.compute.checkpoint import State
 from services.trainer.compute.forward import collate, loss_sum
-from services.trainer.compute.frozen_layers import Lower
+from services.trainer.compute.frozen_layers import CachedLowerLayers
 from services.trainer.domain import schedule
 from services.trainer.domain.failures import LossNotFinite
 from services.trainer.domain.packing import Limits, deal, split, step_rows
@@ -45,7 +45,7 @@ class Task:
     weights: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     pool: ThreadPoolExecutor
-    lower: Lower | None = None
+    lower: CachedLowerLayers | None = None
 
     @property
     def steps(self) -> int:

@@ -129,7 +129,7 @@ def limits(net: Any, compute: Compute) -> Limits:
     return Limits(tokens=tokens, targets=max(1, 2**28 // (net.config.vocab_size * compute.workers)))
 
 
-def keep_lower(task: loop.Task, halt: Callable[[], None]) -> frozen_layers.Lower | None:
+def keep_lower(task: loop.Task, halt: Callable[[], None]) -> frozen_layers.CachedLowerLayers | None:
     """The kept states of the frozen lower layers, already in their place; None where there are none or too many."""
     first = model.first_trained_layer(task.net)
     steps = schedule.total_steps(task.recipe, task.train)
