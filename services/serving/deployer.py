@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from contracts.events.serving import DeploymentChangedV1
 from services.chassis.context import Context
 from services.chassis.timeouts import wait_at_most
-from services.serving.domain.reconcile import Action, Deployment, Outcome, Place, Unload, plan, production
+from services.serving.domain.reconcile import Action, Deployment, Outcome, TritonTarget, Unload, plan, production
 from services.serving.domain.routing import build
 from services.serving.domain.served_version import ServedVersion, deployment_changed, kept_of_all, with_bases
-from services.serving.model_files import Placed, bring
+from services.serving.model_files import MaterialisedVersion, materialise
 from services.serving.model_loading import carry_out, look, try_version
 from services.serving.runtime import Runtime
 from services.serving.store import Store
@@ -31,6 +31,7 @@ DEATHS = 3
 
 Key = tuple[str, int]
 Promotion = tuple[str, int, int]
+Materialised = tuple[ServedVersion, MaterialisedVersion]
 
 
 @dataclass(slots=True)
@@ -43,8 +44,8 @@ class DeployerState:
     change: int | None = None
     is_settled: bool = False
     look_at: float = 0.0
-    placed: dict[Key, tuple[ServedVersion, Placed]] = field(default_factory=dict[Key, tuple[ServedVersion, Placed]])
-    wanted: frozenset[Place] = frozenset()
+    materialised: dict[Key, Materialised] = field(default_factory=dict[Key, Materialised])
+    wanted: frozenset[TritonTarget] = frozenset()
     projects: dict[str, bool] = field(default_factory=dict[str, bool])
     """Every known project, and whether it is out of service."""
     seen: dict[Promotion, float] = field(default_factory=dict[Promotion, float])
@@ -93,14 +94,14 @@ async def _reconcile(state: DeployerState) -> bool:
     wanted = kept_of_all(versions, settings.keep_versions)
     keep = [s for s in wanted if s.prompt is not None]
     _remember(state, keep)
-    placed = await _bring_all(state, with_bases(keep) if settings.serve_base else keep)
-    _route(state, placed)
-    lingering = state.wanted - {p.place for _, p in placed}  # requests routed a moment ago may still need these
-    state.wanted = frozenset(p.place for _, p in placed)
+    materialised = await _materialise_all(state, with_bases(keep) if settings.serve_base else keep)
+    _route(state, materialised)
+    targets = frozenset(p.triton_target for _, p in materialised)
+    lingering, state.wanted = state.wanted - targets, targets  # requests routed a moment ago may still need the former
     actions = plan(state.wanted | lingering, state.runtime.loaded) if state.runtime.up else ()
-    done = await _act(state, [a for a in actions if not isinstance(a, Unload)], placed)
-    switched = await _try_new(state, placed) if state.runtime.up else False
-    done &= await _act(state, [a for a in actions if isinstance(a, Unload)], placed)
+    done = await _act(state, [a for a in actions if not isinstance(a, Unload)], materialised)
+    switched = await _try_new(state, materialised) if state.runtime.up else False
+    done &= await _act(state, [a for a in actions if isinstance(a, Unload)], materialised)
     for version in versions:
         if version not in wanted:
             await _set_status(state, version, "removed", f"only the last {settings.keep_versions} promotions are kept")
@@ -119,35 +120,35 @@ def _remember(state: DeployerState, keep: list[ServedVersion]) -> None:
     state.failures = {p: f for p, f in state.failures.items() if p in promotions}
 
 
-async def _bring_all(state: DeployerState, versions: list[ServedVersion]) -> list[tuple[ServedVersion, Placed]]:
+async def _materialise_all(state: DeployerState, versions: list[ServedVersion]) -> list[Materialised]:
     """The versions whose files are here. One whose files cannot be had fails; the others go on."""
-    found: list[tuple[ServedVersion, Placed]] = []
+    found: list[Materialised] = []
     for served in versions:
-        before = state.placed.get(served.key)
+        before = state.materialised.get(served.key)
         if before is not None and before[0] == served:
             found.append(before)
         elif _may_try(state, served.deployment):
             try:
-                placed = await asyncio.to_thread(bring, state.ctx.artifacts, state.runtime.settings, served)
-                found.append((served, placed))
+                materialised = await asyncio.to_thread(materialise, state.ctx.artifacts, state.runtime.settings, served)
+                found.append((served, materialised))
             except Exception as fault:  # whatever the store or the disk met is this version's alone
                 await _fail(state, served, f"its files cannot be brought: {fault}")
-    state.placed = {served.key: (served, placed) for served, placed in found}
+    state.materialised = {served.key: (served, materialised) for served, materialised in found}
     return found
 
 
-def _route(state: DeployerState, placed: list[tuple[ServedVersion, Placed]]) -> None:
+def _route(state: DeployerState, materialised: list[Materialised]) -> None:
     """Routes what has answered before, and every base; what is new is routed when it has answered."""
     out = [project for project, retired in state.projects.items() if retired]
-    targets = [p.target for s, p in placed if s.deployment.answered or s.deployment.version == 0]
+    targets = [p.target for s, p in materialised if s.deployment.answered or s.deployment.version == 0]
     by_project: dict[str, list[Deployment]] = {}
-    for served, _ in placed:
+    for served, _ in materialised:
         by_project.setdefault(served.deployment.project, []).append(served.deployment)
     now = {project: production(group) for project, group in by_project.items()}
     state.runtime.routes = build(targets, {p: d.version for p, d in now.items() if d}, state.projects, out)
 
 
-async def _act(state: DeployerState, actions: list[Action], placed: list[tuple[ServedVersion, Placed]]) -> bool:
+async def _act(state: DeployerState, actions: list[Action], materialised: list[Materialised]) -> bool:
     """Does the actions; what waits on a load that fails, fails with it. Whether all are done."""
     done = True
     for action in actions:
@@ -155,7 +156,7 @@ async def _act(state: DeployerState, actions: list[Action], placed: list[tuple[S
             done = False
             continue
         try:
-            await carry_out(state.runtime, state.triton, action, [p for _, p in placed])
+            await carry_out(state.runtime, state.triton, action, [p for _, p in materialised])
             state.stalled.pop(action.model, None)
             state.deaths.pop(action.model, None)
             state.ctx.log.info("deployer.done", action=type(action).__name__, model=action.model)
@@ -171,8 +172,8 @@ async def _act(state: DeployerState, actions: list[Action], placed: list[tuple[S
                 continue
             _stall(state, action.model, fault, RETRY_SECONDS[0])
             state.ctx.log.error("deployer.load_failed", model=action.model, detail=str(fault)[:2000])
-            for served, p in placed:
-                if p.place.model == action.model and _is_new(state, served.deployment):
+            for served, p in materialised:
+                if p.triton_target.model == action.model and _is_new(state, served.deployment):
                     await _fail(state, served, f"Triton cannot load {action.model}: {fault}")
     return done
 
@@ -183,21 +184,21 @@ def _stall(state: DeployerState, model: str, fault: Exception, seconds: float) -
     state.stalled[model] = time.monotonic() + seconds
 
 
-async def _try_new(state: DeployerState, placed: list[tuple[ServedVersion, Placed]]) -> bool:
+async def _try_new(state: DeployerState, materialised: list[Materialised]) -> bool:
     """Switches to each new version that answers a probe. Whether any state changed."""
     changed = False
-    for served, version in sorted(placed, key=lambda pair: pair[0].deployment.sequence):
-        if not _is_new(state, served.deployment) or not state.runtime.answers(version.place.model):
+    for served, version in sorted(materialised, key=lambda pair: pair[0].deployment.sequence):
+        if not _is_new(state, served.deployment) or not state.runtime.answers(version.triton_target.model):
             continue
         try:
-            await try_version(state.runtime, state.triton, version, [p for _, p in placed])
+            await try_version(state.runtime, state.triton, version, [p for _, p in materialised])
             answered = replace(served.deployment, answered=served.deployment.sequence, status="deployed")
-            placed = [(replace(s, deployment=answered) if s is served else s, p) for s, p in placed]
-            _route(state, placed)  # before the event: whoever reads it asks the new one
+            materialised = [(replace(s, deployment=answered) if s is served else s, p) for s, p in materialised]
+            _route(state, materialised)  # before the event: whoever reads it asks the new one
             await _set_status(state, served, "deployed", "")
             changed = True
         except client.Unavailable:
-            state.runtime.suspect(version.place.model)
+            state.runtime.suspect(version.triton_target.model)
             return True
         except client.TritonFault as fault:
             await _fail(state, served, f"it does not answer a probe: {fault}")

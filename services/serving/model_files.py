@@ -13,23 +13,23 @@ from services.chassis.storage.artifacts import ArtifactStore
 from services.lm.base_files import fingerprint, read_length
 from services.lm.errors import TemplateRefused
 from services.lm.template import TEMPLATE_FILES, ChatTemplate, read_template
-from services.serving.domain.reconcile import Place, place
+from services.serving.domain.reconcile import TritonTarget, triton_target
 from services.serving.domain.routing import Target
 from services.serving.domain.served_version import ServedVersion
 from services.serving.settings import ServingSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class MaterialisedVersion:
     """A version on the local disk. `weights` is the directory of a whole model, `adapter` that of a LoRA in it."""
 
-    place: Place
+    triton_target: TritonTarget
     weights: Path
     adapter: Path | None
     target: Target
 
 
-def bring(artifacts: ArtifactStore, settings: ServingSettings, served: ServedVersion) -> Placed:
+def materialise(artifacts: ArtifactStore, settings: ServingSettings, served: ServedVersion) -> MaterialisedVersion:
     """The version's files, verified by their digests and laid out for Triton. Blocks; needs the project's definition.
 
     Raises:
@@ -40,7 +40,7 @@ def bring(artifacts: ArtifactStore, settings: ServingSettings, served: ServedVer
     project, version = served.key
     own = own_folder(models, served.deployment.kind, project, version)
     base, _ = base_folders(models, served.base)
-    where = place(served.deployment)
+    where = triton_target(served.deployment)
     mark = fingerprint(served.files)
     files = artifacts.materialise(served.files, own / mark) if version else None
     whole = files is not None and where.adapter is None
@@ -56,7 +56,7 @@ def bring(artifacts: ArtifactStore, settings: ServingSettings, served: ServedVer
         serve=served.serve or Serve(),
         deployed_at=served.deployed_at or served.promoted_at,
     )
-    return Placed(where, weights, None if whole else files, target)
+    return MaterialisedVersion(where, weights, None if whole else files, target)
 
 
 def _template(*directories: Path) -> ChatTemplate | None:

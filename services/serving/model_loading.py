@@ -6,7 +6,7 @@ from pathlib import Path
 
 from services.lm.base_files import read_rank
 from services.serving.domain.reconcile import Action, List, Load, Loaded
-from services.serving.model_files import Placed
+from services.serving.model_files import MaterialisedVersion
 from services.serving.runtime import Runtime
 from services.serving.settings import ServingSettings
 from services.serving.triton import client, layout
@@ -49,13 +49,15 @@ async def _probe_suspects(runtime: Runtime, triton: Triton) -> None:
             runtime.suspects.update(m for m, held in runtime.loaded.items() if held.healthy and m not in suspects)
 
 
-async def carry_out(runtime: Runtime, triton: Triton, action: Action, placed: Iterable[Placed]) -> None:
+async def carry_out(
+    runtime: Runtime, triton: Triton, action: Action, materialised: Iterable[MaterialisedVersion]
+) -> None:
     """Does one action; what Triton then holds stands in `runtime.loaded`.
 
     Raises:
         TritonFault: it cannot.
     """
-    here = [p for p in placed if p.place.model == action.model]
+    here = [p for p in materialised if p.triton_target.model == action.model]
     if isinstance(action, Load):
         await _load(runtime, triton, action, here)
     elif isinstance(action, List):
@@ -68,7 +70,9 @@ async def carry_out(runtime: Runtime, triton: Triton, action: Action, placed: It
     runtime.faults.pop(action.model, None)
 
 
-async def try_version(runtime: Runtime, triton: Triton, version: Placed, placed: Iterable[Placed]) -> None:
+async def try_version(
+    runtime: Runtime, triton: Triton, version: MaterialisedVersion, materialised: Iterable[MaterialisedVersion]
+) -> None:
     """Lets a version make one token.
 
     Where the engine took its adapters at its load alone, as vLLM does, or for a lesser rank, it is loaded again: the old
@@ -78,17 +82,17 @@ async def try_version(runtime: Runtime, triton: Triton, version: Placed, placed:
         TritonFault: it cannot.
     """
     seconds = runtime.settings.probe_seconds
-    model, adapter = version.place.model, version.place.adapter
+    model, adapter = version.triton_target.model, version.triton_target.adapter
     try:
         await client.probe(triton, runtime.generations[model], adapter, seconds=seconds)
     except client.BadRequest as fault:
         if "not supported" not in str(fault) and "max_lora_rank" not in str(fault):
             raise
-        here = [p for p in placed if p.place.model == model]
+        here = [p for p in materialised if p.triton_target.model == model]
         await _load_new(runtime, triton, model, here, adapter)
 
 
-async def _load(runtime: Runtime, triton: Triton, action: Load, here: list[Placed]) -> None:
+async def _load(runtime: Runtime, triton: Triton, action: Load, here: list[MaterialisedVersion]) -> None:
     """Loads a model. One that Triton holds already, unchanged, or loads, is taken as it is: serving was restarted."""
     folder, model = repository(runtime.settings), action.model
     held = {} if action.afresh else await asyncio.to_thread(layout.generations, folder, model)
@@ -112,7 +116,7 @@ async def _load(runtime: Runtime, triton: Triton, action: Load, here: list[Place
 
 
 async def _load_new(
-    runtime: Runtime, triton: Triton, model: str, here: list[Placed], adapter: str | None = None
+    runtime: Runtime, triton: Triton, model: str, here: list[MaterialisedVersion], adapter: str | None = None
 ) -> None:
     """Loads another generation, which takes over once it answers a probe; what was there answers until then."""
     folder = repository(runtime.settings)
@@ -135,7 +139,7 @@ async def _take(runtime: Runtime, triton: Triton, model: str, generation: str, a
     await asyncio.to_thread(layout.remove_generations, folder, model, generation)
 
 
-def _engine(settings: ServingSettings, here: list[Placed]) -> layout.EngineArgs:
+def _engine(settings: ServingSettings, here: list[MaterialisedVersion]) -> layout.EngineArgs:
     """What a model is loaded with; another one makes it load again."""
     return layout.EngineArgs(
         model=here[0].weights.resolve(),
@@ -146,8 +150,8 @@ def _engine(settings: ServingSettings, here: list[Placed]) -> layout.EngineArgs:
     )
 
 
-def _adapters(placed: list[Placed]) -> dict[str, Path]:
-    return {p.place.adapter: p.adapter for p in placed if p.place.adapter and p.adapter}
+def _adapters(materialised: list[MaterialisedVersion]) -> dict[str, Path]:
+    return {p.triton_target.adapter: p.adapter for p in materialised if p.triton_target.adapter and p.adapter}
 
 
 def repository(settings: ServingSettings) -> Path:

@@ -35,7 +35,7 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TritonTarget:
     """Where a version lives in Triton: a model, and the adapter in it (None: the model's own weights)."""
 
     model: str
@@ -77,17 +77,21 @@ class Unload:
 Action = Load | List | Unload
 
 
-def place(deployment: Deployment) -> Place:
+def triton_target(deployment: Deployment) -> TritonTarget:
     """One Triton model a base serves all its adapters; a full fine-tune is a model of its own."""
     if deployment.version == 0:
-        return base_place(deployment.base)
+        return base_triton_target(deployment.base)
     name = f"{deployment.project}-v{deployment.version}"
-    return Place(name) if deployment.kind == "full" else Place(base_place(deployment.base).model, name)
+    return (
+        TritonTarget(name)
+        if deployment.kind == "full"
+        else TritonTarget(base_triton_target(deployment.base).model, name)
+    )
 
 
-def base_place(digest: str) -> Place:
+def base_triton_target(digest: str) -> TritonTarget:
     """Where an untouched base lives."""
-    return Place(f"base-{digest[:12]}")
+    return TritonTarget(f"base-{digest[:12]}")
 
 
 def production(deployments: Iterable[Deployment]) -> Deployment | None:
@@ -103,7 +107,7 @@ def kept(deployments: Sequence[Deployment], last: int) -> tuple[Deployment, ...]
     return tuple(d for i, d in enumerate(newest) if i < last or d is now)
 
 
-def plan(wanted: Iterable[Place], loaded: Mapping[str, Loaded]) -> tuple[Action, ...]:
+def plan(wanted: Iterable[TritonTarget], loaded: Mapping[str, Loaded]) -> tuple[Action, ...]:
     """Loads and lists first, then unloads: what answers now goes only when what follows it answers."""
     models: dict[str, set[str]] = {}
     for at in wanted:

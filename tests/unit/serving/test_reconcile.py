@@ -9,12 +9,12 @@ from services.serving.domain.reconcile import (
     List,
     Load,
     Loaded,
-    Place,
+    TritonTarget,
     Unload,
     kept,
-    place,
     plan,
     production,
+    triton_target,
 )
 from services.serving.domain.served_version import ServedVersion, kept_of_all, with_bases
 
@@ -27,37 +27,37 @@ def version(number: int, sequence: int, answered: int = 0, kind: str = "lora") -
 
 
 def test_adapters_share_the_model_of_their_base() -> None:
-    assert place(version(3, 1)) == Place(ON_BASE, "shop-v3")
-    assert place(version(0, 1)) == Place(ON_BASE)
+    assert triton_target(version(3, 1)) == TritonTarget(ON_BASE, "shop-v3")
+    assert triton_target(version(0, 1)) == TritonTarget(ON_BASE)
 
 
 def test_a_full_fine_tune_is_a_model_of_its_own() -> None:
-    assert place(version(3, 1, kind="full")) == Place("shop-v3")
+    assert triton_target(version(3, 1, kind="full")) == TritonTarget("shop-v3")
 
 
 def test_what_is_not_there_is_loaded_with_all_its_adapters() -> None:
-    wanted = [Place("b"), Place("b", "x"), Place("b", "y"), Place("f")]
+    wanted = [TritonTarget("b"), TritonTarget("b", "x"), TritonTarget("b", "y"), TritonTarget("f")]
     assert plan(wanted, {}) == (Load("b", frozenset({"x", "y"})), Load("f", frozenset()))
 
 
 def test_a_new_adapter_needs_no_load() -> None:
-    assert plan([Place("b", "x"), Place("b", "y")], {"b": Loaded(frozenset({"x"}))}) == (
+    assert plan([TritonTarget("b", "x"), TritonTarget("b", "y")], {"b": Loaded(frozenset({"x"}))}) == (
         List("b", frozenset({"x", "y"})),
     )
 
 
 def test_what_stands_is_left_alone() -> None:
-    assert plan([Place("b"), Place("b", "x")], {"b": Loaded(frozenset({"x"}))}) == ()
+    assert plan([TritonTarget("b"), TritonTarget("b", "x")], {"b": Loaded(frozenset({"x"}))}) == ()
 
 
 def test_what_is_sick_is_unloaded_first() -> None:
-    assert plan([Place("b", "x")], {"b": Loaded(frozenset({"x"}), healthy=False)}) == (
+    assert plan([TritonTarget("b", "x")], {"b": Loaded(frozenset({"x"}), healthy=False)}) == (
         Load("b", frozenset({"x"}), afresh=True),
     )
 
 
 def test_what_nobody_wants_goes_last() -> None:
-    assert plan([Place("new")], {"old": Loaded()}) == (Load("new", frozenset()), Unload("old"))
+    assert plan([TritonTarget("new")], {"old": Loaded()}) == (Load("new", frozenset()), Unload("old"))
 
 
 def test_production_is_what_answered_last() -> None:
