@@ -14,7 +14,7 @@ from services.chassis.jobs.job import Job
 from services.chassis.jobs.queue import Failure
 from services.chassis.storage.projects import on_project_defined
 from services.prep.domain.policy import Pending, due
-from services.prep.domain.positions import Positions, furthest, total
+from services.prep.domain.positions import Positions, merge_max, total
 from services.prep.store import Store
 from services.prep.tables import DatasetRow, ProgressRow
 
@@ -87,7 +87,7 @@ def on_freeze_done(store: Store, job: Job, result: dict[str, Any]) -> Iterable[E
     spec = store.projects.at(progress.project, revision)
     same_project = progress.announced == revision
     progress.job, progress.failure = None, None
-    progress.frozen_positions = furthest(progress.frozen_positions, result["through"].items())
+    progress.frozen_positions = merge_max(progress.frozen_positions, result["through"].items())
     note_tried(progress, result["through"])
     progress.announced = revision
     newest = store.newest(progress.project)
@@ -119,7 +119,7 @@ def on_freeze_failed(store: Store, job: Job, failure: Failure) -> Iterable[Event
 
 def note_tried(progress: ProgressRow, positions: Positions) -> None:
     """Up to these positions a freeze was tried."""
-    progress.tried_positions = furthest(progress.tried_positions, positions.items())
+    progress.tried_positions = merge_max(progress.tried_positions, positions.items())
     progress.tried = total(progress.tried_positions)
 
 

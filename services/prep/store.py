@@ -16,7 +16,7 @@ from services.chassis.storage.bulk.insert import insert, moment, upserting
 from services.chassis.storage.bulk.sharded_rows import lock_free_shard
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
-from services.prep.domain.positions import Positions, furthest
+from services.prep.domain.positions import Positions, merge_max
 from services.prep.domain.rows import Accepted
 from services.prep.tables import DatasetRow, ProgressRow, RecordRow, ShardRow
 
@@ -185,7 +185,7 @@ class SqlStore(ChassisStore):
         names = (*Accepted.__dataclass_fields__, "shard", "sequence")
         statement = select_rows(*(RECORD.c[name] for name in names)).where(RECORD.c.project == project)
         rows = self.session.connection().execute(statement).all()
-        found = furthest(through, ((str(row.shard), row.sequence) for row in rows))
+        found = merge_max(through, ((str(row.shard), row.sequence) for row in rows))
         return [Accepted(*list(row)[:-2]) for row in rows], found
 
     def newest(self, project: str) -> DatasetRow | None:

@@ -6,7 +6,7 @@ Positions = dict[str, int]
 """Shard -> newest sequence; a shard that is not named stands at 0. Text keys, since it is kept as JSON."""
 
 
-def furthest(positions: Mapping[str, int], others: Iterable[tuple[str, int]]) -> Positions:
+def merge_max(positions: Mapping[str, int], others: Iterable[tuple[str, int]]) -> Positions:
     """Each shard's newest sequence of both."""
     result = dict(positions)
     for shard, sequence in others:
