@@ -15,7 +15,7 @@ from services.chassis.http.projects import check_in_service
 from services.chassis.jobs.job import tries_of
 from services.chassis.storage import pages
 from services.prep import handlers
-from services.prep.domain.policy import Pending, outlook
+from services.prep.domain.policy import Pending, describe_next_freeze
 from services.prep.domain.reading import row
 from services.prep.domain.rows import Accepted
 from services.prep.store import SqlStore
@@ -109,7 +109,7 @@ def _pending(store: SqlStore, project: str, now: datetime) -> dict[str, Any]:
         "changed": store.changed(project, frozen),
         "total": store.total(project),
         "records": [_waiting(record, spec) for record in store.latest(project, frozen, NEWEST)],
-        "next_freeze": f"now: {job.id} is {job.status}" if job else outlook(waiting, spec.prep.freeze),
+        "next_freeze": f"now: {job.id} is {job.status}" if job else describe_next_freeze(waiting, spec.prep.freeze),
         "job": {"id": job.id, "status": job.status, **tries_of(job), "progress": job.progress} if job else None,
         "failure": progress.failure if progress else None,
     }

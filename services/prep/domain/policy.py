@@ -20,7 +20,7 @@ def due(pending: Pending, freeze: Freeze) -> bool:
     return pending.changed >= freeze.records and pending.quiet >= freeze.quiet.total_seconds()
 
 
-def outlook(pending: Pending, freeze: Freeze) -> str:
+def describe_next_freeze(pending: Pending, freeze: Freeze) -> str:
     """When the next dataset will be frozen, in words."""
     missing = freeze.records - pending.changed
     if missing > 0:

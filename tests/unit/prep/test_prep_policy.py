@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from contracts.project import Freeze
-from services.prep.domain.policy import Pending, due, outlook
+from services.prep.domain.policy import Pending, describe_next_freeze, due
 
 FREEZE = Freeze(records=10, quiet=timedelta(seconds=5))
 
@@ -17,5 +17,5 @@ def test_a_freeze_is_due_by_count_and_quiet_and_never_starves(changed: int, quie
 
 
 def test_the_outlook_says_what_is_missing() -> None:
-    assert outlook(Pending(7, 0), FREEZE).startswith("after 3 more")
-    assert outlook(Pending(12, 2), FREEZE).startswith("in 3 s")
+    assert describe_next_freeze(Pending(7, 0), FREEZE).startswith("after 3 more")
+    assert describe_next_freeze(Pending(12, 2), FREEZE).startswith("in 3 s")
