@@ -75,7 +75,7 @@ def settle_waiting(deadline: timedelta, store: Store, now: datetime) -> Iterable
         request = store.request(entry.signal.request_id)
         return (_record(entry, request, store) if request else _refuse(entry, "", UNKNOWN, detail, store))[1]
 
-    events = [outcome(entry) for entry in store.overlooked(AT_ONCE)]
+    events = [outcome(entry) for entry in store.waiting_with_request(AT_ONCE)]
     return [*events, *(outcome(entry) for entry in store.waiting_since(now - deadline, AT_ONCE))]
 
 

@@ -106,7 +106,7 @@ class Store(Protocol):
         """Signals that have waited since before a moment, those about the same in the order in which they were said."""
         ...
 
-    def overlooked(self, limit: int) -> Sequence[Entry]:
+    def waiting_with_request(self, limit: int) -> Sequence[Entry]:
         """Signals that wait though their request is there, those about the same in the order in which they were said."""
         ...
 
@@ -165,7 +165,7 @@ class SqlStore(ChassisStore):
         """Signals that have waited since before a moment, those about the same in the order in which they were said."""
         return self._waiting(select(SignalRow).where(col(SignalRow.received_at) < before).limit(limit))
 
-    def overlooked(self, limit: int) -> Sequence[Entry]:
+    def waiting_with_request(self, limit: int) -> Sequence[Entry]:
         """Signals that wait though their request is there, those about the same in the order in which they were said."""
         both = select(SignalRow).join(RequestRow, col(RequestRow.request_id) == col(SignalRow.request_id))
         return self._waiting(both.limit(limit))

@@ -47,7 +47,7 @@ def ask_feedback(store: Any) -> None:
     store.newest("r1", None, 10)
     store.waiting_for("r1")
     store.waiting_since(NOW, 10)
-    store.overlooked(10)
+    store.waiting_with_request(10)
     for rule in of_feedback(30 * DAY, 90 * DAY):
         prune(store.session.connection(), rule, NOW)
 
