@@ -69,12 +69,12 @@ def run(board: Board, watch: Watch, go_on: bool) -> None:
         project = spec["project"]
         records.submit(board, watch, project, EXAMPLE / "records.py")
         dataset = records.freeze(board, watch, spec)
-        model = wheel(board, watch, project, dataset)
+        model = train_and_deploy(board, watch, project, dataset)
         questions = ask.held_out(project, model["dataset"]["number"])
         asked = ask.ask_all(board, project, model["version"], questions)
         record = correct.feedback(board, watch, project, asked)
         if go_on:
-            model = wheel(board, watch, project, records.freeze(board, watch, spec))
+            model = train_and_deploy(board, watch, project, records.freeze(board, watch, spec))
     finish(board, watch, model, asked, record)
 
 
@@ -97,7 +97,7 @@ def start(board: Board, watch: Watch) -> None:
         watch.letters_before = dead_letters()
 
 
-def wheel(board: Board, watch: Watch, project: str, dataset: Json) -> Json:
+def train_and_deploy(board: Board, watch: Watch, project: str, dataset: Json) -> Json:
     """A dataset's way to an answering model; the model version in production at its end.
 
     Raises:
