@@ -72,7 +72,7 @@ def check_id(id: str) -> None:
 
 
 def summary(message: "ConsumerRecord[Any, Any]") -> dict[str, Any]:
-    """What the chassis noted on a message of a dead-letter topic: all of `letter` but its headers and its value."""
+    """What the chassis noted on a message of a dead-letter topic: all of `dead_letter_document` but its headers and its value."""
     notes = {k[len(NOTE) :]: v.decode("utf-8", "replace") for k, v in message.headers if k.startswith(NOTE) and v}
     return {
         "id": notes.get("id") or f"{message.topic}/{message.partition}/{message.offset}",
@@ -88,17 +88,17 @@ def summary(message: "ConsumerRecord[Any, Any]") -> dict[str, Any]:
     }
 
 
-def letter(message: "ConsumerRecord[Any, Any]") -> dict[str, Any]:
+def dead_letter_document(message: "ConsumerRecord[Any, Any]") -> dict[str, Any]:
     """A message of a dead-letter topic as JSON: what the chassis noted, and the original headers and value."""
     original = [{"name": k, "value": _text(v)} for k, v in message.headers if not k.startswith(NOTE)]
     return {**summary(message), "headers": original, "value": _text(message.value)}
 
 
-def described(letter: Mapping[str, Any]) -> list[str]:
+def described(dead_letter: Mapping[str, Any]) -> list[str]:
     """The lines that show a letter to a person."""
-    facts = [f"{name}: {value}" for name, value in letter.items() if name not in ("headers", "value")]
-    headers = [f"  {header['name']}: {header['value']}" for header in letter["headers"]]
-    return [*facts, "headers:", *headers, "value:", str(letter["value"])]
+    facts = [f"{name}: {value}" for name, value in dead_letter.items() if name not in ("headers", "value")]
+    headers = [f"  {header['name']}: {header['value']}" for header in dead_letter["headers"]]
+    return [*facts, "headers:", *headers, "value:", str(dead_letter["value"])]
 
 
 def _text(raw: bytes | None) -> Any:

@@ -42,7 +42,7 @@ class Resolution:
 
 
 async def resolve(
-    reader: "AIOKafkaConsumer", index: DeadLetterIndex, letter: Mapping[str, Any], resolution: Resolution
+    reader: "AIOKafkaConsumer", index: DeadLetterIndex, dead_letter: Mapping[str, Any], resolution: Resolution
 ) -> str:
     """'redriven' or 'discarded', or 'already redriven' and so on, where somebody had done it before.
 
@@ -50,24 +50,24 @@ async def resolve(
         ConsoleError: `cannot_redrive`: what the letter holds cannot be sent again; `fenced`: another process took over.
         Unreachable: Kafka does not answer.
     """
-    message = await fetch(reader, letter["kept"])
-    value = None if resolution.action == "discarded" else sendable(message, letter)
-    async with _transactional(letter["id"]) as producer:
+    message = await fetch(reader, dead_letter["kept"])
+    value = None if resolution.action == "discarded" else sendable(message, dead_letter)
+    async with _transactional(dead_letter["id"]) as producer:
         await read_audit(reader, index)
-        done = index.fate(letter["id"])
+        done = index.fate(dead_letter["id"])
         if done is not None:
             return f"already {done['action']}"
-        audit = _audit(message, letter, resolution)
+        audit = _audit(message, dead_letter, resolution)
         async with producer.transaction():
             if value is not None:
                 headers = [
                     *((k, v) for k, v in message.headers if not k.startswith(NOTE)),
-                    (REDRIVE, letter["id"].encode()),
+                    (REDRIVE, dead_letter["id"].encode()),
                 ]
-                place = await _place(producer, letter)
-                await producer.send_and_wait(letter["topic"], value.body, message.key, place, headers=headers)
+                place = await _place(producer, dead_letter)
+                await producer.send_and_wait(dead_letter["topic"], value.body, message.key, place, headers=headers)
             key, body, headers = encode(
-                audit, new_meta(audit, SOURCE, str(uuid.uuid5(uuid.NAMESPACE_URL, letter["id"])))
+                audit, new_meta(audit, SOURCE, str(uuid.uuid5(uuid.NAMESPACE_URL, dead_letter["id"])))
             )
             await producer.send_and_wait(AUDIT, body, key, headers=headers)
     return resolution.action
@@ -80,34 +80,36 @@ class Value:
     body: bytes | None
 
 
-def sendable(message: "ConsumerRecord[Any, Any]", letter: Mapping[str, Any]) -> Value:
+def sendable(message: "ConsumerRecord[Any, Any]", dead_letter: Mapping[str, Any]) -> Value:
     """The original value.
 
     Raises:
         ConsoleError: `cannot_redrive`.
     """
-    if message.topic != dead_letter_topic(letter["topic"], letter["group"] or ""):
-        why = f"the letter {letter['id']} does not say truly which topic it came from; discard it"
+    if message.topic != dead_letter_topic(dead_letter["topic"], dead_letter["group"] or ""):
+        why = f"the letter {dead_letter['id']} does not say truly which topic it came from; discard it"
         raise ConsoleError("cannot_redrive", why)
     if any(name == "noria-value" for name, _ in message.headers):
-        raise ConsoleError("cannot_redrive", f"the message of {letter['id']} had neither key nor value; discard it")
+        raise ConsoleError(
+            "cannot_redrive", f"the message of {dead_letter['id']} had neither key nor value; discard it"
+        )
     return Value(message.value)
 
 
-async def _place(producer: "AIOKafkaProducer", letter: Mapping[str, Any]) -> int | None:
+async def _place(producer: "AIOKafkaProducer", dead_letter: Mapping[str, Any]) -> int | None:
     """The partition that the message was in, so that it stays with its key whoever chose that partition."""
-    known = await producer.partitions_for(letter["topic"])
-    return letter["partition"] if letter["partition"] in known else None
+    known = await producer.partitions_for(dead_letter["topic"])
+    return dead_letter["partition"] if dead_letter["partition"] in known else None
 
 
 @asynccontextmanager
-async def _transactional(letter: str) -> "AsyncGenerator[AIOKafkaProducer]":
+async def _transactional(dead_letter: str) -> "AsyncGenerator[AIOKafkaProducer]":
     from aiokafka import AIOKafkaProducer
     from aiokafka.errors import KafkaError, ProducerFenced
 
     producer = AIOKafkaProducer(
         **kafka.kafka_client(),
-        transactional_id=f"noria-letter-{letter}",
+        transactional_id=f"noria-letter-{dead_letter}",
         transaction_timeout_ms=OPEN_MS,
         acks="all",
         max_request_size=2_000_000,
@@ -116,7 +118,7 @@ async def _transactional(letter: str) -> "AsyncGenerator[AIOKafkaProducer]":
         await producer.start()
         yield producer
     except ProducerFenced as error:
-        why = f"another `noria dlq` settles {letter} at this moment; look with `noria dlq list --all`"
+        why = f"another `noria dlq` settles {dead_letter} at this moment; look with `noria dlq list --all`"
         raise ConsoleError("fenced", why) from error
     except KafkaError as error:
         raise await kafka.away(error) from error
@@ -124,16 +126,18 @@ async def _transactional(letter: str) -> "AsyncGenerator[AIOKafkaProducer]":
         await producer.stop()
 
 
-def _audit(message: "ConsumerRecord[Any, Any]", letter: Mapping[str, Any], resolution: Resolution) -> LetterSettledV1:
+def _audit(
+    message: "ConsumerRecord[Any, Any]", dead_letter: Mapping[str, Any], resolution: Resolution
+) -> LetterSettledV1:
     return LetterSettledV1(
         project=_project(message.value),
-        letter=letter["id"],
+        letter=dead_letter["id"],
         action=resolution.action,
         by=resolution.by,
         reason=resolution.reason,
         dead_letter_topic=message.topic,
-        topic=letter["topic"],
-        group=letter["group"] or "",
+        topic=dead_letter["topic"],
+        group=dead_letter["group"] or "",
     )
 
 

@@ -32,14 +32,14 @@ def readmit(connection: Connection, group: str, items: Sequence[ParsedMessage]) 
     for item in items:
         headers = item.raw.headers
         if headers and headers[-1][0] == HEADER and item.malformed is None:
-            letter = (headers[-1][1] or b"").decode("utf-8", "replace")
-            if _forget(connection, _died(group, letter), item.identity):
+            dead_letter = (headers[-1][1] or b"").decode("utf-8", "replace")
+            if _forget(connection, _died(group, dead_letter), item.identity):
                 _forget(connection, group, item.identity)
 
 
-def _died(group: str, letter: str) -> str:
+def _died(group: str, dead_letter: str) -> str:
     """The `consumer` of the note: no consumer group has such a name."""
-    return f"{group} dead letter {letter}"
+    return f"{group} dead letter {dead_letter}"
 
 
 def _forget(connection: Connection, consumer: str, identity: Identity) -> bool:

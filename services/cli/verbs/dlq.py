@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli.dead_letters import DeadLetterFilter, check_id, described, letter, moment
+from services.cli.dead_letters import DeadLetterFilter, check_id, dead_letter_document, described, moment
 from services.cli.errors import ConsoleError, Unreachable, Usage
 from services.cli.login import login_name
 from services.cli.output import AsJson, Cell, Limit, clock, note, show, table
@@ -78,11 +78,15 @@ async def _listed(
 
     async with reading() as (_, index):
         found, following = index.page(wanted, limit, after, open_only=open_only)
-        return [_without_place(letter) for letter in found], following, index.count(wanted, open_only=open_only)
+        return (
+            [_without_place(dead_letter) for dead_letter in found],
+            following,
+            index.count(wanted, open_only=open_only),
+        )
 
 
-def _without_place(letter: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in letter.items() if name != "kept"}
+def _without_place(dead_letter: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in dead_letter.items() if name != "kept"}
 
 
 def _cursor(place: "After | None") -> str | None:
@@ -119,7 +123,7 @@ async def _whole(id: str) -> dict[str, Any]:
 
     async with reading() as (reader, index):
         (found,), _ = index.page(DeadLetterFilter(ids=index.resolve([id])), 1, open_only=False)
-        return {**letter(await fetch(reader, found["kept"])), "settled": found["settled"]}
+        return {**dead_letter_document(await fetch(reader, found["kept"])), "settled": found["settled"]}
 
 
 def _resolving(action: "Action") -> Callable[..., None]:
@@ -218,21 +222,21 @@ async def _resolve_all(
 
 
 async def _resolve_one(
-    reader: "AIOKafkaConsumer", index: "DeadLetterIndex", letter: Mapping[str, Any], resolution: "Resolution"
+    reader: "AIOKafkaConsumer", index: "DeadLetterIndex", dead_letter: Mapping[str, Any], resolution: "Resolution"
 ) -> str:
     """What came of a letter; 'failed: why' where it cannot be settled, and the others go on."""
     from services.cli.resolve import resolve
 
     try:
-        return await resolve(reader, index, letter, resolution)
+        return await resolve(reader, index, dead_letter, resolution)
     except Unreachable:
         raise
     except ConsoleError as error:
         return f"failed: {error.message}"
 
 
-def _brief(letter: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: letter[name] for name in ("id", "reason", "topic", "partition", "offset", "group", "time")}
+def _brief(dead_letter: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: dead_letter[name] for name in ("id", "reason", "topic", "partition", "offset", "group", "time")}
 
 
 def _fate(fate: Mapping[str, Any] | None) -> str:

@@ -4,7 +4,7 @@ from aiokafka import ConsumerRecord
 from rich.console import Console
 
 from contracts.topics import BY_NAME, dead_letter_topics
-from services.cli.dead_letters import letter
+from services.cli.dead_letters import dead_letter_document
 from services.cli.health import render
 from services.cli.verbs.lineage import tree
 from services.cli.verbs.lists import counted
@@ -24,7 +24,7 @@ def printed(what: object) -> str:
 def test_a_dead_letter_says_why_and_whence_and_keeps_what_came() -> None:
     notes = {"id": "abcd-1", "reason": "not_utf8", "detail": "at byte 0", "topic": "upstream", "partition": "2"}
     headers = [("ce_id", b"\xff"), *((f"noria-{k}", v.encode()) for k, v in notes.items()), ("noria-offset", b"41")]
-    found = letter(message(b"\xff\xfe", headers))
+    found = dead_letter_document(message(b"\xff\xfe", headers))
     assert (found["reason"], found["topic"], found["partition"], found["offset"]) == ("not_utf8", "upstream", 2, 41)
     assert found["bytes"] == 2
     assert found["value"] == {"base64": "//4="}
@@ -32,7 +32,7 @@ def test_a_dead_letter_says_why_and_whence_and_keeps_what_came() -> None:
 
 
 def test_a_dead_letter_of_somebody_else_is_shown_all_the_same() -> None:
-    found = letter(message(None, []))
+    found = dead_letter_document(message(None, []))
     assert (found["id"], found["reason"], found["offset"], found["value"]) == ("t/1/7", "unknown", -1, None)
 
 
