@@ -30,7 +30,8 @@ def main() -> None:
     seconds = arguments.minutes * 60 / len(databases)
     reports = [run(database, seconds, arguments.seed, keep=arguments.keep) for database in databases]
     print(json.dumps(reports, indent=2) if arguments.json else "\n\n".join(map(render, reports)))
-    sys.exit(1 if any(report["broken"] for report in reports) else 0)
+    idle = [line for report in reports for line in too_little(report["database"], report["reached"], seconds)]
+    sys.exit("\n".join(idle) if idle else 1 if any(report["broken"] for report in reports) else 0)
 
 
 def parse() -> argparse.Namespace:
@@ -131,6 +132,10 @@ def _of(name: str, size: measure.Size) -> int:
     return size.bytes if name.startswith(bounds.BY_BYTES) else size.count
 
 
+MEANT_SECONDS = 600.0
+"""Half of twenty minutes: what the amounts are meant for."""
+LEAST = 0.1
+"""A run that reached a smaller share proves nothing. Under a load of 10 to 22, a quarter of the events was reached."""
 AMOUNTS = {"events taken": "events", "datasets": "datasets", "promotions": "promotions"}
 
 
@@ -138,6 +143,16 @@ def compared(reached: Mapping[str, int]) -> str:
     """What was reached beside what a run of twenty minutes on two quiet cores is meant to reach."""
     wanted = Amounts()
     return ", ".join(f"{reached.get(name, 0)} of {getattr(wanted, field)} {field}" for name, field in AMOUNTS.items())
+
+
+def too_little(database: str, reached: Mapping[str, int], seconds: float) -> list[str]:
+    """What was reached too little of for the sizes to say anything."""
+    wanted, share = Amounts(), LEAST * seconds / MEANT_SECONDS
+    return [
+        f"{database}: {reached.get(name, 0)} {field}, less than {LEAST:.0%} of what {seconds:.0f} s are meant for"
+        for name, field in AMOUNTS.items()
+        if reached.get(name, 0) < share * getattr(wanted, field)
+    ]
 
 
 def render(report: dict[str, Any]) -> str:

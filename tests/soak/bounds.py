@@ -11,6 +11,8 @@ from tests.soak.stand import SERVICES
 
 MEMORY_BYTES = 400 << 20
 FEW = 100
+UNDER_WAY = 50
+"""Freezes asked for at a time, and those that ended without a dataset."""
 FOR_EVER = 1e9
 SHARDS = 4
 """Of a counter: as many as transactions count at a time, here those of one instance's batches and of its retries."""
@@ -50,7 +52,7 @@ def bounds(policy: Policy, flow: Flow, datasets: int) -> dict[str, int]:
     """
     found = _topics(policy, flow)
     for service in SERVICES:
-        found |= _of_chassis(policy, flow, service, datasets)
+        found |= _of_chassis(policy, flow, service)
     records = len(PROJECTS) * POOL
     requests = flow.within("serving.inference.completed.v1", policy.seconds(policy.requests) + policy.slack)
     corrections = flow.within("feedback.signal.recorded.v1", FOR_EVER)
@@ -94,14 +96,15 @@ def artifacts(policy: Policy, flow: Flow) -> int:
     return 7 * (flow.within("prep.dataset.frozen.v1", kept) + 2 * len(PROJECTS)) + FEW
 
 
-def _of_chassis(policy: Policy, flow: Flow, service: str, datasets: int) -> dict[str, int]:
+def _of_chassis(policy: Policy, flow: Flow, service: str) -> dict[str, int]:
     within = policy.seconds(policy.inbox) + PRUNE_SECONDS + policy.slack
+    ended = policy.seconds(policy.jobs) + PRUNE_SECONDS + policy.slack
     taken = sum(flow.within(topic.name, within) for topic in consumed_by(service))
     return {
-        f"table {service}.inbox": taken + 1000,
+        f"table {service}.inbox": taken + 200,
         f"table {service}.outbox": 20_000,
         f"table {service}.parked": 0,
-        f"table {service}.job": datasets,
+        f"table {service}.job": flow.within("prep.dataset.frozen.v1", ended) + UNDER_WAY,
         f"table {service}.lease": 10,
         f"table {service}.project_revision": len(PROJECTS),
         f"table {service}.fair_share": len(PROJECTS),
