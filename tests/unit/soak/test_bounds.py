@@ -11,7 +11,7 @@ from contracts.topics import BY_NAME, consumed_by, dead_letter_topics
 from services.chassis.messaging.kafka.topics import refuse_short_inbox
 from services.chassis.settings import Settings
 from tests.soak import measure
-from tests.soak.__main__ import broken, compared, unread
+from tests.soak.__main__ import broken, compared, too_little, unread
 from tests.soak.bounds import MEMORY_BYTES, Flow, bounds
 from tests.soak.measure import Size
 from tests.soak.policy import DAYS, Policy
@@ -104,3 +104,14 @@ def test_kafka_closes_its_segments_in_time_to_delete_them() -> None:
     policy = Policy(day=2.5)
     assert f"log.roll.ms={round(policy.seconds(policy.roll) * 1000)}" in configuration(policy)
     assert policy.roll < policy.messages
+
+
+def test_a_run_that_did_too_little_proves_nothing() -> None:
+    enough = {"events taken": 100_000, "datasets": 30, "promotions": 10}
+    assert too_little("sqlite", enough, 600) == []
+    assert too_little("sqlite", enough | {"datasets": 29}, 600) == [
+        "sqlite: 29 datasets, less than 10% of what 600 s are meant for"
+    ]
+    assert too_little("sqlite", {"events taken": 10_000, "datasets": 3}, 60) == [
+        "sqlite: 0 promotions, less than 10% of what 60 s are meant for"
+    ]
