@@ -22,6 +22,7 @@ FAILURES = 5
 LOOKED_AT = 100
 """Newest runs, evaluations and deployments of all projects that are looked at."""
 PROJECTS = 10_000
+"""Most projects that are asked about one by one."""
 LOOKED_AT_EACH = 20
 """Newest ones of a project that those do not tell about."""
 

@@ -91,7 +91,7 @@ def _project(store: SqlStore, project: str) -> tuple[str, ProjectSpec]:
 def _freeze(store: SqlStore, project: str) -> str | dict[str, Any]:
     revision, _ = _project(store, project)
     check_in_service(store.projects, project)
-    if not store.any(project):
+    if not store.has_records(project):
         raise ApiError(409, "no_records", f"project {project!r} has no accepted records; send some first")
     asked = handlers.freeze_now(project, revision, store)
     return asked if isinstance(asked, str) else shown(asked)

@@ -160,7 +160,7 @@ class SqlStore(ChassisStore):
                 )
         return found
 
-    def any(self, project: str) -> bool:
+    def has_records(self, project: str) -> bool:
         """Whether the project has a record."""
         return (
             self.session.exec(select(RecordRow.record_id).where(RecordRow.project == project).limit(1)).first()

@@ -62,7 +62,7 @@ def ask_prep(store: Any) -> None:
     store.latest("p", {}, 10)
     store.latest("p", {"0": 3}, 10)
     store.changed("p", {"0": 3}, 100)
-    store.any("p")
+    store.has_records("p")
     del store.positions
     store.unfrozen()
 

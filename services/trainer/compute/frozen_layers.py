@@ -68,7 +68,7 @@ def compute(
     dtype: torch.dtype,
     check: Callable[[], None],
     pool: ThreadPoolExecutor,
-    together: int = 1,
+    together: int,
 ) -> CachedLowerLayers:
     """States that enter layer `first` for the rows `used`, `together` packs at once; `check` is called before and may raise.
 

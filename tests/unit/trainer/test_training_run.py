@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,8 @@ from contracts.project import Adapter, Prompt
 from services.lm import measured
 from services.lm.errors import BaseInvalid, BaseNotFound
 from services.lm.measured import Compute
-from services.trainer.compute import run
+from services.trainer.compute import loop, run
+from services.trainer.compute.forward import loss_sum
 from services.trainer.domain.failures import (
     BadRecipe,
     Cancelled,
@@ -72,9 +74,20 @@ def test_workers_change_nothing_but_the_last_bits(
 
     def weights(workers: int, name: str) -> dict[str, torch.Tensor]:
         monkeypatch.setattr(measured, "choose", lambda _: Compute("cpu", "float32", 1, workers))
+        passes.clear()
         return load_file(go(spec, tmp_path / name)[0].directory / WEIGHTS[adapter.kind])
 
-    one, three, again = weights(1, "one"), weights(3, "three"), weights(3, "again")
+    passes: list[int] = []
+
+    def counted(*args: Any) -> Any:
+        passes.append(1)
+        return loss_sum(*args)
+
+    monkeypatch.setattr(loop, "loss_sum", counted)
+    one, few = weights(1, "one"), len(passes)
+    three, many = weights(3, "three"), len(passes)
+    again = weights(3, "again")
+    assert many > few  # the rows of a step were shared
     for name, value in one.items():
         torch.testing.assert_close(three[name], value, rtol=1e-3, atol=2e-4)
         assert torch.equal(three[name], again[name])
