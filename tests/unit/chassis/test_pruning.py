@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select, text, update
+from sqlmodel import Session
 
 from contracts.topics import FOR_EVER, TOPICS
 from services.chassis.errors import SettingRefused
@@ -19,6 +20,7 @@ from services.chassis.retention import pruning
 from services.chassis.retention.pruning import INBOX, JOB, Horizon, prune
 from services.chassis.settings import Settings
 from services.chassis.storage.database import reading, writing
+from services.chassis.storage.tables import JobRow
 from tests.unit.chassis.machines import empty
 from tests.unit.chassis.records import ping
 from tests.unit.chassis.test_batch import notes
@@ -188,3 +190,19 @@ def test_pruning_that_is_behind_rests_less_and_says_so_while_it_works(
     asyncio.run(pruning._prune_all(engine, HORIZON, metrics))  # pyright: ignore[reportPrivateUsage]
     assert taken(engine) == 0
     assert [round(late / 86_400) for late in shown] == [3, 3, 0]
+
+
+def test_the_chassis_own_horizons_take_old_messages_and_jobs_that_are_over_long(context: BatchContext) -> None:
+    now, kept = datetime.now(UTC), Settings()
+    days = {"old": kept.job_days + 1, "recent": kept.job_days - 1, "waits": None}
+    with writing(context.engine) as connection, Session(connection) as session:
+        for name, ago in days.items():
+            over = None if ago is None else now - timedelta(days=ago)
+            session.add(JobRow(id=name, kind="k", spec={}, created_at=now - timedelta(days=500), finished_at=over))
+        session.flush()
+        inbox.take(connection, "tiny.main", {("up", "old"): 1}, now - timedelta(days=kept.inbox_days + 1))
+        inbox.take(connection, "tiny.main", {("up", "recent"): 1}, now - timedelta(days=kept.inbox_days - 1))
+        for rule in pruning.horizons(kept):
+            prune(connection, rule, now)
+        assert set(connection.execute(select(JOB.c.id)).scalars()) == {"recent", "waits"}
+        assert set(connection.execute(select(INBOX.c.id)).scalars()) == {"recent"}
