@@ -234,7 +234,7 @@ async def _fail(state: DeployerState, served: ServedVersion, why: str) -> None:
 
 
 async def _set_status(state: DeployerState, served: ServedVersion, status: Outcome, detail: str) -> None:
-    """Writes down how a promotion ended, with its event, in one transaction."""
+    """Writes down how a promotion ended, with its event, in one transaction; another instance may have done so before."""
     d, now = served.deployment, datetime.now(UTC)
     seconds = time.monotonic() - state.seen.get(_promotion(d), time.monotonic())
 
@@ -243,8 +243,9 @@ async def _set_status(state: DeployerState, served: ServedVersion, status: Outco
         told = noted and (status != "removed" or d.answered > 0)
         return noted, [deployment_changed(d, status, detail, seconds)] if told else []
 
-    await state.ctx.transact(change, cause=f"deployment {d.project}@{d.version} {d.sequence} {status}", at=now)
+    cause = f"deployment {d.project}@{d.version} {d.sequence} {status}"
+    noted = await state.ctx.transact(change, cause=cause, at=now)
     if status == "deployed":
         state.failures.pop(_promotion(d), None)
-    if state.runtime.metrics:
+    if noted and state.runtime.metrics:
         state.runtime.metrics.deployments.labels(status).inc()

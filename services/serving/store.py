@@ -13,7 +13,7 @@ from services.chassis.retention.references import ArtifactReference
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import UtcDateTime
-from services.serving.domain.reconcile import Deployment, Outcome, Status
+from services.serving.domain.reconcile import Deployment, Outcome, Status, may_become
 from services.serving.domain.served_version import ServedVersion
 
 METADATA = MetaData()
@@ -103,7 +103,7 @@ class Store(Protocol):
         ...
 
     def set_status(self, model: ModelRef, sequence: int, status: Outcome, detail: str, at: datetime) -> bool:
-        """Notes how a promotion ended. False, and nothing noted, where a newer one has come or the version was removed."""
+        """Notes how a promotion ended. False, and nothing noted, where a newer one has come or it ended otherwise."""
         ...
 
     def count_change(self) -> None:
@@ -188,7 +188,7 @@ class SqlStore(ChassisStore):
     def set_status(self, model: ModelRef, sequence: int, status: Outcome, detail: str, at: datetime) -> bool:
         """Notes how a promotion ended; see `Store`."""
         row = self.session.get(DeploymentRow, (model.name, model.version), with_for_update=True)
-        if row is None or row.sequence != sequence or row.status == "removed":
+        if row is None or row.sequence != sequence or not may_become(cast(Status, row.status), status):
             return False
         row.status, row.detail = status, detail
         if status == "deployed":

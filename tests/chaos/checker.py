@@ -36,6 +36,7 @@ NATURAL: dict[str, Callable[[dict[str, Any]], object]] = {
     REQUESTED: lambda b: b["evaluation_id"],
     REGISTERED: lambda b: (b["model"]["name"], b["model"]["version"]),
     REJECTED: lambda b: (b["model"]["name"], b["model"]["version"], b["evaluation_id"]),
+    DEPLOYED: lambda b: (b["project"], b["promotion"], b["status"]),
     ANSWERED: lambda b: b["request_id"],
     SIGNALLED: lambda b: b["signal_id"],
     NOT_SIGNALLED: lambda b: b["signal_id"],
@@ -270,14 +271,18 @@ def dead_letters_are_the_poison(seen: Observed) -> Iterator[Finding]:
         for group in groups:
             letters = seen.topics.get(f"{topic}.{group}.dlq", ())
             ids: dict[Any, set[bytes | None]] = defaultdict(set)
+            why: dict[Any, str] = {}
             for letter in letters:
                 at = (letter.headers.get("noria-partition"), letter.headers.get("noria-offset"))
                 place = (topic, *(int(n or b"-1") for n in at))
                 ids[place].add(letter.headers.get("noria-id"))
+                why[place] = (letter.headers.get("noria-detail") or b"no reason").decode("utf-8", "replace")
             for place in poison - ids.keys():
                 yield Finding("lost", f"{topic}.{group}.dlq", f"malformed {place} is no dead letter")
             for place in ids.keys() - poison:
-                yield Finding("without_cause", f"{topic}.{group}.dlq", f"{place} is a dead letter and was well-formed")
+                yield Finding(
+                    "without_cause", f"{topic}.{group}.dlq", f"{place} was well-formed and died: {why[place]}"
+                )
             for place, names in ids.items():
                 if len(names) > 1:
                     yield Finding("doubled", f"{topic}.{group}.dlq", f"{place} died under {len(names)} ids")

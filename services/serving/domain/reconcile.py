@@ -77,6 +77,23 @@ class Unload:
 Action = Load | List | Unload
 
 
+def may_become(now: Status, outcome: Outcome) -> bool:
+    """Whether a promotion that stands at `now` may be noted to have come to `outcome`.
+
+    Several instances of serving try one promotion, each in its own time: what one of them noted, another does not note
+    again, nor does its failure undo what answers. A failed one may still be deployed at a later try.
+    """
+    return outcome in _NEXT[now]
+
+
+_NEXT: Mapping[Status, tuple[Outcome, ...]] = {
+    "pending": ("deployed", "failed", "removed"),
+    "failed": ("deployed", "removed"),
+    "deployed": ("removed",),
+    "removed": (),
+}
+
+
 def triton_target(deployment: Deployment) -> TritonTarget:
     """One Triton model a base serves all its adapters; a full fine-tune is a model of its own."""
     if deployment.version == 0:

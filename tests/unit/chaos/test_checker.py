@@ -87,6 +87,13 @@ def with_request(*ids: str) -> Observed:
     return replace(seen, topics={**seen.topics, checker.REQUESTED: asked})
 
 
+def with_deployments(*told_by: tuple[str, float]) -> Observed:
+    seen = well()
+    about = {"model": MODEL, "promotion": 1, "status": "deployed"}
+    said = [told(checker.DEPLOYED, id, "", seconds=seconds, **about)[0] for id, seconds in told_by]
+    return replace(seen, topics={**seen.topics, checker.DEPLOYED: said})
+
+
 def test_a_requested_evaluation_and_what_serving_says_of_a_promotion_are_well() -> None:
     seen = with_request("eval-run-r1")
     again = told(checker.SCORED, "e2", "job:evaluate:ev:done", results=REF, evaluation_id="eval-run-r1")
@@ -97,6 +104,7 @@ def test_a_requested_evaluation_and_what_serving_says_of_a_promotion_are_well() 
 
 def test_a_well_world_has_no_finding() -> None:
     assert checker.check(well()) == []
+    assert checker.check(with_deployments(("d", 1.0))) == []
 
 
 DEFECTS: list[tuple[str, Kind, Observed]] = [
@@ -122,6 +130,8 @@ DEFECTS: list[tuple[str, Kind, Observed]] = [
         with_topic(ACCEPTED, lambda m: [*m, replace(m[1], offset=2, headers={**m[1].headers, "ce_id": b"z"})]),
     ),
     ("one id, two bodies", "doubled", with_topic(ACCEPTED, lambda m: [*m, changed(list(m), 1, revision=7)[1]])),
+    ("deployed twice under one id", "doubled", with_deployments(("d", 1.0), ("d", 2.0))),
+    ("deployed twice", "doubled", with_deployments(("d", 1.0), ("e", 1.0))),
     (
         "died under two ids",
         "doubled",

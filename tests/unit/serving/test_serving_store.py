@@ -137,3 +137,26 @@ def test_projects_are_known_by_name_however_many_revisions_they_have(store: SqlS
             spec = ProjectSpec(project=project, base=str(n))
             store.projects.remember(ProjectDefinedV1(project=project, revision=str(n) * 64, spec=spec), START)
     assert store.projects.names() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "noted"),
+    [
+        ("deployed", "deployed", False),
+        ("deployed", "failed", False),
+        ("deployed", "removed", True),
+        ("failed", "failed", False),
+        ("failed", "deployed", True),
+        ("failed", "removed", True),
+        ("removed", "deployed", False),
+        ("removed", "removed", False),
+    ],
+)
+def test_what_one_instance_noted_of_a_promotion_another_neither_notes_again_nor_undoes(
+    store: SqlStore, first: Outcome, then: Outcome, noted: bool
+) -> None:
+    define(store)
+    promote(store, 1, 1)
+    assert ended(store, 1, 1, first)
+    assert ended(store, 1, 1, then) == noted
+    assert [v.deployment.status for v in store.deployments(None, 9)] == [then if noted else first]
