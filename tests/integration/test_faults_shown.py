@@ -58,4 +58,5 @@ def test_still_job_and_parked_message_grow_old_and_are_forgotten_once_over(harne
     assert harness.answers(2)
     until(lambda: harness.figure("parked_age_seconds"), lambda age: age == 0)
     until(lambda: harness.figure("job_progress_age_seconds") + harness.figure("job_attempts"), lambda age: age == 0)
-    assert harness.figure("jobs") == 1, "the job still counts as running"
+    assert harness.figure("jobs") == 0, "the job still counts as running"
+    assert harness.figure("jobs_ended_total") == 1

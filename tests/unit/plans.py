@@ -18,12 +18,13 @@ from services.chassis.storage.migration import migrate
 class Step:
     """A step of a plan that may take longer the more history there is, and the statement it belongs to.
 
-    `what`: "whole" reads all of a table, "index" looks at every row of an index, "sort" sorts what it found.
+    `what`: "whole" reads all of a table, "index" looks at every row of the index `index`, "sort" sorts what it found.
     """
 
     what: str
     table: str
     statement: str
+    index: str = ""
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def _of_sqlite(connection: Any, statement: str, parameters: Any, may_sort: bool)
         if words[0] == "SCAN" and "INDEX" not in words and words[1] != "CONSTANT":
             found.append(Step("whole", words[1], statement))
         elif words[0] == "SCAN" and "INDEX" in words and "LIMIT" not in statement.upper():
-            found.append(Step("index", words[1], statement))
+            found.append(Step("index", words[1], statement, words[words.index("INDEX") + 1]))
         if "TEMP B-TREE" in row[3] and "ORDER BY" in row[3] and not may_sort:
             found.append(Step("sort", "", statement))
     return found
@@ -92,7 +93,7 @@ def _nodes(node: Mapping[str, Any], statement: str, limited: bool = False) -> Ge
     if kind == "Seq Scan":
         yield Step("whole", table, statement)
     if kind in BY_INDEX and "Index Cond" not in node and ("Filter" in node or not limited):
-        yield Step("index", table, statement)
+        yield Step("index", table, statement, node["Index Name"])
     if kind in ("Sort", "Incremental Sort"):
         yield Step("sort", "", statement)
     for child in node.get("Plans", ()):

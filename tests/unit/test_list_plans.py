@@ -7,9 +7,14 @@ from typing import Any
 import pytest
 
 from contracts.types import ModelRef
-from services.chassis.messaging import parking
+from services.chassis.jobs.failures import Failure, RetryPolicy
+from services.chassis.jobs.job import Job
+from services.chassis.jobs.queue import JobQueue
+from services.chassis.messaging import parking, relay
+from services.chassis.observability import age_metrics
 from services.chassis.retention.pruning import horizons, prune
 from services.chassis.settings import Settings
+from services.chassis.storage.tables import OPEN_JOB
 from services.evaluator.store import SqlStore as Evaluator
 from services.evaluator.store import horizons as of_evaluator
 from services.feedback.store import SqlStore as Feedback
@@ -24,12 +29,33 @@ from tests.unit.plans import Step, opened
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 DAY = timedelta(days=1)
 A_ROW_A_PROJECT = ("model",)
-SMALL = ("progress", "sqlite_", "json_each", "lease", "found", "change_counter", "parked", "anon_", "shard", "wanted")
+SMALL = (
+    "progress",
+    "sqlite_",
+    "json_each",
+    "lease",
+    "fair_share",
+    "found",
+    "change_counter",
+    "parked",
+    "anon_",
+    "shard",
+    "wanted",
+)
 """Tables of a few rows a project or fewer, what a query made of such, and what is parked; they may be read whole."""
-FEW = ("signal.request_id =", "signal.status =", "FROM parked", "FROM progress", "status <> 'removed'")
-"""What selects few rows, whatever history holds: signals of one request, what waits, is parked or served; they may be sorted."""
-PARTIAL = ("stage = 'production'", "stage = 'candidate'", "status <> 'removed'")
-"""Conditions of indexes that hold what is in force or waits alone; these may be read whole."""
+FEW = (
+    "signal.request_id =",
+    "signal.status =",
+    "FROM parked",
+    "FROM progress",
+    "status <> 'removed'",
+    OPEN_JOB,
+    "FROM job JOIN fair_share",
+)
+"""What selects few rows, whatever history holds, so that they may be sorted: signals of one request, what waits, is parked or
+served, the next job of each project."""
+PARTIAL = ("model_version_production", "model_version_open", "deployment_live", "job_open", "outbox_status")
+"""Indexes that hold what is in force or waits alone, and the outbox's, where nothing else is; these may be read whole."""
 
 
 def bad(steps: Sequence[Step]) -> list[Step]:
@@ -37,7 +63,7 @@ def bad(steps: Sequence[Step]) -> list[Step]:
 
     def grows(step: Step) -> bool:
         small = step.table in A_ROW_A_PROJECT or step.table.startswith(SMALL)
-        return not small and not (step.what == "index" and any(part in step.statement for part in PARTIAL))
+        return not small and step.index not in PARTIAL
 
     return [step for step in steps if grows(step)]
 
@@ -124,6 +150,35 @@ def ask_ingestion(store: Any) -> None:
     store.current("p", "r")
 
 
+def ask_jobs(store: Any) -> None:
+    queue, connection = JobQueue(store.session), store.session.connection()
+    queue.enqueue("k", "j", {}, project="p")
+    assert queue.any_free("k", NOW, 20)
+    job = queue.lease("k", "o", NOW, 20)
+    assert isinstance(job, Job)
+    assert queue.heartbeat(job, NOW, 20, {"step": 1}, {"step": 1})
+    queue.gives_way(job, NOW)
+    queue.held(job)
+    assert queue.reclaim(lambda _: True, NOW, RetryPolicy()) == ["j"]
+    queue.counts()
+    age_metrics.job_ages(connection, NOW, 20.0)
+    queue.never_leased("k", "p")
+    queue.cancel_project("k", "p")
+    queue.retry_now("j")
+    assert queue.cancel_queued("j", Failure("cancelled", ""))
+    queue.ended(["j"])
+    queue.drop_checkpoints(NOW)
+    queue.restart("j")
+
+
+def ask_relay(store: Any) -> None:
+    connection = store.session.connection()
+    relay.pending(connection, 10, ("t",))
+    relay.settle(connection, [1, 2], [(3, "too large")])
+    assert relay.count(connection) == relay.Backlog(0, 0.0, 0)
+    assert not relay.anything(connection)
+
+
 def ask_chassis(store: Any) -> None:
     connection = store.session.connection()
     for rule in horizons(Settings()):
@@ -153,6 +208,8 @@ def test_a_service_asks_by_an_index(service: str, database_url: str) -> None:
     with opened(database_url, service, store, FEW) as (opened_store, steps, asked):
         ask(opened_store)
         ask_chassis(opened_store)
+        ask_jobs(opened_store)
+        ask_relay(opened_store)
         assert asked
         assert bad(steps) == []
 

@@ -8,14 +8,14 @@ work / weight; the free job with the earliest beginning is next. An idle project
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, case, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, case, func, literal, literal_column, or_, select, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 from sqlmodel import select as select_model
 from sqlmodel.sql.expression import SelectOfScalar
 
 from services.chassis.storage.bulk.insert import upserting
-from services.chassis.storage.tables import FairShare, JobRow
+from services.chassis.storage.tables import OPEN_JOB, FairShare, JobRow
 
 SHARE: Table = getattr(FairShare, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
 WEIGHTS = {"low": 1.0, "normal": 4.0, "high": 16.0}
@@ -78,7 +78,8 @@ def join_all(connection: Connection) -> None:
     """Lets every project with a job take turns: jobs of a release that knew no turns, while both run."""
     kind, project = col(JobRow.kind), col(JobRow.project)
     member = select(SHARE.c.kind).where(SHARE.c.kind == kind, SHARE.c.project == project).exists()
-    waiting = select(kind, project).where(col(JobRow.status) == "queued", ~member).distinct()
+    queued = (literal_column(OPEN_JOB), col(JobRow.status) == "queued")
+    waiting = select(kind, project).where(*queued, ~member).distinct()
     for kind, project in connection.execute(waiting).all():
         join(connection, kind, project, "normal")
 

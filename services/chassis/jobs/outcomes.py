@@ -137,6 +137,8 @@ class Outcomes:
         became, failure = ended
         why = {"code": failure.code, "detail": failure.detail[:300]} if failure else {}
         said = "job ended" if became in ENDS else "job goes on later"
+        if became in ENDS:
+            self._context.metrics.jobs_ended.labels(job.kind, became).inc()
         LOG.info(said, job=job.id, kind=job.kind, attempt=job.attempts, outcome=became, **why)
         return True
 

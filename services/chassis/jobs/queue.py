@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, func, update
+from sqlalchemy import case, func, literal_column, update
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from services.chassis.jobs import fair_share
 from services.chassis.jobs.failures import Failure, RetryPolicy, pause
 from services.chassis.jobs.job import Job
 from services.chassis.storage.projects import ProjectRevisions
-from services.chassis.storage.tables import JobRow
+from services.chassis.storage.tables import KEPT_CHECKPOINT, OPEN_JOB, JobRow
 
 LONGEST_PAUSE = timedelta(hours=1)
 """No job waits longer for its next try, also where the clock was set back since."""
@@ -128,7 +129,8 @@ class JobQueue:
     def reclaim(self, gone: Callable[[str], bool], now: datetime, policy: RetryPolicy) -> list[str]:
         """Frees the running jobs whose owner is gone, the second time in a row after a pause; their ids."""
         fair_share.join_all(self._session.connection())
-        rows = self._session.exec(select(JobRow).where(JobRow.status == "running").with_for_update()).all()
+        running = select(JobRow).where(literal_column(OPEN_JOB), JobRow.status == "running")
+        rows = self._session.exec(running.with_for_update()).all()
         freed = [row for row in rows if row.owner and gone(row.owner)]
         for row in freed:
             row.status, row.owner, row.lease_until, row.worker_losses = "queued", None, None, row.worker_losses + 1
@@ -139,9 +141,10 @@ class JobQueue:
         return [row.id for row in freed]
 
     def counts(self) -> dict[tuple[str, str], int]:
-        """Jobs by (kind, status)."""
-        query = select(JobRow.kind, JobRow.status, func.count()).group_by(JobRow.kind, JobRow.status)
-        return {(kind, status): count for kind, status, count in self._session.exec(query)}
+        """Jobs that are not over, by (kind, status)."""
+        query = select(JobRow.status, JobRow.kind, func.count()).where(literal_column(OPEN_JOB))
+        grouped = query.group_by(col(JobRow.status), col(JobRow.kind))
+        return {(kind, status): count for status, kind, count in self._session.exec(grouped)}
 
     def heartbeat(
         self,
@@ -209,8 +212,7 @@ class JobQueue:
 
     def drop_checkpoints(self, before: datetime, limit: int = 100) -> list[dict[str, Any]]:
         """Forgets the checkpoints of jobs that ended before `before`, some at a time, and gives them."""
-        old = select(JobRow).where(col(JobRow.checkpoint).is_not(None), col(JobRow.finished_at) < before)
-        rows = self._session.exec(old.limit(limit).with_for_update(skip_locked=True)).all()
+        rows = self._session.exec(kept_checkpoints(before).limit(limit).with_for_update(skip_locked=True)).all()
         dropped = [row.checkpoint for row in rows if row.checkpoint is not None]
         for row in rows:
             row.checkpoint = None
@@ -229,6 +231,11 @@ class JobQueue:
         result = self._session.connection().execute(update(JobRow).where(*conditions).values(**values))
         self._session.expire_all()
         return result.rowcount == 1
+
+
+def kept_checkpoints(before: datetime) -> SelectOfScalar[JobRow]:
+    """Jobs that ended before `before` whose checkpoint is kept, by the index `job_checkpoint`."""
+    return select(JobRow).where(literal_column(KEPT_CHECKPOINT), col(JobRow.finished_at) < before)
 
 
 def _mine(job: Job) -> tuple[Any, ...]:

@@ -154,8 +154,7 @@ class Relay:
 
     def _anything(self) -> bool:
         with reading(self._engine) as connection:
-            query = select(OUTBOX.c.id).where(OUTBOX.c.status == "pending").limit(1)
-            return connection.execute(query).first() is not None
+            return anything(connection)
 
     async def _send(
         self, producer: AIOKafkaProducer, rows: Sequence[Pending]
@@ -195,6 +194,11 @@ class Relay:
         self._absent[topic] = time.monotonic() + ABSENT_SECONDS
 
 
+def anything(connection: Connection) -> bool:
+    """Whether a row is to be published."""
+    return connection.execute(select(OUTBOX.c.id).where(OUTBOX.c.status == "pending").limit(1)).first() is not None
+
+
 def pending(connection: Connection, limit: int, without: Sequence[str]) -> list[Pending]:
     """The oldest rows to publish, those of some topics left out; no more than are together small enough."""
     wanted = [OUTBOX.c.status == "pending"]
@@ -222,11 +226,15 @@ def settle(connection: Connection, sent: Sequence[int], refused: Sequence[tuple[
 
 def backlog(engine: Engine) -> Backlog:
     """What the outbox holds now."""
-    query = select(OUTBOX.c.status, func.count(), func.min(OUTBOX.c.created_at, type_=OUTBOX.c.created_at.type))
     with reading(engine) as connection:
-        found = {
-            status: (count, oldest) for status, count, oldest in connection.execute(query.group_by(OUTBOX.c.status))
-        }
-    waiting, oldest = found.get("pending", (0, None))
+        return count(connection)
+
+
+def count(connection: Connection) -> Backlog:
+    """The same, in the caller's transaction; the oldest row is the one that was written first."""
+    counted = connection.execute(select(OUTBOX.c.status, func.count()).group_by(OUTBOX.c.status))
+    counts = {row[0]: row[1] for row in counted}
+    first = select(OUTBOX.c.created_at).where(OUTBOX.c.status == "pending").order_by(OUTBOX.c.id).limit(1)
+    oldest = connection.execute(first).scalar()
     age = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
-    return Backlog(waiting, max(0.0, age), found.get("failed", (0, None))[0])
+    return Backlog(counts.get("pending", 0), max(0.0, age), counts.get("failed", 0))

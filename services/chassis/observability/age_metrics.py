@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from aiokafka import TopicPartition
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, func, literal_column, select
 
 from services.chassis.messaging.parking import PARKED
-from services.chassis.storage.tables import JobRow
+from services.chassis.storage.tables import OPEN_JOB, JobRow
 
 JOB: Table = getattr(JobRow, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
 LOOK_SECONDS = 5.0
@@ -43,7 +43,7 @@ def job_ages(connection: Connection, now: datetime, lease_seconds: float) -> dic
         func.min(until, type_=until.type),
         func.max(JOB.c.attempts),
     )
-    query = select(*columns).where(JOB.c.status.in_(("queued", "running"))).group_by(JOB.c.kind, JOB.c.status)
+    query = select(*columns).where(literal_column(OPEN_JOB)).group_by(JOB.c.status, JOB.c.kind)
     found: dict[str, JobAges] = {}
     for kind, status, oldest, lease, attempts in connection.execute(query):
         ages = found.setdefault(kind, JobAges())

@@ -3,13 +3,28 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Index, Integer, LargeBinary, MetaData, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    literal_column,
+)
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
 METADATA = MetaData()
 NUMBER = BigInteger().with_variant(Integer, "sqlite")
 """SQLite numbers rows by itself only where the type is INTEGER."""
+OPEN_JOB = "status IN ('queued', 'running')"
+"""Condition of the index `job_open`; a query must hold it as it stands for SQLite to use it (sqlite.org/partialindex.html)."""
+KEPT_CHECKPOINT = "checkpoint IS NOT NULL"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -101,6 +116,8 @@ class JobRow(Base, table=True):
         Index("job_due", "kind", "status", "created_at"),
         Index("job_turn", "kind", "project", "status", "created_at", "id"),
         Index("job_finished", "finished_at"),
+        Index("job_open", "status", "kind", sqlite_where=literal_column(OPEN_JOB)),
+        Index("job_checkpoint", "finished_at", sqlite_where=literal_column(KEPT_CHECKPOINT)),
     )
 
     id: str = Field(primary_key=True)

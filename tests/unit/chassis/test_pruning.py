@@ -12,6 +12,7 @@ from sqlmodel import Session
 
 from contracts.topics import FOR_EVER, TOPICS
 from services.chassis.errors import SettingRefused
+from services.chassis.jobs.queue import kept_checkpoints
 from services.chassis.messaging import inbox
 from services.chassis.messaging.batch import BatchContext, take
 from services.chassis.messaging.kafka.topics import DEAD_LETTERS, refuse_short_inbox, retention, topics_of
@@ -107,16 +108,21 @@ def test_a_batch_is_bounded_and_takes_the_oldest_first(engine: Engine) -> None:
 
 
 def test_the_old_rows_are_found_by_an_index(engine: Engine) -> None:
-    columns = {"inbox": INBOX.c.taken_at, "job": JOB.c.finished_at}
-    for table, column in columns.items():
-        query = select(column).where(column < datetime.now(UTC)).order_by(column).limit(5)
+    now = datetime.now(UTC)
+    taken, finished = INBOX.c.taken_at, JOB.c.finished_at
+    queries = {
+        "inbox_taken": select(taken).where(taken < now).order_by(taken).limit(5),
+        "job_finished": select(finished).where(finished < now).order_by(finished).limit(5),
+        "job_checkpoint": kept_checkpoints(now).limit(5),
+    }
+    for index, query in queries.items():
         with reading(engine) as connection:
             if engine.dialect.name == "postgresql":
                 connection.execute(text("SET LOCAL enable_seqscan = off"))
             prefix = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
             literal = str(query.compile(engine, compile_kwargs={"literal_binds": True}))
             plan = "\n".join(str(row) for row in connection.execute(text(prefix + literal)))
-        assert {"inbox": "inbox_taken", "job": "job_finished"}[table] in plan, plan
+        assert index in plan, plan
         assert "Sort" not in plan, plan
         assert "TEMP B-TREE" not in plan, plan
 
