@@ -1,4 +1,4 @@
-"""No setting that nothing reads, no metric that nobody observes, no metric in the documents that is not there."""
+"""No metric that nobody observes, no metric in the documents that is not there; of settings: test_every_setting.py."""
 
 import ast
 import re
@@ -20,60 +20,6 @@ def trees() -> tuple[ast.Module, ...]:
 
 def nodes(kind: type[ast.AST]) -> Iterator[ast.AST]:
     return (node for tree in trees() for node in ast.walk(tree) if isinstance(node, kind))
-
-
-def settings() -> set[str]:
-    """The fields of every class of settings."""
-    return {field for _, field in settings_by_class()}
-
-
-def settings_by_class() -> set[tuple[str, str]]:
-    """(class, field) of every class of settings."""
-    found: set[tuple[str, str]] = set()
-    for node in nodes(ast.ClassDef):
-        assert isinstance(node, ast.ClassDef)
-        if any("Settings" in ast.unparse(base) for base in node.bases):
-            fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
-            names = {ast.unparse(each.target) for each in fields if "ClassVar" not in ast.unparse(each.annotation)}
-            found |= {(node.name, name) for name in names}
-    return found
-
-
-def read_attributes() -> tuple[set[str], set[str]]:
-    """Names that are read as attributes, and endings of names that are put together for getattr."""
-    names = {n.attr for n in nodes(ast.Attribute) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
-    endings: set[str] = set()
-    for node in nodes(ast.Call):
-        assert isinstance(node, ast.Call)
-        if ast.unparse(node.func) == "getattr" and isinstance(node.args[1], ast.JoinedStr):
-            last = node.args[1].values[-1]
-            endings |= {str(last.value)} if isinstance(last, ast.Constant) else set()
-    return names, endings
-
-
-def test_every_setting_is_read() -> None:
-    names, endings = read_attributes()
-    unread = {name for name in settings() - names if not any(name.endswith(ending) for ending in endings)}
-    assert len(settings()) > 40
-    assert unread == set()
-
-
-def test_every_setting_is_documented() -> None:
-    page = (ROOT / "docs" / "operations.md").read_text()
-    section = page[page.index("## Settings") : page.index("## Who may do what")]
-    told = {
-        name
-        for line in section.splitlines()
-        if line.startswith("| `NORIA_")
-        for name in re.findall(r"`NORIA_([A-Z_<>]+)`", line.split("|")[1])
-    }
-    missing: set[str] = set()
-    for owner, field in settings_by_class():
-        name = field.upper()
-        service = owner.removesuffix("Settings").upper()
-        if not told & {name, f"{service}_{name}", f"<SERVICE>_{name}", re.sub("^[A-Z]+_PORT$", "<SERVICE>_PORT", name)}:
-            missing.add(f"{owner}.{field}")
-    assert missing == set()
 
 
 def metrics() -> dict[str, str]:
