@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from contracts.envelope import Event
-from contracts.events.console import LetterSettledV1
+from contracts.events.console import LetterSettledV1, OutboxSettledV1
 from contracts.events.evaluator import EvaluationFailedV1, ModelScoredV1
 from contracts.events.feedback import SignalRecordedV1, SignalRefusedV1
 from contracts.events.ingestion import RecordAcceptedV1, RecordRefusedV1
@@ -42,6 +42,8 @@ class Topic:
 
 
 _MONTH = timedelta(days=30)
+SERVICES = ("ingestion", "prep", "trainer", "evaluator", "registry", "serving", "feedback")
+"""Each may have events in its outbox that Kafka refuses."""
 
 TOPICS: tuple[Topic, ...] = (
     Topic(RecordSubmittedV1, ("upstream", "ingestion"), ("ingestion.main",), partitions=3, retention=_MONTH),
@@ -68,6 +70,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(SignalRecordedV1, ("feedback",), ("ingestion.main",), partitions=3),
     Topic(SignalRefusedV1, ("feedback",), ("downstream",), partitions=3, retention=_MONTH),
     Topic(LetterSettledV1, ("console",), ("downstream",)),
+    Topic(OutboxSettledV1, SERVICES, ("downstream",)),
 )
 
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}

@@ -1,4 +1,4 @@
-"""What the console produces: what became of dead letters."""
+"""What became of dead letters, which the console produces, and of events that Kafka refused, each by its service."""
 
 from typing import ClassVar, Literal
 
@@ -25,3 +25,25 @@ class LetterSettledV1(Event):
     def key(self) -> str:
         """All that became of one letter is in one partition."""
         return self.letter
+
+
+class OutboxSettledV1(Event):
+    """Somebody had an event sent again that Kafka had refused for good, or gave it up: then nobody will hear of it."""
+
+    TOPIC: ClassVar[str] = "console.outbox.settled.v1"
+
+    project: str = Field(description="The event's project; empty where its value names none")
+    service: str = Field(description="The service in whose outbox the event stood")
+    number: int = Field(description="The event's number in that outbox")
+    action: Literal["retried", "discarded"]
+    by: str = Field(description="Who did it")
+    reason: str = Field(description="Why, in that person's words; may be empty")
+    topic: str = Field(description="The topic that the event is for")
+    event_key: str | None = Field(description="The event's key; null where it has none")
+    event: str = Field(description="The event's ce_id; empty where it has none")
+    refusal: str = Field(description="Why Kafka had refused it")
+
+    @property
+    def key(self) -> str:
+        """All that became of one event is in one partition."""
+        return f"{self.service}/{self.number}"

@@ -52,7 +52,7 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
     )
     sources = (*references.CHASSIS, *service.artifact_references)
     routers = [
-        operations.make_router(runtime.engine, service.settings.group, runtime.parked.set, service.settings.park_days),
+        operations.make_router(runtime.context, runtime.parked.set),
         artifacts.make_router(runtime.engine, sources, service.settings.artifact_days),
     ]
     if service.router is not None:

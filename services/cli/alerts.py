@@ -35,7 +35,7 @@ SYMPTOMS = (
     Symptom("NoriaOutboxGrows", "outbox_waiting", 5000, "{value:.0f} events wait for Kafka",
             "look at Kafka's and the database's latency"),
     Symptom("NoriaOutboxRefused", "outbox_failed", 0, "Kafka refused {value:.0f} events for good",
-            "read `Kafka refuses a message for good` in its log"),
+            "`noria outbox list` says why; mend it, then `noria outbox retry`"),
     Symptom("NoriaSpoolOld", "spool_age_seconds", 120, "its oldest record waits for Kafka for {value:.0f} s",
             "bring Kafka back before the spool is full"),
     Symptom("NoriaJobWithoutHeartbeat", "job_heartbeat_age_seconds", 120, "a {at} job lost its worker {value:.0f} s ago",

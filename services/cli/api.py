@@ -31,10 +31,9 @@ def post(service: str, path: str, body: Any = None) -> Any:
     return request(service, "POST", path, json=body)
 
 
-def items(service: str, path: str, limit: int = 50, **params: Any) -> dict[str, Any]:
-    """{"items", "next"}: up to `limit` items of a service's pages, and the place after them. Raises as `get`."""
+def items(service: str, path: str, limit: int = 50, after: str | None = None, **params: Any) -> dict[str, Any]:
+    """{"items", "next"}: up to `limit` items of a service's pages from a place on, and the place after them. Raises as `get`."""
     found: list[dict[str, Any]] = []
-    after: str | None = None
     while len(found) < limit:
         page = get(service, path, limit=min(limit - len(found), 100), after=after, **params)
         found += page["items"]

@@ -19,6 +19,7 @@ from services.cli.verbs import (
     keys,
     lineage,
     lists,
+    outbox,
     parked,
     project,
     replay,
@@ -55,6 +56,7 @@ app.command()(replay.replay)
 app.command()(gc.gc)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(parked.app, name="parked")
+app.add_typer(outbox.app, name="outbox")
 app.add_typer(keys.app, name="keys")
 
 

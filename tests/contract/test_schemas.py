@@ -8,7 +8,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from contracts import export, schema
+from compose.local import settings
+from contracts import export, schema, topics
 from contracts.compat import breaking_changes
 from contracts.envelope import Event, decode, encode
 from contracts.topics import TOPICS, Topic
@@ -33,6 +34,10 @@ def committed(path: str) -> dict[str, Any] | None:
 def test_generated_files_are_current() -> None:
     for path, text in export.files().items():
         assert path.read_text() == text, f"{path.name} differs; run: python -m contracts.export"
+
+
+def test_every_service_of_the_stack_may_have_refused_events() -> None:
+    assert topics.SERVICES == settings.SERVICES
 
 
 def test_no_orphan_schema_or_golden_message() -> None:

@@ -10,7 +10,7 @@ from contracts.types import ModelRef
 from services.chassis.jobs.failures import Failure, RetryPolicy
 from services.chassis.jobs.job import Job
 from services.chassis.jobs.queue import JobQueue
-from services.chassis.messaging import parking, relay
+from services.chassis.messaging import outbox, parking, refused, relay
 from services.chassis.observability import age_metrics
 from services.chassis.retention.pruning import horizons, prune
 from services.chassis.settings import Settings
@@ -177,6 +177,13 @@ def ask_relay(store: Any) -> None:
     relay.settle(connection, [1, 2], [(3, "too large")])
     assert relay.count(connection) == relay.Backlog(0, 0.0, 0)
     assert not relay.anything(connection)
+    refused.listing(connection, None, 5, 10)
+    refused.listing(connection, "t", 5, 10)
+    outbox.put(connection, [("t", None, None, "[]")] * 2, NOW)
+    for action in ("retried", "discarded"):
+        relay.settle(connection, [], [(row.id, "too large") for row in relay.pending(connection, 10, ())])
+        one, _ = refused.listing(connection, None, 0, 10)
+        assert refused.resolve(connection, [one["number"]], action, "s", "ada", "")
 
 
 def ask_chassis(store: Any) -> None:
