@@ -105,8 +105,10 @@ def product(base: nn.Linear, *, packed: bool) -> Callable[[torch.Tensor], torch.
 
 
 def can_pack(dtype: torch.dtype, device: torch.device) -> bool:
-    """Says whether oneDNN's own layout is to be had."""
-    return device.type == "cpu" and dtype == torch.bfloat16 and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    """Says whether oneDNN's own layout is to be had: on a CPU with AVX2 alone it refuses to pack bf16."""
+    onednn = torch.ops.mkldnn
+    there = hasattr(onednn, "_reorder_linear_weight") and hasattr(onednn, "_is_mkldnn_bf16_supported")
+    return device.type == "cpu" and dtype == torch.bfloat16 and there and bool(onednn._is_mkldnn_bf16_supported())
 
 
 def install(model: nn.Module, active: Active, *, packed: bool) -> dict[str, tuple[int, int]]:
