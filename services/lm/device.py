@@ -80,6 +80,11 @@ def memory_for_cache(device: str) -> int:
     return torch.cuda.mem_get_info()[0] // 4 if device == "cuda" else 512 * 2**20
 
 
+def tokens_a_pass(device: str) -> int:
+    """Tokens that are enough to keep the device busy; with more in one pass rows differ more in length, and padding grows."""
+    return 16_384 if device == "cuda" else 512
+
+
 def _seconds(step: Callable[[], object], threads: int) -> float:
     torch.set_num_threads(threads)
     step()

@@ -44,12 +44,6 @@ class TextTokenizer:
     ends: frozenset[int]
     """Ids that end an answer: the tokenizer's EOS, those of the generation config, and the end of an assistant's turn."""
 
-    @property
-    def pad(self) -> int:
-        """Id that fills rows; it is masked, so any will do."""
-        own: int | None = self.backend.pad_token_id
-        return self.eos if own is None else own
-
     def encode(self, text: Rendered) -> list[int]:
         """Token ids of a rendered conversation or a plain text.
 

@@ -103,8 +103,7 @@ def noria(given: argparse.Namespace) -> dict[str, Any]:
     """As the evaluator's job does it."""
     import torch
 
-    from services.evaluator.compute.generate import generate
-    from services.evaluator.compute.loss import losses
+    from services.evaluator.compute import shared
     from services.evaluator.compute.model import Loaded, adapted, load
     from services.evaluator.compute.rows import encode
     from services.lm.device import choose
@@ -115,15 +114,12 @@ def noria(given: argparse.Namespace) -> dict[str, Any]:
     base = load(BASE, *choose())
     rows = [encode(x, base.text, base.context, given.tokens) for x in examples(given.rows)]
 
-    def both(loaded: Loaded) -> dict[str, Any]:
-        return {
-            "loss": timed(lambda: losses(loaded, rows, lambda _: None)),
-            "answers": timed(lambda: generate(loaded, [row.prompt for row in rows], given.tokens, lambda _: None)),
-        }
+    def both(loaded: Loaded) -> dict[str, float]:
+        return timed(lambda: shared.predict(loaded, rows, given.tokens, lambda _: None, loss=True, answer=True))
 
-    found = {f"base {name}": seconds for name, seconds in both(base).items()}
+    found: dict[str, Any] = {"base": both(base)}
     with adapted(base, given.adapter) as tuned:
-        return found | {f"adapter {name}": seconds for name, seconds in both(tuned).items()}
+        return found | {"adapter": both(tuned)}
 
 
 def transformers(given: argparse.Namespace) -> dict[str, Any]:
@@ -141,8 +137,8 @@ def transformers(given: argparse.Namespace) -> dict[str, Any]:
     device, dtype = choose()
     text = open_tokenizer(BASE)
     rows = [encode(x, text, 2048, given.tokens) for x in examples(given.rows)]
-    ids, mask = left_padded([row.ids for row in rows], text.pad, device)
-    shown, seen = left_padded([row.prompt for row in rows], text.pad, device)
+    ids, mask = left_padded([row.ids for row in rows], device)
+    shown, seen = left_padded([row.prompt for row in rows], device)
 
     @torch.inference_mode()
     def loss(net: Any) -> Any:
@@ -152,7 +148,7 @@ def transformers(given: argparse.Namespace) -> dict[str, Any]:
     @torch.inference_mode()
     def answers(net: Any) -> Any:
         return net.generate(
-            input_ids=shown, attention_mask=seen, max_new_tokens=given.tokens, do_sample=False, pad_token_id=text.pad
+            input_ids=shown, attention_mask=seen, max_new_tokens=given.tokens, do_sample=False, pad_token_id=0
         )
 
     net: Any = AutoModelForCausalLM.from_pretrained(BASE, dtype=dtype)

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from contracts.types import Files
+from services.evaluator.compute import shared
 from services.evaluator.compute.generate import generate, step_of
 from services.evaluator.compute.loss import losses
 from services.evaluator.compute.model import Loaded, adapted, load
-from services.evaluator.compute.rows import encode
+from services.evaluator.compute.rows import Encoded, encode
 from services.evaluator.domain.metrics import ON_ANSWERS
 from services.evaluator.domain.predictions import Example, Prediction, Predictions
 from services.evaluator.domain.task import Subject
@@ -87,18 +88,29 @@ def _predict_group(
 
 def _predict(loaded: Loaded, wanted: Wanted, settings: GenerationSettings) -> Predictions:
     rows = [encode(x, loaded.text, loaded.context, settings.max_tokens) for x in wanted.examples]
-    found_losses: list[float | None] = [None] * len(rows)
-    answers: list[str | None] = [None] * len(rows)
 
     def done(count: int) -> None:
         settings.done(wanted.role, count)
 
-    if "loss" in settings.suite:
-        found_losses = [*losses(loaded, rows, done)]
-    if settings.generates:
-        asked = [i for i, row in enumerate(rows) if row.prompt]
-        tokens = generate(loaded, [rows[i].prompt for i in asked], settings.max_tokens, done)
-        for index, ids in zip(asked, tokens, strict=True):
-            answers[index] = loaded.text.answer_text(rows[index].prompt, ids)
-    found = zip(wanted.examples, answers, found_losses, rows, strict=True)
+    way = shared.predict if loaded.shares_prompts else separately
+    losses, tokens = way(
+        loaded, rows, settings.max_tokens, done, loss="loss" in settings.suite, answer=settings.generates
+    )
+    answers = [
+        None if ids is None else loaded.text.answer_text(row.prompt, ids) for row, ids in zip(rows, tokens, strict=True)
+    ]
+    found = zip(wanted.examples, answers, losses, rows, strict=True)
     return {x.key: Prediction(answer, loss, len(row.ids) - row.start) for x, answer, loss, row in found}
+
+
+def separately(
+    loaded: Loaded, rows: Sequence[Encoded], max_tokens: int, done: Callable[[int], None], *, loss: bool, answer: bool
+) -> tuple[list[float | None], list[list[int] | None]]:
+    """What `shared.predict` gives, for any model: each row is read for its loss and its prompt again for its answer."""
+    found: list[float | None] = [*losses(loaded, rows, done)] if loss else [None] * len(rows)
+    answers: list[list[int] | None] = [None] * len(rows)
+    if answer:
+        asked = [i for i, row in enumerate(rows) if row.prompt]
+        for index, ids in zip(asked, generate(loaded, [rows[i].prompt for i in asked], max_tokens, done), strict=True):
+            answers[index] = ids
+    return found, answers

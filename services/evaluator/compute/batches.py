@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 MOST_ROWS = 256
+PAD = 0
+"""Fills rows. It is masked, so any id will do that every model has: a tokenizer's own may lie beyond its embeddings."""
 
 
 def by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
@@ -22,10 +24,10 @@ def by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-def left_padded(rows: Sequence[Sequence[int]], pad: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+def left_padded(rows: Sequence[Sequence[int]], device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and attention mask, both (rows, length of the longest), int64."""
     width = max(len(row) for row in rows)
-    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows], device=device)
+    ids = torch.tensor([[PAD] * (width - len(row)) + list(row) for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
     return ids, mask
 

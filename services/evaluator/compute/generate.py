@@ -33,24 +33,38 @@ def generate(
 
 
 def _batch(loaded: Loaded, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
-    answers: list[list[int]] = [[] for _ in prompts]
-    ids, mask = left_padded(prompts, loaded.pad, loaded.device)
-    places, cache, rows = positions(mask), None, list(range(len(prompts)))
+    ids, mask = left_padded(prompts, loaded.device)
+    out = loaded.logits(
+        keep=1, input_ids=ids, attention_mask=mask, position_ids=positions(mask), past_key_values=None, use_cache=True
+    )
+    return decode(loaded, out.logits[:, -1], mask, preallocated(out.past_key_values, max_tokens - 1), max_tokens)
+
+
+@torch.inference_mode()
+def decode(loaded: Loaded, logits: torch.Tensor, mask: torch.Tensor, cache: Any, max_tokens: int) -> list[list[int]]:
+    """Answers after prompts that `cache` holds: `mask` (rows, width) shows where, `logits` (rows, vocabulary) what follows."""
+    answers: list[list[int]] = [[] for _ in range(len(mask))]
+    rows = list(range(len(mask)))
     open_rows = set(rows)
+    chosen, places = logits.argmax(-1), positions(mask)[:, -1:]
     for step in range(max_tokens):
-        out = loaded.logits(
-            keep=1, input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True
-        )
-        chosen, cache = out.logits[:, -1].argmax(-1), preallocated(out.past_key_values, max_tokens - 1)
         _append(answers, rows, open_rows, chosen.tolist(), loaded.ends)
         if not open_rows or step == max_tokens - 1:
             break
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-        ids, places = chosen[:, None], places[:, -1:] + 1
         if len(open_rows) < SHRINK * len(rows) and hasattr(cache, "batch_select_indices"):
             stay = torch.tensor([at for at, row in enumerate(rows) if row in open_rows], device=loaded.device)
             cache.batch_select_indices(stay)
-            ids, mask, places, rows = ids[stay], mask[stay], places[stay], [rows[i] for i in stay.tolist()]
+            chosen, mask, places, rows = chosen[stay], mask[stay], places[stay], [rows[i] for i in stay.tolist()]
+        mask, places = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1), places + 1
+        out = loaded.logits(
+            keep=1,
+            input_ids=chosen[:, None],
+            attention_mask=mask,
+            position_ids=places,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        chosen, cache = out.logits[:, -1].argmax(-1), out.past_key_values
     return answers
 
 

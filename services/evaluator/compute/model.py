@@ -3,11 +3,12 @@
 import inspect
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from services.evaluator.domain.failures import ModelInvalid
 from services.lm.adapters import AdapterInvalid, read_adapter
@@ -30,16 +31,13 @@ class Loaded:
     active: Active
     modules: dict[str, tuple[int, int]]
     """(out, in) features of every linear layer, each of which adds the adapter that is active."""
+    shares_prompts: bool = False
+    """Whether keys and values of a prompt can be taken over by other rows and put beside those of others."""
 
     @property
     def ends(self) -> frozenset[int]:
         """Token ids that end an answer."""
         return self.text.ends
-
-    @property
-    def pad(self) -> int:
-        """Id that fills rows; it is masked, so any will do."""
-        return self.text.pad
 
     @property
     def context(self) -> int:
@@ -100,7 +98,23 @@ def load(directory: Path, device: str, dtype: torch.dtype) -> Loaded:
     model.to(device).eval().requires_grad_(False)
     active = Active(rows=1)
     modules = install(model, active, packed=can_pack(dtype, torch.device(device)))
-    return Loaded(model, text, device, active, modules)
+    loaded = Loaded(model, text, device, active, modules)
+    return replace(loaded, shares_prompts=_keeps_plain_cache(loaded))
+
+
+@torch.inference_mode()
+def _keeps_plain_cache(loaded: Loaded) -> bool:
+    """Whether every layer keeps all keys and values and takes their places from us: no sliding window, no recurrent state.
+
+    Seen by a pass over one token: what a configuration promises is not what each architecture does.
+    """
+    if "position_ids" not in inspect.signature(loaded.model.forward).parameters:
+        return False
+    first = torch.zeros((1, 1), dtype=torch.long, device=loaded.device)
+    cache = loaded.logits(keep=1, input_ids=first, position_ids=first, use_cache=True).past_key_values
+    return type(cache) is DynamicCache and all(
+        type(layer) is DynamicLayer and layer.is_initialized for layer in cache.layers
+    )
 
 
 @contextmanager
