@@ -16,14 +16,17 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
 from contracts.envelope import Malformed, encode, new_meta
+from services.chassis.context import Context
 from services.chassis.errors import Park
 from services.chassis.http import operations
 from services.chassis.messaging import parking, retry
 from services.chassis.messaging.batch import BatchContext, take
 from services.chassis.messaging.messages import routes
 from services.chassis.messaging.outbox import OUTBOX, unpack_headers
+from services.chassis.storage.artifacts import open_store
 from services.chassis.storage.database import reading, writing
 from tests.integration.tiny.events import Ping
+from tests.integration.tiny.service import SqlStore, TinySettings
 from tests.unit.chassis.records import ping
 
 STRUCTURED_HALF_PAIR = {
@@ -176,8 +179,10 @@ def test_parked_message_is_given_up_at_its_deadline_with_its_reason_and_its_lane
 
 def test_list_of_parked_messages_says_when_each_is_given_up(context: BatchContext, tmp_path: Path) -> None:
     take(context, [ping(1, "wait", str(tmp_path / "gate"))])
+    settings = TinySettings(home=tmp_path, park_days=2.0)
+    running = Context(settings, context.engine, SqlStore, open_store(settings), context.metrics)
     application = FastAPI()
-    application.include_router(operations.make_router(context.engine, context.group, lambda: None, 2.0))
+    application.include_router(operations.make_router(running, lambda: None))
     (row,) = TestClient(application).get("/parked").json()["items"]
     parked_at, deadline = (datetime.fromisoformat(row[name]) for name in ("parked_at", "deadline"))
     assert deadline - parked_at == timedelta(days=2)
