@@ -1,6 +1,6 @@
 """Records from Kafka through ingestion and prep into prep's table, against one plain loop; prints JSON.
 
-Run: python -m tests.bench.bench_pipeline [--records N] [--database sqlite|postgresql] [--instances N] [--projects N]
+Run: python -m tests.bench.bench_pipeline [--records N] [--database sqlite|postgresql] [--instances N] [--projects N] [--share X]
 
 - loop: what a user would write instead: aiokafka's `getmany`, pydantic's validation of event and record, one
   transaction of upserts a batch, offsets committed after it. One stage, no identities, no revisions, no answer.
@@ -9,6 +9,9 @@ Run: python -m tests.bench.bench_pipeline [--records N] [--database sqlite|postg
 `processor` gives the seconds of processor time by part, of all its instances, of Kafka, of PostgreSQL and of the producer,
 which is this process; `cores` is what all of them had together, `load` the machine's load before: wall time means much
 on a quiet one only.
+
+With `--share 0.2` each instance may use that part of one core and no more (Linux' control groups; needs root). So a machine
+of few cores shows whether instances add up, or wait for one another: where they do, twice as many of them take no more.
 """
 
 import argparse
@@ -43,6 +46,8 @@ from tests.conftest import free_port
 
 STAGES = ("ingestion", "prep")
 SECONDS = 120.0
+PERIOD = 20_000
+"""Microseconds, over which a share of a core is counted."""
 
 
 def records(count: int, projects: int) -> Iterator[RecordSubmittedV1]:
@@ -66,6 +71,28 @@ def send(bootstrap: str, events: Iterable[Event]) -> None:
     assert producer.flush(60) == 0
 
 
+@contextmanager
+def capped(share: float, pid: int) -> Generator[None]:
+    """A process and what it starts may use `share` of a core while this lasts."""
+    root = Path("/sys/fs/cgroup")
+    unified = (root / "cgroup.controllers").exists()
+    group = (root if unified else root / "cpu") / f"noria-bench-{pid}"
+    group.mkdir()
+    quota = str(int(share * PERIOD))
+    try:
+        if unified:
+            (group / "cpu.max").write_text(f"{quota} {PERIOD}")
+        else:
+            (group / "cpu.cfs_period_us").write_text(str(PERIOD))
+            (group / "cpu.cfs_quota_us").write_text(quota)
+        (group / "cgroup.procs").write_text(str(pid))
+        yield
+    finally:
+        for line in (group / "cgroup.procs").read_text().split():
+            (group.parent / "cgroup.procs").write_text(line)
+        group.rmdir()
+
+
 class Part:
     """An instance of a service as a process of its own."""
 
@@ -76,7 +103,8 @@ class Part:
         with log.open("wb") as out:
             command = [sys.executable, "-m", f"services.{service}.app"]
             self._process = subprocess.Popen(command, env=environment | own, stdout=out, stderr=subprocess.STDOUT)
-        self._clock = psutil.Process(self._process.pid)
+        self.pid = self._process.pid
+        self._clock = psutil.Process(self.pid)
 
     def ready(self) -> bool:
         """Whether it says so."""
@@ -151,12 +179,14 @@ def pipeline(broker: Broker, home: Path, url: str | None, given: argparse.Namesp
         specs = [ProjectSpec(project=project, base="none") for project in projects]
         send(broker.bootstrap, [ProjectDefinedV1(project=spec.project, revision="0" * 64, spec=spec) for spec in specs])
         until(lambda: all(part.knows(project) for _, part in parts for project in projects))
+        for _, part in parts if given.share else ():
+            stack.enter_context(capped(given.share, part.pid))
         before, around = [part.processor() for _, part in parts], others(broker, home)
         settings = type("PrepSettings", (Settings,), {"SERVICE": "prep", "__module__": __name__})
         engine = open_engine(settings(home=home, database=url))
         begun = time.perf_counter()
         send(broker.bootstrap, records(given.records, given.projects))
-        until(lambda: rows(engine, "record") >= given.records)
+        until(lambda: rows(engine, "record") >= given.records, 0.2)
         seconds = time.perf_counter() - begun
         engine.dispose()
         spent: dict[str, float] = dict.fromkeys(STAGES, 0.0)
@@ -234,6 +264,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--instances", type=int, default=1)
     parser.add_argument("--projects", type=int, default=1)
+    parser.add_argument("--share", type=float, default=0.0)
     return parser.parse_args()
 
 
