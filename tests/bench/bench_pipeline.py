@@ -36,7 +36,7 @@ from sqlalchemy import Engine, create_engine, text
 from contracts.envelope import Event, encode, new_meta
 from contracts.events.registry import ProjectDefinedV1
 from contracts.events.upstream import RecordSubmittedV1
-from contracts.project import ProjectSpec
+from contracts.project import Freeze, Prep, ProjectSpec
 from contracts.records import parse_record
 from services.chassis.settings import Settings
 from services.chassis.storage.database import open_engine
@@ -119,6 +119,11 @@ class Part:
         paths = (f"{project}/records/counts", f"{project}/pending")
         return any(httpx.get(f"http://127.0.0.1:{self.port}/v1/projects/{path}").is_success for path in paths)
 
+    def batches(self) -> int:
+        """How many transactions it has made of messages."""
+        lines = httpx.get(f"http://127.0.0.1:{self.port}/metrics").text.splitlines()
+        return int(sum(float(line.split()[-1]) for line in lines if "_batch_seconds_count" in line and line[0] != "#"))
+
     def processor(self) -> float:
         """Seconds of processor time so far."""
         times = self._clock.cpu_times()
@@ -176,7 +181,8 @@ def pipeline(broker: Broker, home: Path, url: str | None, given: argparse.Namesp
             stack.callback(part.stop)
         until(lambda: all(part.ready() for _, part in parts))
         projects = [f"bench-{n}" for n in range(given.projects)]
-        specs = [ProjectSpec(project=project, base="none") for project in projects]
+        never = Prep(freeze=Freeze(records=10**9))  # a freeze would take its part of the processor
+        specs = [ProjectSpec(project=project, base="none", prep=never) for project in projects]
         send(broker.bootstrap, [ProjectDefinedV1(project=spec.project, revision="0" * 64, spec=spec) for spec in specs])
         until(lambda: all(part.knows(project) for _, part in parts for project in projects))
         for _, part in parts if given.share else ():
@@ -190,13 +196,16 @@ def pipeline(broker: Broker, home: Path, url: str | None, given: argparse.Namesp
         seconds = time.perf_counter() - begun
         engine.dispose()
         spent: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        batches = dict.fromkeys(STAGES, 0)
         for (name, part), earlier in zip(parts, before, strict=True):
             spent[name] += part.processor() - earlier
+            batches[name] += part.batches()
         beside = {name: now - around[name] for name, now in others(broker, home).items()}
     return {
         "pipeline": round(given.records / seconds),
         "seconds": round(seconds, 2),
         "processor": {name: round(used, 2) for name, used in (spent | beside).items()},
+        "batches": batches,
         "cores": round(sum((spent | beside).values()) / seconds, 2),
         "records_per_processor_second": round(given.records / sum(spent.values())),
     }

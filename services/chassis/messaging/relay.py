@@ -144,8 +144,9 @@ class Relay:
             settle(connection, sent, refused)
             if not hold(connection, "relay", self._owner, LEASE_SECONDS):
                 return []
-            now = time.monotonic()
-            self._absent = {topic: until for topic, until in self._absent.items() if until > now}
+        now = time.monotonic()
+        self._absent = {topic: until for topic, until in self._absent.items() if until > now}
+        with reading(self._engine) as connection:  # no batch waits for this to write
             return pending(connection, LIMIT, tuple(self._absent))
 
     def _settle(self, sent: Sequence[int], refused: Sequence[tuple[int, str]]) -> None:
