@@ -69,6 +69,7 @@ def set_quickest_threads(step: Callable[[], object]) -> int:
     """
     if torch.cuda.is_available():
         return torch.get_num_threads()
+    step()  # the first one takes fresh memory
     seconds = {threads: _seconds(step, threads) for threads in sorted({1, min(cores(), 8), cores()})}
     best = min(seconds, key=lambda threads: (seconds[threads], threads))
     torch.set_num_threads(best)
@@ -76,8 +77,11 @@ def set_quickest_threads(step: Callable[[], object]) -> int:
 
 
 def memory_for_cache(device: str) -> int:
-    """Bytes that the keys and values of one batch may take: 512 MiB on CPU, a quarter of what is free on a GPU."""
-    return torch.cuda.mem_get_info()[0] // 4 if device == "cuda" else 512 * 2**20
+    """Bytes that the keys and values of one batch may take: 1 GiB on CPU, a quarter of what is free on a GPU.
+
+    On a CPU the same whatever is free: other batches may change the last bits of an answer.
+    """
+    return torch.cuda.mem_get_info()[0] // 4 if device == "cuda" else 2**30
 
 
 def tokens_a_pass(device: str) -> int:
@@ -87,7 +91,6 @@ def tokens_a_pass(device: str) -> int:
 
 def _seconds(step: Callable[[], object], threads: int) -> float:
     torch.set_num_threads(threads)
-    step()
     start = time.perf_counter()
     step()
     step()

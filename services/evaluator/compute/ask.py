@@ -78,7 +78,7 @@ def _predict_group(
     first = group[0].subject
     files = first.files if first.kind == "full" else first.base.files
     base = load(place(files), settings.device, settings.dtype)
-    threads = set_quickest_threads(step_of(base, min(32, len(group[0].examples))))
+    threads = set_quickest_threads(step_of(base, min(8, len(group[0].examples))))
     for one in group:
         on = adapted(base, place(one.subject.files)) if one.subject.kind == "lora" else nullcontext(base)
         with on as loaded:
