@@ -196,7 +196,7 @@ def pipeline(broker: Broker, home: Path, url: str | None, given: argparse.Namesp
         seconds = time.perf_counter() - begun
         engine.dispose()
         spent: dict[str, float] = dict.fromkeys(STAGES, 0.0)
-        batches = dict.fromkeys(STAGES, 0)
+        batches: dict[str, int] = dict.fromkeys(STAGES, 0)
         for (name, part), earlier in zip(parts, before, strict=True):
             spent[name] += part.processor() - earlier
             batches[name] += part.batches()
