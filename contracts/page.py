@@ -54,8 +54,8 @@ def _key(topic: Topic) -> str:
     example = json.loads(example_path(topic.event).read_text())
     parts = [
         name
-        for name in ("project", "request_id", "record_id", "letter")
-        if example["data"].get(name) in _pieces(example)
+        for name in ("project", "request_id", "record_id", "letter", "service", "number")
+        if str(example["data"].get(name)) in _pieces(example)
     ]
     return f"`{'/'.join(parts)}`"
 

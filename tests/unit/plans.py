@@ -13,6 +13,9 @@ from sqlmodel import Session
 from services.chassis.storage.database import open_database, writing
 from services.chassis.storage.migration import migrate
 
+COARSE = ("kind",)
+"""Columns that alone choose nearly all of a table: who searches by one of them reads it whole."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -64,7 +67,9 @@ def _of_sqlite(connection: Any, statement: str, parameters: Any, may_sort: bool)
         words = row[3].split()
         if words[0] == "SCAN" and "INDEX" not in words and words[1] != "CONSTANT":
             found.append(Step("whole", words[1], statement))
-        elif words[0] == "SCAN" and "INDEX" in words and "LIMIT" not in statement.upper():
+        through = words[0] == "SCAN" and "LIMIT" not in statement.upper()
+        coarse = words[0] == "SEARCH" and any(f"({column}=?)" in row[3] for column in COARSE)
+        if "INDEX" in words and (through or coarse):
             found.append(Step("index", words[1], statement, words[words.index("INDEX") + 1]))
         if "TEMP B-TREE" in row[3] and "ORDER BY" in row[3] and not may_sort:
             found.append(Step("sort", "", statement))

@@ -105,8 +105,9 @@ def charge(connection: Connection, kind: str, project: str, worked: timedelta) -
 
 def others_turn(connection: Connection, kind: str, project: str, now: datetime) -> bool:
     """Whether a job of another project waits whose turn would begin before this project's next one."""
-    free = next_free(kind, now).with_only_columns(col(JobRow.project), _begin(kind)).order_by(None)
-    first = connection.execute(free.where(col(JobRow.project) != project).order_by(_begin(kind)).limit(1)).first()
+    # By the shares' project, not the job's: the databases begin with the few shares then, and look up each one's job.
+    free = next_free(kind, now).with_only_columns(col(FairShare.project), _begin(kind)).order_by(None)
+    first = connection.execute(free.where(col(FairShare.project) != project).order_by(_begin(kind)).limit(1)).first()
     mine = connection.execute(select(SHARE.c.virtual_time).where(*_of(kind, project))).scalar()
     return first is not None and (mine is None or first[1] <= mine)
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -16,16 +15,6 @@ ALONE_BYTES = 64 * 1024
 """A value from this size on is sent alone: what the broker refuses for its size takes no other row with it."""
 _PARTITIONER: Any = DefaultPartitioner()
 """Java's: a key goes to the partition where any other client puts it."""
-
-
-@lru_cache(maxsize=4096)  # its hash is made in Python, byte by byte, and a stream has many events of few keys
-def _partition_of(key: bytes, partitions: tuple[int, ...]) -> int:
-    return _PARTITIONER(key, partitions, partitions)
-
-
-def partition_for(key: bytes | None, partitions: tuple[int, ...]) -> int:
-    """One of a topic's partitions, the key's own; any where there is no key."""
-    return _PARTITIONER(None, partitions, partitions) if key is None else _partition_of(key, partitions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +53,7 @@ class BatchSender:
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self._producer = producer
-        self._partitions: dict[str, tuple[int, ...] | KafkaError] = {}
+        self._partitions: dict[str, list[int] | KafkaError] = {}
         self._open: dict[tuple[str, int], _Open] = {}
         self._sent: list[SentBatch] = []
 
@@ -76,17 +65,17 @@ class BatchSender:
                 self._fail([row], partitions)
                 continue
             try:
-                await self._add(row, partition_for(row.key, partitions))
+                await self._add(row, _PARTITIONER(row.key, partitions, partitions))
             except Exception as error:
                 self._fail([row], error)
         for place in list(self._open):
             await self._close(place)
         return self._sent
 
-    async def _partitions_of(self, topic: str) -> tuple[int, ...] | KafkaError:
+    async def _partitions_of(self, topic: str) -> list[int] | KafkaError:
         if topic not in self._partitions:
             try:
-                self._partitions[topic] = tuple(sorted(await self._producer.partitions_for(topic)))
+                self._partitions[topic] = sorted(await self._producer.partitions_for(topic))
             except KafkaError as error:
                 self._partitions[topic] = error
         return self._partitions[topic]

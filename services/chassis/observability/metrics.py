@@ -25,7 +25,9 @@ class Metrics:
         self.http_errors = self.counter("http_errors_total", "Answers over HTTP that are errors", "status")
         self.lag = self.gauge("lag", "Messages not taken yet", "topic")
         self.jobs = self.gauge("jobs", "Jobs that are not over, by kind and status", "kind", "status")
-        self.jobs_ended = self.counter("jobs_ended_total", "Jobs that ended here, by kind and status", "kind", "status")
+        self.jobs_ended = self.counter(
+            "jobs_ended_total", "Jobs that a worker here ended, by kind and status", "kind", "status"
+        )
         self.ready = self.gauge("ready", "1 while the readiness check passes", "check")
         self.group_member = self.gauge("group_member", "1 while this instance is a member of its consumer group")
         self.still = self.gauge("still_seconds", "Time since a partition of the topic last moved, if it lags", "topic")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli.errors import Usage
+from services.cli.errors import Unreachable, Usage
 from services.cli.login import login_name
 from services.cli.output import AsJson, Cell, Limit, clock, note, show, table
 
@@ -40,11 +40,16 @@ def list_refused(
     after: Annotated[str | None, typer.Option("--after", help="Go on behind a page: its `next`.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the events of all services that Kafka refused, oldest first: topic, key and what Kafka said."""
-    found, following = _listed(_services(service), topic, limit, after)
-    show({"items": found, "next": following}, as_json, lambda: table(found, COLUMNS, "Kafka refused no event"))
+    """List the events that Kafka refused, of one service after the other, oldest first: topic, key and what Kafka said."""
+    away: list[str] = []
+    found, following = _listed(_services(service), topic, limit, after, away if service is None else None)
+    document = {"items": found, "next": following, "unreachable": away}
+    show(document, as_json, lambda: table(found, COLUMNS, "Kafka refused no event"))
     if following and not as_json:
         note(f"there are more; go on with --after {following}")
+    if away:
+        note(f"not asked, since they do not answer: {', '.join(away)}")
+        raise typer.Exit(1)
 
 
 def _services(service: str | None) -> tuple[str, ...]:
@@ -56,9 +61,15 @@ def _services(service: str | None) -> tuple[str, ...]:
 
 
 def _listed(
-    services: Sequence[str], topic: str | None, limit: int, after: str | None
+    services: Sequence[str], topic: str | None, limit: int, after: str | None, away: list[str] | None = None
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """Up to `limit` events, and the place after them: SERVICE:CURSOR, the cursor empty at a service's beginning."""
+    """Up to `limit` events, and the place after them: SERVICE:CURSOR, the cursor empty at a service's beginning.
+
+    A service that does not answer is noted in `away`, where that is given, and left out.
+
+    Raises:
+        Unreachable, Refused: as the service answers.
+    """
     from services.cli.api import items
 
     begin, _, cursor = (after or services[0]).partition(":")
@@ -68,7 +79,13 @@ def _listed(
     for name in services[services.index(begin) :]:
         if len(found) == limit:
             return found, f"{name}:"
-        page = items(name, "/outbox/refused", limit - len(found), after=cursor or None, topic=topic)
+        try:
+            page = items(name, "/outbox/refused", limit - len(found), after=cursor or None, topic=topic)
+        except Unreachable:
+            if away is None:
+                raise
+            away.append(name)
+            page = {"items": [], "next": None}
         found += [{"service": name, **row} for row in page["items"]]
         if page["next"]:
             return found, f"{name}:{page['next']}"
@@ -92,16 +109,19 @@ def _resolving(verb: str) -> Callable[..., None]:
     ) -> None:
         if bool(numbers) == (everything or topic is not None):
             raise Usage("which", "say which: numbers, or --topic or --all")
-        its = _services(service)
-        meant = numbers or [row["number"] for row in _listed(its, topic, limit, None)[0]]
+        listed, following = ([], None) if numbers else _listed(_services(service), topic, limit, None)
+        meant = numbers or [row["number"] for row in listed]
         if not (dry_run or yes or as_json) and meant:
             typer.confirm(f"{len(meant)} events of {service} are {PAST[verb]}; go on?", abort=True)
         rows = [{"number": n, "outcome": f"would be {PAST[verb]}"} for n in meant]
         if not dry_run:
             rows = list(_resolve(service, verb, meant, because))
         columns: dict[str, Cell] = {"number": lambda r: r["number"], "outcome": lambda r: r["outcome"]}
-        document = {"service": service, "items": rows, "dry_run": dry_run}
-        show(document, as_json, lambda: table(rows, columns, "Kafka refused no such event"))
+        document = {"service": service, "items": rows, "dry_run": dry_run, "more": following is not None}
+        nothing = f"Kafka refused no event of {service}" + (f" to the topic {topic}" if topic else "")
+        show(document, as_json, lambda: table(rows, columns, nothing))
+        if following:
+            note(f"there are more than --limit {limit}; type it once more")
         if any(row["outcome"] == "not refused" for row in rows):
             raise typer.Exit(1)
 

@@ -104,11 +104,16 @@ def load(directory: Path, device: str, dtype: torch.dtype) -> Loaded:
 
 @torch.inference_mode()
 def _keeps_plain_cache(loaded: Loaded) -> bool:
-    """Whether every layer keeps all keys and values and takes their places from us: no sliding window, no recurrent state.
+    """Whether every layer keeps all keys and values, takes their places from us and looks at all of them.
 
-    Seen by a pass over one token: what a configuration promises is not what each architecture does.
+    Seen by a pass over one token: what a configuration promises is not what each architecture does. A window in the mask alone
+    (GPT-Neo) and rotations that depend on the longest row of a pass (dynamic, longrope) do not show there.
     """
     if "position_ids" not in inspect.signature(loaded.model.forward).parameters:
+        return False
+    config = loaded.model.config
+    rotation: dict[str, Any] = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if hasattr(config, "window_size") or rotation.get("rope_type", rotation.get("type")) in ("dynamic", "longrope"):
         return False
     first = torch.zeros((1, 1), dtype=torch.long, device=loaded.device)
     cache = loaded.logits(keep=1, input_ids=first, position_ids=first, use_cache=True).past_key_values

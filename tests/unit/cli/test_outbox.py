@@ -8,6 +8,7 @@ import pytest
 
 from services.cli.app import run
 from services.cli.login import login_name
+from tests.conftest import free_port
 from tests.unit.cli.conftest import PORTS, Services
 
 
@@ -93,3 +94,22 @@ def test_what_names_nothing_is_refused(
 ) -> None:
     status, answer = said(capsys, "outbox", *arguments)
     assert (status, answer["error"]["code"], services.asked) == (2, code, [])
+
+
+def test_a_service_that_does_not_answer_hides_no_other_ones_events(
+    services: Services, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.say("GET", "/outbox/refused", (200, {"items": [row(1)], "next": None}))
+    monkeypatch.setenv("NORIA_PREP_PORT", str(free_port()))
+    status, answer = said(capsys, "outbox", "list")
+    assert (status, answer["unreachable"]) == (1, ["prep"])
+    assert {r["service"] for r in answer["items"]} == set(PORTS) - {"prep"}
+    status, answer = said(capsys, "outbox", "list", "--service", "prep")
+    assert (status, "error" in answer) == (1, True)
+
+
+def test_what_a_limit_left_is_told(services: Services, capsys: pytest.CaptureFixture[str]) -> None:
+    services.say("GET", "/outbox/refused", (200, {"items": [row(1), row(2)], "next": "c"}))
+    services.say("POST", "/outbox/discard", (200, {"resolved": [1, 2]}))
+    status, answer = said(capsys, "outbox", "discard", "prep", "--all", "--limit", "2")
+    assert (status, answer["more"], len(answer["items"])) == (0, True, 2)

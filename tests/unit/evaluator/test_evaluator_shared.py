@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GPTNeoConfig
 
 from services.evaluator.compute import ask, shared
 from services.evaluator.compute.model import Loaded, load
@@ -133,6 +133,32 @@ def test_each_prompt_is_read_once_and_their_beginning_once_for_all(
     assert read == common + sum(len(row.ids) - 1 - common for row in same)
 
 
-def test_a_model_with_a_window_is_asked_the_other_way(tmp_path: Path) -> None:
-    loaded = opened("mistral", tmp_path, sliding_window=16)
-    assert not loaded.shares_prompts
+ROPE: dict[str, Any] = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "changed"),
+    [
+        ("mistral", {"sliding_window": 16}),
+        ("llama3", {"rope_parameters": ROPE}),
+    ],
+)
+def test_a_model_whose_answers_depend_on_how_rows_lie_is_asked_the_other_way(
+    family: str, changed: dict[str, Any], tmp_path: Path
+) -> None:
+    assert not opened(family, tmp_path, **changed).shares_prompts
+
+
+def test_a_window_in_the_mask_alone_is_known(tmp_path: Path) -> None:
+    base = make_base("gpt2", tmp_path / "base", weights=True)
+    config = GPTNeoConfig(
+        vocab_size=AutoConfig.from_pretrained(base).vocab_size,
+        hidden_size=32,
+        num_layers=2,
+        attention_types=[[["global", "local"], 1]],
+        num_heads=2,
+        window_size=16,
+        max_position_embeddings=256,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(base)
+    assert not load(base, "cpu", torch.float32).shares_prompts

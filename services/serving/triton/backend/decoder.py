@@ -71,9 +71,17 @@ def load(path: Path, args: dict[str, Any]) -> Decoder:
     torch.set_num_threads(threads())
     device = torch.device(default_device())
     dtype = choose_dtype(str(args.get("dtype", "auto")), device.type)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        path, dtype=dtype, attn_implementation=ATTENTION, local_files_only=True, use_safetensors=True
-    )
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, attn_implementation=ATTENTION, local_files_only=True, use_safetensors=True
+        )
+    except KeyError as error:
+        if error.args != (ATTENTION,):
+            raise
+        raise ModelUnsuitable(
+            f"{path.name} attends by code of its own and not through transformers' AttentionInterface:"
+            " serve it with Triton's own vLLM backend"
+        ) from None
     _check(model.config)
     limit = _context(model.config, args.get("max_model_len"))
     model.to(device=device)
