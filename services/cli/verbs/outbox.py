@@ -80,7 +80,7 @@ def _listed(
         if len(found) == limit:
             return found, f"{name}:"
         try:
-            page = items(name, "/outbox/refused", limit - len(found), after=cursor or None, topic=topic)
+            page: dict[str, Any] = items(name, "/outbox/refused", limit - len(found), after=cursor or None, topic=topic)
         except Unreachable:
             if away is None:
                 raise
@@ -109,8 +109,9 @@ def _resolving(verb: str) -> Callable[..., None]:
     ) -> None:
         if bool(numbers) == (everything or topic is not None):
             raise Usage("which", "say which: numbers, or --topic or --all")
-        listed, following = ([], None) if numbers else _listed(_services(service), topic, limit, None)
-        meant = numbers or [row["number"] for row in listed]
+        its = _services(service)
+        listed, following = _listed(its, topic, limit, None) if not numbers else ([], None)
+        meant = numbers or [int(row["number"]) for row in listed]
         if not (dry_run or yes or as_json) and meant:
             typer.confirm(f"{len(meant)} events of {service} are {PAST[verb]}; go on?", abort=True)
         rows = [{"number": n, "outcome": f"would be {PAST[verb]}"} for n in meant]
