@@ -282,5 +282,14 @@ def load_json(value: bytes) -> Any:
         raise Malformed("not_json", f"the value is not JSON: {error}"[:300]) from error
 
 
+def named_project(value: bytes | None) -> str:
+    """The project that a message's value names, whatever else is wrong with it; empty where it names none."""
+    try:
+        project = json.loads(value or b"null").get("project")
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    return project[:63] if isinstance(project, str) else ""
+
+
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")

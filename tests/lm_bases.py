@@ -335,3 +335,21 @@ def _vocabulary_and_merges(learner: Tokenizer) -> tuple[list[str], list[tuple[st
 
     model = json.loads(learner.to_str())["model"]
     return sorted(model["vocab"], key=model["vocab"].get), [(a, b) for a, b in model["merges"]]
+
+
+def make_gpt_neo(folder: Path) -> Path:
+    """A base with attention of its own and, in its mask alone, a window of 16 tokens."""
+    from transformers import AutoConfig, AutoModelForCausalLM, GPTNeoConfig
+
+    base = make_base("gpt2", folder, weights=True)
+    config = GPTNeoConfig(
+        vocab_size=AutoConfig.from_pretrained(base).vocab_size,
+        hidden_size=32,
+        num_layers=2,
+        attention_types=[[["global", "local"], 1]],
+        num_heads=2,
+        window_size=16,
+        max_position_embeddings=256,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(base)
+    return base

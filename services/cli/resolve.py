@@ -5,14 +5,13 @@ another process began with it, and what is in the audit topic is read after: so 
 killed or does it twice. Source: KIP-98, "Exactly Once Delivery and Transactional Messaging".
 """
 
-import json
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from contracts.envelope import encode, new_meta
+from contracts.envelope import encode, named_project, new_meta
 from contracts.events.console import LetterSettledV1
 from contracts.topics import dead_letter_topic
 from services.cli import kafka
@@ -130,7 +129,7 @@ def _audit(
     message: "ConsumerRecord[Any, Any]", dead_letter: Mapping[str, Any], resolution: Resolution
 ) -> LetterSettledV1:
     return LetterSettledV1(
-        project=_project(message.value),
+        project=named_project(message.value),
         letter=dead_letter["id"],
         action=resolution.action,
         by=resolution.by,
@@ -139,14 +138,6 @@ def _audit(
         topic=dead_letter["topic"],
         group=dead_letter["group"] or "",
     )
-
-
-def _project(value: bytes | None) -> str:
-    try:
-        project = json.loads(value or b"null").get("project")
-    except (ValueError, AttributeError, RecursionError):
-        return ""
-    return project[:63] if isinstance(project, str) else ""
 
 
 async def make_audit_topic() -> None:

@@ -1,11 +1,11 @@
 """Events of the outbox that Kafka refused for good: a page of them; sent again or given up, each once. Sends nothing itself."""
 
-import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
+from contracts.envelope import named_project
 from contracts.events.console import OutboxSettledV1
 from services.chassis.messaging.outbox import OUTBOX, unpack_headers
 
@@ -56,7 +56,7 @@ def _described(row: Row[Any]) -> dict[str, Any]:
 
 def _settled(row: Row[Any], action: Action, service: str, by: str, why: str) -> OutboxSettledV1:
     return OutboxSettledV1(
-        project=_project(row.value),
+        project=named_project(row.value),
         service=service,
         number=row.id,
         action=action,
@@ -75,11 +75,3 @@ def _id(row: Row[Any]) -> str:
 
 def _text(raw: bytes | None) -> str | None:
     return None if raw is None else bytes(raw).decode("utf-8", "replace")
-
-
-def _project(value: bytes | None) -> str:
-    try:
-        project = json.loads(value or b"null").get("project")
-    except (ValueError, AttributeError, RecursionError):
-        return ""
-    return project[:63] if isinstance(project, str) else ""

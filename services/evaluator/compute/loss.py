@@ -30,7 +30,7 @@ def most_tokens(loaded: Loaded) -> int:
 
 def _batch(loaded: Loaded, rows: Sequence[Encoded]) -> list[float]:
     ids, mask = left_padded([row.ids for row in rows], loaded.device)
-    learnt = max(len(row.ids) - row.start for row in rows)
+    learnt = max(1, *(len(row.ids) - row.start for row in rows))
     out = loaded.logits(
         keep=learnt + 1, input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=False
     )

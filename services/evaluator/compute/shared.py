@@ -107,7 +107,9 @@ def _losses(loaded: Loaded, rows: Sequence[Encoded], read: Pass) -> list[float]:
     width = max(map(len, wanted))
     padded = [[*ids, *[PAD] * (width - len(ids))] for ids in wanted]
     ids = torch.tensor(padded, dtype=torch.long, device=loaded.device)
-    counted = torch.tensor([[i < len(ids) for i in range(width)] for ids in wanted], device=loaded.device)
+    counted = torch.tensor(
+        [[i < len(ids) for i in range(width)] for ids in wanted], dtype=torch.bool, device=loaded.device
+    )
     logits = read.logits[:, None]
     if width > 1:
         steps = torch.arange(1, width, device=loaded.device)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GPTNeoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from services.evaluator.compute import ask, shared
 from services.evaluator.compute.model import Loaded, load
 from services.evaluator.compute.rows import Encoded
-from tests.lm_bases import FAMILIES, make_base
+from tests.lm_bases import FAMILIES, make_base, make_gpt_neo
 
 NEW = 12
 NO_WINDOW = sorted(name for name, habits in FAMILIES.items() if "sliding_window" not in habits.extra)
@@ -40,6 +40,7 @@ CASES: dict[str, list[Encoded]] = {
     "one prompt begins another": rows([(2, 3, 5)]) + rows([(2, 3, 5), (9, 3, 7)])[:1] + rows([(2, 2, 9)]),
     "plain text among them": [*CHAT[:3], Encoded((), CHAT[4].ids, 1), Encoded((), CHAT[5].ids[:2], 1)],
     "nothing left to predict": [*CHAT[:2], Encoded(CHAT[2].prompt, CHAT[2].prompt, len(CHAT[2].prompt))],
+    "nothing left to predict in any": [Encoded(row.prompt, row.prompt, len(row.prompt)) for row in CHAT[:2]],
     "none": [],
 }
 
@@ -150,15 +151,4 @@ def test_a_model_whose_answers_depend_on_how_rows_lie_is_asked_the_other_way(
 
 
 def test_a_window_in_the_mask_alone_is_known(tmp_path: Path) -> None:
-    base = make_base("gpt2", tmp_path / "base", weights=True)
-    config = GPTNeoConfig(
-        vocab_size=AutoConfig.from_pretrained(base).vocab_size,
-        hidden_size=32,
-        num_layers=2,
-        attention_types=[[["global", "local"], 1]],
-        num_heads=2,
-        window_size=16,
-        max_position_embeddings=256,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(base)
-    assert not load(base, "cpu", torch.float32).shares_prompts
+    assert not load(make_gpt_neo(tmp_path / "base"), "cpu", torch.float32).shares_prompts
