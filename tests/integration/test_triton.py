@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from services.serving.triton import client, launch, layout
 from services.serving.triton.client import BadRequest, Chunk, ModelNotReady, Triton
+from services.serving.triton.status import EngineStatus
 from tests.integration.tiny_model import answered_by_peft, make_adapter, make_base
 from tests.integration.triton_server import Server, serving, wait_for, whole
 
@@ -129,6 +131,44 @@ def test_a_cancelled_request_makes_room_for_the_next(server: Server) -> None:
         await client.probe(triton, TINY["tiny"], seconds=5)  # the abandoned ones would run for minutes
 
     server.ask(full_then_free)
+
+
+def test_a_busy_model_tells_how_it_fares_at_once(server: Server) -> None:
+    async def asked_while_busy(triton: Triton) -> list[tuple[float, EngineStatus | None]]:
+        async def endless() -> None:
+            async for _ in generate(triton, "endless", max_tokens=None):
+                pass
+
+        busy = [asyncio.create_task(endless()) for _ in range(ROWS + 4)]
+        try:
+            deadline = time.monotonic() + 20
+            while (told := await client.status(triton, TINY["tiny"], 5)) is None or told.queue < 4:
+                assert time.monotonic() < deadline
+            found: list[tuple[float, EngineStatus | None]] = []
+            for _ in range(20):
+                began = time.perf_counter()
+                told = await client.status(triton, TINY["tiny"], 5)
+                found.append((time.perf_counter() - began, told))
+                await asyncio.sleep(0.02)
+            return found
+        finally:
+            for task in busy:
+                task.cancel()
+            await asyncio.gather(*busy, return_exceptions=True)
+
+    found = server.ask(asked_while_busy)
+    told = [status for _, status in found if status is not None]
+    assert len(told) == 20
+    assert max(seconds for seconds, _ in found) < 0.5
+    assert {(status.rows, status.capacity, status.queue) for status in told} == {(ROWS, ROWS, 4)}
+    assert told[0].steps < told[-1].steps
+    assert told[-1].oldest_wait > told[0].oldest_wait > 0
+
+
+def test_a_model_that_does_not_speak_it_tells_nothing(files: Path) -> None:
+    with serving(files) as own:
+        load_echo(own)
+        assert own.ask(lambda triton: client.status(triton, "echo", 5)) is None
 
 
 def test_adapters_come_and_go_without_a_reload(server: Server, files: Path) -> None:

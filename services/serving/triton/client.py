@@ -23,7 +23,8 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from services.lm.template import Rendered
-from services.serving.triton.tensors import Chunk, read, request
+from services.serving.triton.status import EngineStatus, read_status
+from services.serving.triton.tensors import Chunk, read, request, status_request
 
 REFUSED = ("invalid request: ", "LoRA ")  # begins what this backend, and vLLM's, says of a request that is at fault
 SILENT_SECONDS = 30.0  # as in watchdog.py, which then ends the server
@@ -182,6 +183,21 @@ async def probe(triton: Triton, model: str, lora: str | None = None, *, seconds:
     except TimeoutError:
         raise Unavailable(f"{model} did not answer a probe in {seconds:g} s") from None
     raise Failed(f"{model} answered a probe with nothing")
+
+
+async def status(triton: Triton, model: str, seconds: float) -> EngineStatus | None:
+    """How the model's engine fares, told without waiting behind its users; None from a backend that does not tell.
+
+    Raises TritonFault, Unavailable also where no answer comes within the time.
+    """
+    responses: Any = triton.grpc.stream_infer(once(status_request(model)))
+    try:
+        result = await following(responses, model, seconds)
+    except (BadRequest, Failed):
+        return None
+    finally:
+        responses.cancel()
+    return None if result is None else read_status(read(result, 0).text)
 
 
 async def once(item: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ import numpy as np
 from tritonclient.grpc import InferInput, InferResult
 
 from services.lm.template import Rendered
+from services.serving.triton.status import STATUS
 
 WANTED = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
 
@@ -45,6 +46,12 @@ def request(model: str, prompt: Rendered, sampling: Mapping[str, Any], *, stream
         flags[MARKED] = True
     inputs += [tensor(name, "BOOL", value) for name, value in flags.items()]
     return {"model_name": model, "inputs": inputs, "parameters": None if prompt.plain else {SPECIAL: False}}
+
+
+def status_request(model: str) -> dict[str, Any]:
+    """Returns the request that an engine answers with its status (services/serving/triton/status.py)."""
+    inputs = [tensor("text_input", "BYTES", b""), tensor("stream", "BOOL", True)]
+    return {"model_name": model, "inputs": inputs, "parameters": {STATUS: True}}
 
 
 def tensor(name: str, kind: str, value: bytes | bool) -> InferInput:

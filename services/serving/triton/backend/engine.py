@@ -5,75 +5,18 @@ the running rows are not kept long), drops cancelled rows, and moves the last ro
 """
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 
-from services.lm.adapters import Adapter
 from services.serving.triton.backend.decoder import Decoder
-from services.serving.triton.backend.detokenizer import Detokenizer, scan
-from services.serving.triton.backend.sampler import Sampler, choose, generator
-from services.serving.triton.backend.sampling_parameters import Sampling
+from services.serving.triton.backend.meter import Meter
+from services.serving.triton.backend.rows import Delta, Request, Row, Tokens, advance, finish, new_row
+from services.serving.triton.backend.sampler import choose
 
 PREFILL_TOKENS = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """What one step added to an answer; the last has a finish_reason (stop, length, cancelled) or an error."""
-
-    text: str = ""
-    tokens: int = 0
-    finish_reason: str | None = None
-    error: str | None = None
-
-
-class Listener(Protocol):
-    """Who asked: both are called from the engine's thread and must return at once."""
-
-    cancelled: bool
-
-    def emit(self, delta: Delta) -> None:
-        """Takes the next piece of the answer."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A prompt in tokens and what is wanted of it."""
-
-    prompt: list[int]
-    sampling: Sampling
-    adapter: Adapter | None
-    listener: Listener
-    lead: str = ""  # blanks that the chat template writes before an answer: no part of its text
-
-
-@dataclass(slots=True)
-class Row:
-    """A request that runs: its newest token is not yet in its slot, which holds `length` tokens."""
-
-    request: Request
-    chooser: Sampler
-    text: Detokenizer
-    ends: frozenset[int]
-    max_tokens: int
-    length: int
-    lead: str = ""  # not yet met
-    held: str = ""  # text that may become a stop string
-    owed: int = 0  # tokens not yet reported
-    done: bool = field(default=False)
-
-
-@dataclass(slots=True)
-class Tokens:
-    """What the engine needs of a tokenizer."""
-
-    decode: Callable[[Sequence[int], bool], str]  # (tokens, skip special ones)
-    ends: tuple[int, ...]
 
 
 class Engine:
@@ -85,6 +28,7 @@ class Engine:
         self.rows: list[Row] = []
         self.changed = threading.Condition()
         self.stopping = False
+        self.meter = Meter()
         self.thread = threading.Thread(target=self.run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -99,6 +43,24 @@ class Engine:
                 return
             self.waiting.append(request)
             self.changed.notify()
+
+    def status(self) -> dict[str, float]:
+        """How the engine fares, answered from any thread at once: the fields of services/serving/triton/status.py."""
+        with self.changed:
+            waiting = list(self.waiting)
+        rows, meter = list(self.rows), self.meter
+        slots = self.decoder.slots
+        return {
+            "steps": meter.steps,
+            "rows": len(rows),
+            "capacity": slots.rows,
+            "queue": len(waiting),
+            "oldest_wait": max((time.monotonic() - request.made for request in waiting), default=0.0),
+            "tokens_per_second": meter.decoded.a_second,
+            "prefill_tokens_per_second": meter.read.a_second,
+            "queued_tokens": sum(len(request.prompt) for request in waiting),
+            "free_tokens": slots.rows * slots.limit - sum(row.length for row in rows),
+        }
 
     def stop(self) -> None:
         """Ends the running rows with an error and waits for the thread."""
@@ -136,7 +98,8 @@ class Engine:
     def _admit(self) -> None:
         budget = PREFILL_TOKENS
         while self.waiting and budget > 0 and len(self.rows) < self.decoder.slots.rows:
-            request = self.waiting.popleft()
+            with self.changed:
+                request = self.waiting.popleft()
             if request.listener.cancelled:
                 request.listener.emit(Delta(finish_reason="cancelled"))
                 continue
@@ -145,8 +108,11 @@ class Engine:
 
     def _begin(self, request: Request) -> None:
         try:
-            row = _new_row(request, self.decoder, self.tokens)
+            row = new_row(request, self.tokens, self.decoder.max_model_len, self.decoder.device)
+            began = time.monotonic()
             logits = self.decoder.prefill(len(self.rows), request.prompt, request.adapter)
+            self.meter.steps += 1
+            self.meter.read.add(len(request.prompt), time.monotonic() - began)
             token = choose(logits, [row.chooser])[0]
         except Exception as error:
             self.log(f"prefill: {type(error).__name__}: {error}")
@@ -159,16 +125,19 @@ class Engine:
     def _step(self) -> None:
         for row in self.rows:
             if row.request.listener.cancelled:
-                _finish(row, "cancelled")
+                finish(row, "cancelled")
         self._sweep()
         if not self.rows:
             return
+        began, rows = time.monotonic(), len(self.rows)
         logits = self.decoder.step([row.chooser.output[-1] for row in self.rows], [row.length for row in self.rows],
                                    [row.request.adapter for row in self.rows])  # fmt: skip
         for row, token in zip(self.rows, choose(logits, [row.chooser for row in self.rows]), strict=True):
             row.length += 1
             advance(row, token)
         self._sweep()
+        self.meter.steps += 1
+        self.meter.decoded.add(rows, time.monotonic() - began)
 
     def _sweep(self) -> None:
         """Takes finished rows out, keeping the slots 0..n-1 filled."""
@@ -179,51 +148,6 @@ class Engine:
             if slot < len(self.rows):
                 self.decoder.slots.move(len(self.rows), slot, last.length)
                 self.rows[slot] = last
-
-
-def _new_row(request: Request, decoder: Decoder, tokens: Tokens) -> Row:
-    sampling = request.sampling
-    ends = (*(() if sampling.ignore_eos else tokens.ends), *sampling.stop_token_ids)
-    room = decoder.max_model_len - len(request.prompt)
-    return Row(
-        request=request,
-        chooser=Sampler(
-            sampling, request.prompt, [], tuple({*tokens.ends, *ends}), generator(sampling, decoder.device)
-        ),
-        text=Detokenizer(lambda ids: tokens.decode(ids, sampling.skip_special_tokens), list(request.prompt)),
-        ends=frozenset(ends),
-        max_tokens=min(room, sampling.max_tokens or room),
-        length=len(request.prompt),
-        lead=request.lead,
-    )
-
-
-def advance(row: Row, token: int) -> None:
-    """Takes the next token into the row's text; emits what is certain, and the end when it has come."""
-    row.chooser.output.append(token)
-    row.owed += 1
-    enough = len(row.chooser.output) >= row.request.sampling.min_tokens
-    ended = token in row.ends and enough
-    full = len(row.chooser.output) >= row.max_tokens
-    news = "" if ended else row.text.push(token)
-    if ended or full:
-        news += row.text.flush()
-    if news:
-        news, row.lead = news.removeprefix(row.lead), ""
-    shown, row.held, stop = scan(row.held + news, row.request.sampling.stop if enough else ())
-    if stop is not None:
-        shown += stop if row.request.sampling.include_stop_str_in_output else ""
-        _finish(row, "stop", shown)
-    elif ended or full:
-        _finish(row, "stop" if ended else "length", shown + row.held)
-    elif shown:
-        row.request.listener.emit(Delta(shown, row.owed))
-        row.owed = 0
-
-
-def _finish(row: Row, reason: str, text: str = "") -> None:
-    row.done = True
-    row.request.listener.emit(Delta(text, row.owed, reason))
 
 
 def _brief(error: Exception) -> str:

@@ -20,13 +20,12 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 if TYPE_CHECKING:
-    from services.serving.triton.backend.engine import Delta
+    from services.serving.triton.backend.rows import Delta
     from services.serving.triton.backend.serve import Served
 
 locale.setlocale(locale.LC_ALL, "C.UTF-8")  # a stub starts with ASCII, and imports with UTF-8 sources fail
 
 REFUSED = "invalid request: "  # streams carry no error codes, so the client tells by this whose fault it was
-WATCH_SECONDS = 1.0
 POLL_SECONDS = 0.1  # how soon a cancelled request is seen that sends nothing yet
 INPUTS = (
     ("text_input", "TYPE_STRING", False),
@@ -74,6 +73,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Loads the model that <version>/model.json names; Triton reports what is raised as the reason of a failed load."""
+        from services.serving.triton.backend.orphans import follow_server
         from services.serving.triton.backend.serve import (
             open_model,  # torch: not for the stub that completes the config
         )
@@ -86,13 +86,20 @@ class TritonPythonModel:
         pb_utils.Logger.log_info(f"{args['model_name']}: {self.served.summary}")
 
     def execute(self, requests: list[Any]) -> None:
-        """Hands each request to the engine; a bad one is answered with its error at once, alone."""
+        """Hands each request to the engine; a bad one is answered with its error at once, and so is a question for the status."""
         for request in requests:
             response_sender = request.get_response_sender()
             try:
-                self._begin(request, response_sender)
+                if json.loads(request.parameters() or "{}").get("status") in (True, "true"):
+                    send(response_sender, self._status(), final=True)
+                else:
+                    self._begin(request, response_sender)
             except (ValueError, LookupError) as error:
                 send(response_sender, failure(f"{REFUSED}{error}", pb_utils.TritonError.INVALID_ARG), final=True)
+
+    def _status(self) -> Any:
+        found = json.dumps(self.served.engine.status()).encode()
+        return pb_utils.InferenceResponse([pb_utils.Tensor("text_output", np.array([found], dtype=np.object_))])
 
     def _begin(self, request: Any, response_sender: Any) -> None:
         prompt = text(request, "text_input") or ""
@@ -207,19 +214,6 @@ class Sender:
         """Marks the replies that nobody waits for."""
         for reply in self.live:
             reply.cancelled = reply.cancelled or reply.response_sender.is_cancelled()
-
-
-def follow_server(server: int) -> None:
-    """Ends this process, and removes its shared memory, once the server that began it is gone.
-
-    Triton leaves its stubs behind when it is killed, and when running requests outlast its exit timeout.
-    """
-    while os.getppid() == server:
-        time.sleep(WATCH_SECONDS)
-    words = Path("/proc/self/cmdline").read_text(encoding="utf-8").split("\0")
-    for region in words[2:3]:  # stub, model.py, name of the region
-        (Path("/dev/shm") / Path(region).name).unlink(missing_ok=True)  # noqa: S108  where Triton puts it
-    os._exit(1)
 
 
 def send(response_sender: Any, response: Any, *, final: bool) -> None:

@@ -11,7 +11,8 @@ from services.lm.template import Rendered
 from services.lm.tokens import TextTokenizer, open_tokenizer
 from services.serving.triton.backend import decoder
 from services.serving.triton.backend.adapter_cache import AdapterCache
-from services.serving.triton.backend.engine import Engine, Listener, Request, Tokens
+from services.serving.triton.backend.engine import Engine
+from services.serving.triton.backend.rows import Listener, Request, Tokens
 from services.serving.triton.backend.sampling_parameters import BadSampling, parse
 
 LOADED_ADAPTERS = 32  # unless model.json says max_cpu_loras

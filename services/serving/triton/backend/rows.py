@@ -1,0 +1,114 @@
+"""One request's way through the engine: what was asked, the row it becomes, and what each token adds to its text."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from services.lm.adapters import Adapter
+from services.serving.triton.backend.detokenizer import Detokenizer, scan
+from services.serving.triton.backend.sampler import Sampler, generator
+from services.serving.triton.backend.sampling_parameters import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one step added to an answer; the last has a finish_reason (stop, length, cancelled) or an error."""
+
+    text: str = ""
+    tokens: int = 0
+    finish_reason: str | None = None
+    error: str | None = None
+
+
+class Listener(Protocol):
+    """Who asked: both are called from the engine's thread and must return at once."""
+
+    cancelled: bool
+
+    def emit(self, delta: Delta) -> None:
+        """Takes the next piece of the answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A prompt in tokens and what is wanted of it."""
+
+    prompt: list[int]
+    sampling: Sampling
+    adapter: Adapter | None
+    listener: Listener
+    lead: str = ""  # blanks that the chat template writes before an answer: no part of its text
+    made: float = field(default_factory=time.monotonic)
+
+
+@dataclass(slots=True)
+class Row:
+    """A request that runs: its newest token is not yet in its slot, which holds `length` tokens."""
+
+    request: Request
+    chooser: Sampler
+    text: Detokenizer
+    ends: frozenset[int]
+    max_tokens: int
+    length: int
+    lead: str = ""  # not yet met
+    held: str = ""  # text that may become a stop string
+    owed: int = 0  # tokens not yet reported
+    done: bool = field(default=False)
+
+
+@dataclass(slots=True)
+class Tokens:
+    """What the engine needs of a tokenizer."""
+
+    decode: Callable[[Sequence[int], bool], str]  # (tokens, skip special ones)
+    ends: tuple[int, ...]
+
+
+def new_row(request: Request, tokens: Tokens, context: int, device: torch.device) -> Row:
+    """Returns the row that a request becomes in a model of `context` tokens on `device`."""
+    sampling = request.sampling
+    ends = (*(() if sampling.ignore_eos else tokens.ends), *sampling.stop_token_ids)
+    room = context - len(request.prompt)
+    return Row(
+        request=request,
+        chooser=Sampler(sampling, request.prompt, [], tuple({*tokens.ends, *ends}), generator(sampling, device)),
+        text=Detokenizer(lambda ids: tokens.decode(ids, sampling.skip_special_tokens), list(request.prompt)),
+        ends=frozenset(ends),
+        max_tokens=min(room, sampling.max_tokens or room),
+        length=len(request.prompt),
+        lead=request.lead,
+    )
+
+
+def advance(row: Row, token: int) -> None:
+    """Takes the next token into the row's text; emits what is certain, and the end when it has come."""
+    row.chooser.output.append(token)
+    row.owed += 1
+    enough = len(row.chooser.output) >= row.request.sampling.min_tokens
+    ended = token in row.ends and enough
+    full = len(row.chooser.output) >= row.max_tokens
+    news = "" if ended else row.text.push(token)
+    if ended or full:
+        news += row.text.flush()
+    if news:
+        news, row.lead = news.removeprefix(row.lead), ""
+    shown, row.held, stop = scan(row.held + news, row.request.sampling.stop if enough else ())
+    if stop is not None:
+        shown += stop if row.request.sampling.include_stop_str_in_output else ""
+        finish(row, "stop", shown)
+    elif ended or full:
+        finish(row, "stop" if ended else "length", shown + row.held)
+    elif shown:
+        row.request.listener.emit(Delta(shown, row.owed))
+        row.owed = 0
+
+
+def finish(row: Row, reason: str, text: str = "") -> None:
+    """Ends a row with its last text."""
+    row.done = True
+    row.request.listener.emit(Delta(text, row.owed, reason))
