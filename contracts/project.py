@@ -175,6 +175,11 @@ class Serve(Section):
 
     max_tokens: int = Field(default=256, ge=1, le=100_000)
     temperature: float = Field(default=0.0, ge=0, le=2)
+    max_wait: Duration = Field(
+        default=timedelta(seconds=30),
+        gt=timedelta(0),
+        description="A request that would wait longer for its turn is refused at once, with the time to come back after",
+    )
 
 
 class ProjectSpec(Section):

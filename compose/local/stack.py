@@ -47,12 +47,16 @@ class Part:
 Say = Callable[[str], None]
 
 
+STOP = {"serving": 80}
+"""Seconds until a service that was told to end is killed: the gateway lets answers end first (NORIA_SERVING_DRAIN_SECONDS)."""
+
+
 def programs(every: str) -> list[Program]:
     """Every process of the stack; artifacts are collected `every` so often, as 7d or 12h, or "never"."""
     python = sys.executable
     parts = [Program("kafka", (python, "-m", "compose.local.kafka"), 30)]
     parts.append(Program("triton", (python, "-m", "services.serving.triton.launch"), 20))
-    parts += [Program(name, (python, "-m", f"services.{name}.app")) for name in SERVICES]
+    parts += [Program(name, (python, "-m", f"services.{name}.app"), STOP.get(name, 15)) for name in SERVICES]
     collect = ("-m", "services.cli.app", "gc", "--yes", "--every", every)
     return parts + ([Program(TIMER, (python, *collect))] if every != "never" else [])
 

@@ -103,7 +103,7 @@ def serve(service: Service) -> None:
         server_header=False,
     )
     memory.tune_garbage_collector()
-    server = application.Server(config)
+    server = application.Server(config, service.drain, service.drain_seconds)
     LOG.info("service starts", host=settings.host, port=settings.port, home=str(settings.home))
     # uvicorn raises the signal that stopped it once more for whoever handled it before; a stop is no failure.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,6 +1,6 @@
 """What a service is made of, as its app.py wires it."""
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -51,6 +51,9 @@ class Service:
     """How an error looks over HTTP."""
     background: tuple[Callable[[Context[Any]], Coroutine[Any, Any, None]], ...] = ()
     restore: Restore | None = None
+    drain: Callable[[], Awaitable[None]] | None = None
+    """Told to end, the service answers until this returns, for at most `drain_seconds`."""
+    drain_seconds: float = 0.0
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ from services.serving.handlers import HANDLERS
 from services.serving.http import make_router
 from services.serving.metrics import gateway_metrics
 from services.serving.restore import RESTORE
-from services.serving.runtime import Runtime, spool_check, triton_check
+from services.serving.runtime import Runtime, drain, spool_check, stopping_check, triton_check
 from services.serving.settings import ServingSettings
 from services.serving.store import SqlStore, artifact_references
 
@@ -35,9 +35,15 @@ def make_service(settings: ServingSettings) -> Service:
         restore=RESTORE,
         artifact_references=artifact_references(),
         router=make_router(runtime),
-        ready={"triton": partial(triton_check, runtime), "spool": partial(spool_check, runtime)},
+        ready={
+            "triton": partial(triton_check, runtime),
+            "spool": partial(spool_check, runtime),
+            "stopping": partial(stopping_check, runtime),
+        },
         background=(serve, model_cache.keep_sweeping),
         shape=openai_shape,
+        drain=partial(drain, runtime),
+        drain_seconds=settings.drain_seconds,
     )
 
 

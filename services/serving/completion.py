@@ -1,4 +1,4 @@
-"""A request on its way through the model: admitted, generated, recorded. Knows Triton's client and no HTTP."""
+"""A request on its way through the model: admitted, let on, generated, recorded. Knows Triton's client and no HTTP."""
 
 import asyncio
 import time
@@ -11,7 +11,8 @@ from typing import Any
 from contracts.events.serving import InferenceCompletedV1
 from services.lm.template import Rendered
 from services.serving.domain.answers import Head, Usage
-from services.serving.domain.errors import ApiFault, Invalid, Unavailable
+from services.serving.domain.errors import ApiFault, Cut, Invalid, Unavailable
+from services.serving.domain.fair_queue import Flow
 from services.serving.domain.record import Outcome, Progress, inference
 from services.serving.domain.requests import Asked
 from services.serving.domain.routing import resolve
@@ -19,6 +20,7 @@ from services.serving.domain.sampling import prompt_text, sampling_parameters
 from services.serving.runtime import Runtime
 from services.serving.triton import client
 from services.serving.triton.client import Chunk, Triton
+from services.serving.turns import Ticket
 
 _PREFIX = {"chat.completions": "chatcmpl-", "completions": "cmpl-"}
 
@@ -36,7 +38,8 @@ class Completion:
     progress: Progress = field(default_factory=Progress)
     last_piece: float = 0.0
     restarts: int = 0
-    """Of its Triton model when it was admitted."""
+    """Of its Triton model when it was let on."""
+    ticket: Ticket | None = None
     record: asyncio.Future[None] | None = None
 
     @property
@@ -47,7 +50,7 @@ class Completion:
 
 
 def begin(runtime: Runtime, asked: Asked, started: float) -> Completion:
-    """The completion for a request.
+    """The completion for a request that came at `started` (time.perf_counter()).
 
     Raises:
         ModelNotFound: nothing answers to the name.
@@ -62,12 +65,20 @@ def begin(runtime: Runtime, asked: Asked, started: float) -> Completion:
     )
 
 
-def admit(runtime: Runtime, completion: Completion) -> Triton:
-    """The connection to Triton, if the completion can be answered and recorded now.
+def admit(runtime: Runtime, completion: Completion, key: str = "") -> Triton:
+    """The connection to Triton, if the completion can be answered in time and recorded; `depart` gives back its place.
+
+    Args:
+        runtime: of the gateway.
+        completion: of the request.
+        key: the id of its API key, or the address where none is needed: who shares fairly.
 
     Raises:
-        Unavailable: Triton is away, the model is loading, too much is at work, or answers cannot be recorded.
+        Unavailable: Triton is away, the model is loading, its turn would come too late, answers cannot be recorded, or the
+            gateway stops.
     """
+    if runtime.stopping:
+        raise Unavailable("This gateway is being stopped; another one takes the request.", "stopping", 1)
     model = completion.head.target.triton_model
     if runtime.record is None or runtime.record_fault:
         why = runtime.record_fault or "the spool is not open yet"
@@ -78,16 +89,29 @@ def admit(runtime: Runtime, completion: Completion) -> Triton:
         raise Unavailable(
             f"{completion.head.target.name} is being loaded; the request can be sent again soon.", "model_loading"
         )
-    if runtime.in_flight >= runtime.settings.max_in_flight:
-        raise Unavailable(f"{runtime.in_flight} requests are at work already; send this one again.", "overloaded", 1)
-    completion.restarts, completion.last_piece = runtime.restarts[model], completion.started
+    target = completion.head.target
+    completion.ticket = runtime.turns.join(
+        model,
+        Flow(target.model.name, key),
+        completion.sampling["max_tokens"],
+        len(completion.text.text),
+        target.serve.max_wait.total_seconds(),
+    )
+    completion.restarts = runtime.restarts[model]
     return runtime.triton
+
+
+def depart(runtime: Runtime, completion: Completion) -> None:
+    """Gives back the completion's place, in the queue or in the model."""
+    if completion.ticket is not None:
+        runtime.turns.leave(completion.ticket)
+        completion.ticket = None
 
 
 def broken_off(runtime: Runtime, completion: Completion) -> bool:
     """Whether its model was lost meanwhile. A long silence makes the deployer look: a killed process says nothing."""
     model = completion.head.target.triton_model
-    if time.perf_counter() - completion.last_piece > runtime.settings.suspect_seconds:
+    if completion.last_piece and time.perf_counter() - completion.last_piece > runtime.settings.suspect_seconds:
         runtime.suspect(model)
     return runtime.restarts[model] != completion.restarts
 
@@ -99,18 +123,18 @@ async def pieces(runtime: Runtime, triton: Triton, completion: Completion) -> As
         ApiFault: as the client should see what Triton said.
     """
     model = completion.head.target.triton_model
-    settings = runtime.settings
+    await _turn(runtime, completion)
+    # Always as a stream: what a whole answer lacks at a deadline is told from what is there, and tokens show life.
     generated = client.generate(
         triton,
         runtime.generations.get(model, model),
         completion.text,
         completion.sampling,
-        stream=completion.asked.stream,
-        idle_seconds=settings.silence_seconds,
+        idle_seconds=runtime.settings.answer_seconds,
     )
     try:
         async with aclosing(generated) as chunks:
-            async for chunk in chunks:
+            while (chunk := await _next(runtime, completion, chunks)) is not None:
                 _note(runtime, completion, chunk)
                 yield chunk
     except client.TritonFault as fault:
@@ -118,6 +142,45 @@ async def pieces(runtime: Runtime, triton: Triton, completion: Completion) -> As
     if completion.progress.finish_reason is None:
         runtime.suspect(model)
         raise Unavailable("The model's answer broke off; the request can be sent again.", "answer_broken_off")
+
+
+async def _turn(runtime: Runtime, completion: Completion) -> None:
+    """Waits until the completion is let on.
+
+    Raises:
+        Unavailable: its turn did not come in time, or its model was lost meanwhile.
+    """
+    model, seconds = completion.head.target.triton_model, runtime.settings.waiting_seconds
+    if completion.ticket is not None:
+        try:
+            async with asyncio.timeout(seconds):
+                await completion.ticket.turn.wait()
+        except TimeoutError:
+            raise Unavailable(f"The turn did not come in {seconds:g} s.", "waited_too_long") from None
+    if not runtime.answers(model):
+        raise Unavailable("The model was lost while the request waited; it can be sent again.", "model_loading")
+    completion.restarts, completion.last_piece = runtime.restarts[model], time.perf_counter()
+
+
+async def _next(runtime: Runtime, completion: Completion, chunks: AsyncGenerator[Chunk]) -> Chunk | None:
+    """The next piece, None after the last.
+
+    Raises:
+        Cut: the answer has had all the time that one may take.
+        Unavailable: the model is silent for too long.
+    """
+    settings, first = runtime.settings, completion.progress.first_token is None
+    silence = settings.first_token_seconds if first else settings.silence_seconds
+    left = completion.started + settings.answer_seconds - time.perf_counter()
+    try:
+        async with asyncio.timeout(min(silence, left)):
+            return await anext(chunks, None)
+    except TimeoutError:
+        if left <= silence:
+            raise Cut(f"The answer took longer than {settings.answer_seconds:g} s.", "answer_too_long") from None
+        runtime.suspect(completion.head.target.triton_model)
+        kind = "first token" if first else "next token"
+        raise Unavailable(f"The {kind} did not come in {silence:g} s.", "model_silent") from None
 
 
 def _note(runtime: Runtime, completion: Completion, chunk: Chunk) -> None:
@@ -132,6 +195,8 @@ def _note(runtime: Runtime, completion: Completion, chunk: Chunk) -> None:
         if runtime.metrics:
             runtime.metrics.first_token.observe(progress.first_token)
     completion.last_piece = now
+    if completion.ticket is not None:
+        runtime.turns.saw(completion.ticket, chunk.completion_tokens, ended=chunk.finish_reason is not None)
 
 
 def _translated(runtime: Runtime, model: str, fault: client.TritonFault) -> ApiFault:

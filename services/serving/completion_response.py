@@ -12,9 +12,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from services.chassis.http.application import ApiError
-from services.serving.completion import Completion, broken_off, pieces, record
+from services.serving.completion import Completion, broken_off, depart, pieces, record
 from services.serving.domain.answers import closing, opening, piece, sse, whole
-from services.serving.domain.errors import ApiFault, Unavailable, error_body
+from services.serving.domain.errors import ApiFault, Cut, ReaderStalled, Unavailable, error_body
 from services.serving.domain.record import Outcome
 from services.serving.runtime import Runtime
 from services.serving.triton.client import Triton
@@ -51,6 +51,7 @@ class CompletionResponse(Response):
             leaving.cancel()
             answering.cancel()
             await asyncio.gather(answering, leaving, return_exceptions=True)
+            depart(self.runtime, self.completion)
             self._enter(-1)
         if not answering.cancelled() and (error := answering.exception()):
             raise error
@@ -69,12 +70,16 @@ async def _left(receive: Receive) -> None:
 async def _answer(response: CompletionResponse, scope: Scope, receive: Receive, send: Send) -> None:
     """The whole of an response, with its record in each of the three outcomes."""
     runtime, completion = response.runtime, response.completion
-    stream = _Stream(completion, send) if completion.asked.stream else None
+    stream = _Stream(completion, send, runtime.settings.reader_seconds) if completion.asked.stream else None
 
     async def fail(fault: ApiFault) -> None:
-        await _record_anyway(runtime, completion, "error", f"{fault.code}: {fault.message}")
+        outcome = "cancelled" if isinstance(fault, Cut) else "error"
+        await _record_anyway(runtime, completion, outcome, f"{fault.code}: {fault.message}")
+        if isinstance(fault, ReaderStalled):
+            return  # an answer that does not end: the server closes the connection
         if stream and stream.started:
-            await stream.fail(fault)
+            with contextlib.suppress(ReaderStalled):
+                await stream.fail(fault)
         else:
             await fault_response(fault, completion.headers)(scope, receive, send)
 
@@ -125,8 +130,9 @@ def openai_shape(error: ApiError) -> JSONResponse:
 class _Stream:
     """A stream of server-sent events; its status goes out with the first text, so a fault before it has its own."""
 
-    def __init__(self, completion: Completion, send: Send) -> None:
+    def __init__(self, completion: Completion, send: Send, seconds: float) -> None:
         self.completion = completion
+        self.seconds = seconds
         self.send = send
         self.started = False
 
@@ -148,4 +154,8 @@ class _Stream:
             headers = [(name.encode(), value.encode()) for name, value in pairs.items()]
             await self.send({"type": "http.response.start", "status": 200, "headers": headers})
             body = opening(self.completion.head) + body
-        await self.send({"type": "http.response.body", "body": body, "more_body": more})
+        try:  # the server lets a body wait while the client takes nothing
+            async with asyncio.timeout(self.seconds):
+                await self.send({"type": "http.response.body", "body": body, "more_body": more})
+        except TimeoutError:
+            raise ReaderStalled(self.seconds) from None

@@ -108,9 +108,10 @@ async def _generate(runtime: Runtime, request: Request, parse: Callable[[bytes],
     started = time.perf_counter()
     try:
         asked = parse(await _body(request, runtime.settings.max_body_bytes))
-        caller(request).check(project_of(asked.model))
+        by = caller(request)
+        by.check(project_of(asked.model))
         completion = begin(runtime, asked, started)
-        return CompletionResponse(runtime, completion, admit(runtime, completion))
+        return CompletionResponse(runtime, completion, admit(runtime, completion, by.name))
     except ApiFault as fault:
         if runtime.metrics:
             runtime.metrics.refused.labels(str(fault.status)).inc()

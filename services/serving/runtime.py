@@ -11,6 +11,7 @@ from services.serving.domain.routing import Routes
 from services.serving.metrics import GatewayMetrics
 from services.serving.settings import ServingSettings
 from services.serving.triton.client import Triton
+from services.serving.turns import Turns
 
 
 @dataclass(slots=True)
@@ -35,6 +36,16 @@ class Runtime:
     record_fault: str | None = None
     metrics: GatewayMetrics | None = None
     in_flight: int = 0
+    turns: Turns = field(init=False)
+    stopping: bool = False
+    """Told to end: no request is begun any more."""
+
+    def __post_init__(self) -> None:
+        self.turns = Turns(self.settings.max_in_flight, self.rows)
+
+    def rows(self, model: str) -> int:
+        """Answers that the Triton model makes at once."""
+        return self.settings.max_sequences
 
     def suspect(self, model: str) -> None:
         """A request to the Triton model failed: the deployer looks at it now rather than at its next round."""
@@ -45,6 +56,17 @@ class Runtime:
         """Whether the Triton model is loaded and not known to fail."""
         held = self.loaded.get(model)
         return self.up and held is not None and held.healthy
+
+
+async def drain(runtime: Runtime) -> None:
+    """Returns once no request is at work any more; none is begun from now on."""
+    runtime.stopping = True
+    await runtime.turns.ended()
+
+
+async def stopping_check(runtime: Runtime) -> str | None:
+    """Says that the gateway ends, so that requests go to another one: for /health/ready."""
+    return f"being stopped; {runtime.turns.at_work} requests are at work still" if runtime.stopping else None
 
 
 async def triton_check(runtime: Runtime) -> str | None:

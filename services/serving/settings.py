@@ -26,16 +26,26 @@ class ServingSettings(Settings):
     """Tokens of prompt and answer together; 0 takes the base's own limit."""
     max_body_bytes: int = Field(default=524_288, ge=1)
     """Longer requests get 413; an event must hold request and answer, and Kafka takes 1 MB."""
-    max_in_flight: int = 256
-    """Requests at work at once; more get 503."""
+    max_in_flight: int = Field(default=512, ge=1)
+    """Requests that wait or run at once; more get 503. One key of one project may hold as many as are still free."""
     check_seconds: float = 5.0
     """Between two looks at whether Triton lives and holds what it should."""
     load_seconds: float = 300.0
     probe_seconds: float = 60.0
     """Within which a new version must have answered one token."""
+    waiting_seconds: float = Field(default=120.0, gt=0)
+    """So long a request may wait for its turn where its estimate was wrong; then it gets 503."""
+    first_token_seconds: float = Field(default=300.0, gt=0)
+    """From its turn to its first token, the reading of its prompt included; then an answer is given up."""
     suspect_seconds: float = 10.0
-    """Without a token for so long a running answer makes the deployer probe its model."""
-    silence_seconds: float = 120.0
-    """Without a token for so long an answer is given up: a killed model process leaves its streams silent."""
+    """Without a token for so long a running answer makes the deployer look at its model."""
+    silence_seconds: float = Field(default=120.0, gt=0)
+    """Between two tokens; then an answer is given up: a killed model process leaves its streams silent."""
+    answer_seconds: float = Field(default=3600.0, gt=0)
+    """From the request to the end of its answer; then it is cut."""
+    reader_seconds: float = Field(default=30.0, gt=0)
+    """A client that takes nothing of its stream for so long is cut, and its row is free."""
+    drain_seconds: float = Field(default=60.0, ge=0)
+    """A gateway that is told to end says that it is not ready and lets running answers end for so long."""
     spool_bytes: int = 2_000_000_000
     """Requests are refused while more than this waits for Kafka."""

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from types import FrameType
 from typing import Annotated, Any
 
@@ -30,7 +31,17 @@ STOP_SECONDS = 10.0
 
 
 class Server(uvicorn.Server):
-    """uvicorn that wakes once a second instead of ten times: an idle service shall cost nothing."""
+    """uvicorn that wakes once a second instead of ten times: an idle service shall cost nothing.
+
+    Once it is told to end it still answers, for at most `drain_seconds`, until `drain` returns; told again it ends at once.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]] | None = None, drain_seconds: float = 0.0
+    ) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._drain_seconds = drain_seconds if drain else 0.0
 
     async def main_loop(self) -> None:
         """Returns when the server shall end; keeps the Date header fresh."""
@@ -38,11 +49,26 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         while not self.should_exit and not await self.on_tick(0):
             await wait_at_most(self._end, 1.0)
+        self._end.clear()
+        if self._drain is not None:
+            await self._drained(asyncio.ensure_future(self._drain()))
+
+    async def _drained(self, draining: asyncio.Future[None]) -> None:
+        deadline = time.monotonic() + self._drain_seconds
+        again = asyncio.create_task(self._end.wait())
+        try:
+            while not draining.done() and not again.done() and time.monotonic() < deadline:
+                await asyncio.wait((draining, again), timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+                await self.on_tick(0)
+        finally:
+            again.cancel()
+            draining.cancel()
+            await asyncio.gather(draining, again, return_exceptions=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Ends at once, not at the next tick; within STOP_SECONDS whatever happens."""
+        """Ends at once, not at the next tick; within the time to drain and STOP_SECONDS whatever happens."""
         super().handle_exit(sig, frame)
-        limit = threading.Timer(STOP_SECONDS, _end_hard)
+        limit = threading.Timer(self._drain_seconds + STOP_SECONDS, _end_hard)
         limit.daemon = True
         limit.start()
         if hasattr(self, "_loop"):

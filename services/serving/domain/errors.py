@@ -6,6 +6,10 @@ ApiFault
 ├── ModelNotFound       404 model_not_found
 ├── UnknownUrl          404 unknown_url
 └── Unavailable         503 with Retry-After: Triton is away, the model is loading, the record cannot be written
+    ├── Overloaded      503: the answer would begin too late
+    ├── ShareFull       429: it would not, but for what the same key has at work
+    ├── Cut             503: the answer took longer than any may
+    └── ReaderStalled   the client reads nothing: it gets no further byte
 
 Source of the shape: https://platform.openai.com/docs/guides/error-codes and the openai client's `_make_status_error`.
 """
@@ -66,6 +70,35 @@ class Unavailable(ApiFault):
     def __init__(self, message: str, code: str, retry_after: int = 2) -> None:
         super().__init__(message, code=code)
         self.retry_after = retry_after
+
+
+class Overloaded(Unavailable):
+    """Too much is at work, whosever it is."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(f"The model is busy: {message}. Try again in {retry_after} s.", "overloaded", retry_after)
+
+
+class ShareFull(Unavailable):
+    """The caller's own share of the model is what is full."""
+
+    status = 429
+    kind = "rate_limit_error"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        text = f"Your share of the model is in use: {message}. Try again in {retry_after} s."
+        super().__init__(text, "share_in_use", retry_after)
+
+
+class Cut(Unavailable):
+    """An answer that was ended before its end; what there was of it is recorded as cancelled."""
+
+
+class ReaderStalled(Cut):
+    """The client reads nothing, so that nothing can be told it either."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The client read nothing for {seconds:g} s.", "reader_stalled")
 
 
 def error_body(fault: ApiFault) -> dict[str, Any]:

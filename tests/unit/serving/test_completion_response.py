@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from contracts.events.serving import InferenceCompletedV1
 from services.serving.completion import admit, begin
 from services.serving.completion_response import CompletionResponse
 from services.serving.domain.errors import Unavailable
+from services.serving.domain.fair_queue import Flow
 from services.serving.domain.reconcile import Loaded
 from services.serving.domain.routing import build
 from services.serving.runtime import Runtime
 from services.serving.settings import ServingSettings
 from services.serving.triton import client
 from services.serving.triton.client import Chunk
+from services.serving.turns import Turns
 from tests.unit.serving.builders import chat, target
 
 Sent = list[dict[str, Any]]
@@ -38,9 +41,10 @@ class Gateway:
         self.runtime.loaded = {target().triton_model: Loaded()}
         self.hold: asyncio.Event | None = None
         self.begun, self.leaves = asyncio.Event(), False
+        self.reads, self.silent = True, False
 
         async def generate(*_: Any, **__: Any) -> AsyncGenerator[Chunk]:
-            for piece in answer or ANSWER:
+            for piece in () if self.silent else answer or ANSWER:
                 if isinstance(piece, Exception):
                     raise piece
                 yield piece
@@ -60,6 +64,8 @@ class Gateway:
         self.sent.append(message)
         if self.leaves:
             self.begun.set()
+        if not self.reads and message.get("body"):
+            await asyncio.Event().wait()
 
     def ask(self, extra: str = "", leaves: bool = False) -> str:
         """The body of the answer; with `leaves` the client hangs up once it has its first byte."""
@@ -70,7 +76,7 @@ class Gateway:
             return {"type": "http.disconnect"}
 
         async def run() -> None:
-            call = begin(self.runtime, chat(extra), 0.0)
+            call = begin(self.runtime, chat(extra), time.perf_counter())
             await CompletionResponse(self.runtime, call, admit(self.runtime, call))(
                 {"type": "http"}, receive, self.send
             )
@@ -161,7 +167,8 @@ def test_a_client_that_leaves_is_recorded_as_cancelled(tmp_path: Path, monkeypat
         ({"up": False}, "triton_unavailable"),
         ({"loaded": {}}, "model_loading"),
         ({"loaded": {target().triton_model: Loaded(healthy=False)}}, "model_loading"),
-        ({"in_flight": 256}, "overloaded"),
+        ({"turns": Turns(0, lambda _: 1)}, "overloaded"),
+        ({"stopping": True}, "stopping"),
         ({"record": None}, "record_unavailable"),
     ],
     ids=str,
@@ -175,3 +182,75 @@ def test_what_cannot_be_answered_now_is_not_begun(
     with pytest.raises(Unavailable) as raised:
         desk.ask()
     assert (raised.value.code, desk.records) == (code, [])
+
+
+def limited(desk: Gateway, **seconds: float) -> None:
+    desk.runtime.settings = desk.runtime.settings.model_copy(update=seconds)
+
+
+@pytest.mark.parametrize(
+    ("limit", "answer", "code", "status"),
+    [
+        ("first_token_seconds", (), "model_silent", "error"),
+        ("silence_seconds", ANSWER[:1], "model_silent", "error"),
+        ("answer_seconds", ANSWER[:1], "answer_too_long", "cancelled"),
+    ],
+)
+@pytest.mark.parametrize("stream", ["", ',"stream":true'])
+def test_each_deadline_ends_an_answer_and_what_there_was_is_recorded(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    answer: tuple[Chunk, ...],
+    code: str,
+    status: str,
+    stream: str,
+) -> None:
+    desk = Gateway(tmp_path, monkeypatch, *answer)
+    desk.hold, desk.silent = asyncio.Event(), not answer
+    limited(desk, **{limit: 0.05})
+    body = desk.ask(stream)
+    assert json.loads(body.split("data: ")[-1])["error"]["code"] == code
+    assert [(r.status, r.output) for r in desk.records] == [(status, "a" * len(answer))]
+    assert desk.runtime.turns.at_work == 0
+
+
+def test_a_client_that_reads_nothing_is_cut_and_its_row_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Gateway(tmp_path, monkeypatch)
+    desk.reads = False
+    limited(desk, reader_seconds=0.05)
+    desk.ask(',"stream":true')
+    assert [(r.status, r.output, (r.error or "").split(":")[0]) for r in desk.records] == [
+        ("cancelled", "a", "reader_stalled")
+    ]
+    assert (desk.runtime.turns.at_work, desk.runtime.in_flight) == (0, 0)
+    assert desk.order == ["start", "body", "record"]
+
+
+def test_a_request_waits_for_its_turn_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Gateway(tmp_path, monkeypatch)
+    held = [desk.runtime.turns.join(target().triton_model, Flow("other", str(n)), 9, 9, 30) for n in range(9)]
+    limited(desk, waiting_seconds=0.05)
+    assert json.loads(desk.ask())["error"]["code"] == "waited_too_long"
+    assert desk.records[0].status == "error"
+    desk.runtime.turns.leave(held[0])
+    desk.sent.clear()
+    desk.begun = asyncio.Event()
+    assert json.loads(desk.ask())["choices"][0]["message"]["content"] == "ab"
+
+
+def test_a_model_that_was_lost_while_a_request_waited_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Gateway(tmp_path, monkeypatch)
+    call = begin(desk.runtime, chat(), time.perf_counter())
+    triton = admit(desk.runtime, call)
+    desk.runtime.loaded.clear()
+
+    async def run() -> None:
+        await CompletionResponse(desk.runtime, call, triton)({"type": "http"}, asyncio.Event().wait, desk.send)  # type: ignore[arg-type]
+
+    asyncio.run(run())
+    assert json.loads(desk.sent[-1]["body"])["error"]["code"] == "model_loading"

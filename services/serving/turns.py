@@ -1,0 +1,166 @@
+"""Lets requests on to Triton by turns, no more at once than its models have rows: so the queue is here, and a fair one.
+
+One for a gateway; touched by the event loop's thread alone. Knows neither HTTP nor Triton's client.
+"""
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from services.serving.domain.errors import Overloaded, ShareFull
+from services.serving.domain.fair_queue import FairQueue, Flow
+from services.serving.domain.waiting import Pace, retry_after, wait_seconds
+
+AHEAD = 1
+"""Requests that a model is given beyond its rows, so that no row waits for the way to the gateway and back."""
+CHARACTERS = 40.0
+"""Of a prompt that cost as much as a token of the answer: four make a token, and ten tokens are read while one is made."""
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """A request that waits for its turn or has it. `allowed` tokens are the most that its answer may have."""
+
+    model: str
+    flow: Flow
+    allowed: float
+    prompt: float
+    """What reading the prompt costs, in tokens of an answer."""
+    charged: float = 0.0
+    made: int = 0
+    noted: float = 0.0
+    """When its row was last seen at work; 0 before its turn."""
+    turn: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class _Model:
+    queue: FairQueue[Ticket] = field(default_factory=FairQueue[Ticket])
+    running: set[Ticket] = field(default_factory=set[Ticket])
+    pace: Pace = field(default_factory=Pace)
+
+    def left(self, ticket: Ticket) -> float:
+        """Tokens that an answer is still expected to cost."""
+        unread = 0.0 if ticket.made else ticket.prompt
+        return unread + max(1.0, self.pace.expected(ticket.allowed) - ticket.made)
+
+
+class Turns:
+    """The requests of all models of this gateway, at most `most` at once.
+
+    Args:
+        rows: answers that a Triton model makes at once.
+        per_row: tokens a second of one row as the engine says, None where it does not; until an answer was seen here.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        rows: Callable[[str], int],
+        per_row: Callable[[str], float | None] = lambda _: None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.most = most
+        self._rows, self._per_row, self._clock = rows, per_row, clock
+        self._models: defaultdict[str, _Model] = defaultdict(_Model)
+        self._flows: Counter[Flow] = Counter()
+        self._ended = asyncio.Event()
+
+    async def ended(self) -> None:
+        """Returns once no request waits or runs."""
+        while self._flows:
+            self._ended.clear()
+            await self._ended.wait()
+
+    @property
+    def at_work(self) -> int:
+        """Requests that wait or run."""
+        return self._flows.total()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their turn."""
+        return sum(len(model.queue) for model in self._models.values())
+
+    def join(self, model: str, flow: Flow, allowed: float, characters: int, max_wait: float) -> Ticket:
+        """A place in the queue for a request, which `leave` gives back; where a row is free the turn is its own at once.
+
+        Raises:
+            Overloaded: too much is at work, or the wait would be longer than `max_wait` seconds.
+            ShareFull: it would not but for what the same key of the same project has at work.
+        """
+        self._refuse_full(flow)
+        state = self._models[model]
+        ticket = Ticket(model, flow, allowed, characters / CHARACTERS)
+        ticket.charged = ticket.prompt + state.pace.expected(allowed)
+        wait = self.wait(ticket)
+        if wait > max_wait:
+            fault = ShareFull if self.wait(ticket, without_own=True) <= max_wait else Overloaded
+            raise fault(
+                f"the answer would begin in {wait:.0f} s, later than {max_wait:g} s", retry_after(wait, max_wait)
+            )
+        self._flows[flow] += 1
+        state.queue.put(flow, ticket, ticket.charged)
+        self._let_on(model)
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Ends a request, however it ended; who waits may come on."""
+        state = self._models[ticket.model]
+        if ticket in state.running:
+            state.running.remove(ticket)
+            state.queue.refund(ticket.flow, ticket.charged - ticket.prompt - ticket.made)
+        elif not state.queue.drop(ticket.flow, ticket):
+            return
+        self._flows[ticket.flow] -= 1
+        if not self._flows[ticket.flow]:
+            del self._flows[ticket.flow]
+        if not self._flows:
+            self._ended.set()
+        self._let_on(ticket.model)
+
+    def saw(self, ticket: Ticket, made: int, ended: bool = False) -> None:
+        """Notes that an answer has `made` tokens now, and whether the model ended it itself."""
+        now, pace = self._clock(), self._models[ticket.model].pace
+        pace.saw(made - ticket.made, max(0.0, now - ticket.noted))
+        ticket.made, ticket.noted = made, now
+        if ended:
+            pace.ended(made, ticket.allowed)
+
+    def wait(self, ticket: Ticket, without_own: bool = False) -> float:
+        """Seconds until a request that comes now would be let on; 0 while nobody knows how fast the model is.
+
+        Args:
+            ticket: of the request.
+            without_own: as if its key had nothing else at work.
+        """
+        state, rows = self._models[ticket.model], self._rows(ticket.model)
+        pace = state.pace.per_row or self._per_row(ticket.model)
+        if not pace:
+            return 0.0
+        running = [state.left(t) for t in state.running if not (without_own and t.flow == ticket.flow)]
+        queue = state.queue.copy()
+        queue.put(ticket.flow, ticket, ticket.charged)
+        ahead: list[float] = []
+        while (taken := queue.take()) is not ticket:
+            if not (without_own and taken.flow == ticket.flow):
+                ahead.append(state.left(taken))
+        return wait_seconds(running, ahead, rows, pace)
+
+    def _refuse_full(self, flow: Flow) -> None:
+        """Dynamic thresholds (Choudhury, Hahne, IEEE/ACM ToN 6(2), 1998): nobody holds more than what is still free."""
+        free = self.most - self.at_work
+        if free <= 0:
+            raise Overloaded(f"{self.at_work} requests are at work already; send this one again", 1)
+        if self._flows[flow] >= free:
+            raise ShareFull(f"{self._flows[flow]} requests of this key for {flow.project} are at work already", 1)
+
+    def _let_on(self, model: str) -> None:
+        state, rows = self._models[model], self._rows(model)
+        while len(state.queue) and len(state.running) < rows + AHEAD:
+            ticket = state.queue.take()
+            ticket.noted = self._clock()
+            state.running.add(ticket)
+            ticket.turn.set()
