@@ -37,6 +37,10 @@ class InferenceCompletedV1(Event):
     parameters: JsonObject = Field(default_factory=dict[str, Any])
     stream: bool = False
     user: str | None = None
+    metadata: dict[str, str] | None = Field(default=None, description="What the client said of the request")
+    stored: bool = Field(
+        default=True, description="False where the client forbade to keep it: no text, parameter or name of it is here"
+    )
     output: str = ""
     finish_reason: str | None = None
     prompt_tokens: int = 0

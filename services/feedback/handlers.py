@@ -22,7 +22,12 @@ UNKNOWN = "unknown_request"
 
 
 def on_inference_completed(event: InferenceCompletedV1, meta: Meta, store: Store) -> Iterable[Event]:
-    """Keeps the request, and settles the feedback that was quicker than its record."""
+    """Keeps the request, and settles the feedback that was quicker than its record.
+
+    One that its client forbade to keep is none that feedback can be about: that feedback is refused as an unknown one's.
+    """
+    if not event.stored:
+        return ()
     request = Request(event.request_id, event.project, event.model, event.messages, event.prompt, event.output)
     store.remember(request, meta.time)
     return _record_waiting(request, store)

@@ -4,17 +4,18 @@ Source: transformers 5.23, utils/chat_template_utils.render_jinja_template (sand
 tokenization_utils_base.apply_chat_template (special tokens as variables, absent content dropped).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from services.lm.control_tokens import MARKS, ControlVocabulary, read_control_vocabulary, read_json, special_tokens
-from services.lm.errors import TemplateRefused
+from services.lm.errors import ControlTokens, TemplateRefused
+from services.lm.tool_format import ToolFormat, tool_format
 
 MAX_RENDERED = 2_000_000
 """Characters: a template that repeats its input without end is refused, not sent."""
@@ -44,21 +45,40 @@ class ChatTemplate:
     source: str
     tokens: Mapping[str, str]
     vocabulary: ControlVocabulary
+    tool_format: ToolFormat | None = None
+    """How it writes calls of tools; None where it shows no tools, or writes calls in a way that nobody here reads."""
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, answering: bool = True) -> Rendered:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        answering: bool = True,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> Rendered:
         """The text of `messages`; where `answering`, it ends where the assistant begins to speak.
+
+        `tools` are OpenAI's, for templates that have the variable (services/lm/tool_format.py).
 
         Raises:
             TemplateRefused: the template raises for these messages (roles out of order, say).
             ControlTokens: a message cannot be told from the template's own control tokens.
         """
-        turns, marked = self.vocabulary.mark([{k: v for k, v in m.items() if v is not None} for m in messages])
-        text = self._text(turns, answering)
+        said = [{k: v for k, v in m.items() if v is not None} for m in messages]
+        self._check_names(said, tools)
+        (offered, *turns), marked = self.vocabulary.mark([{"role": "system", "tools": list(tools)}, *said])
+        text = self._text(turns, answering, offered["tools"])
         return Rendered(text, marked and any(mark in text for mark in MARKS))
 
-    def _text(self, turns: list[dict[str, Any]], answering: bool) -> str:
+    def _check_names(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> None:
+        """Names of arguments and of a schema's properties are keys, which are not marked."""
+        words = self.vocabulary.special | self.vocabulary.own
+        names = [*_keys(list(tools)), *_keys([m.get("tool_calls") for m in messages])]
+        if any(word in name for name in names for word in words):
+            raise ControlTokens("the name of a tool's argument holds a control token")
+
+    def _text(self, turns: list[dict[str, Any]], answering: bool, tools: list[dict[str, Any]]) -> str:
         try:
-            variables: Mapping[str, Any] = self.tokens
+            variables: Mapping[str, Any] = {**self.tokens, "tools": tools or None}
             (text,), _ = render_jinja_template(
                 [turns], chat_template=self.source, add_generation_prompt=answering, **variables
             )
@@ -83,9 +103,21 @@ def compile_template(source: str, tokens: Mapping[str, str], vocabulary: Control
     text = _two_turns(template)
     structural = vocabulary.structural(text)
     special, own = vocabulary.special | structural, vocabulary.own - structural
+    boundary = _plain_boundary(template, text)
     return replace(
-        template, vocabulary=replace(vocabulary, special=special, own=own, boundary=_plain_boundary(template, text))
+        template,
+        vocabulary=replace(vocabulary, special=special, own=own, boundary=boundary),
+        tool_format=tool_format(template.render),
     )
+
+
+def _keys(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        yield from map(str, cast(Mapping[Any, Any], value))
+    if isinstance(value, Mapping | list):
+        items = cast(Mapping[Any, Any], value).values() if isinstance(value, Mapping) else cast(list[Any], value)
+        for item in items:
+            yield from _keys(item)
 
 
 def _two_turns(template: ChatTemplate) -> str:

@@ -15,8 +15,8 @@ from services.serving.domain.errors import ApiFault, Cut, Invalid, Unavailable
 from services.serving.domain.fair_queue import Flow
 from services.serving.domain.record import Outcome, Progress, inference
 from services.serving.domain.requests import Asked
-from services.serving.domain.routing import resolve
-from services.serving.domain.sampling import prompt_text, sampling_parameters
+from services.serving.domain.routing import Target, resolve
+from services.serving.domain.sampling import offered_tools, prompt_text, sampling_parameters
 from services.serving.runtime import Runtime
 from services.serving.triton import client
 from services.serving.triton.client import Chunk, Triton
@@ -60,9 +60,8 @@ def begin(runtime: Runtime, asked: Asked, started: float) -> Completion:
     sampling = sampling_parameters(asked, target)
     text = prompt_text(asked, target)
     id = _PREFIX[asked.endpoint] + uuid.uuid4().hex
-    return Completion(
-        Head(id, asked.endpoint, int(time.time()), target, asked.include_usage), asked, text, sampling, started
-    )
+    head = Head(id, asked.endpoint, int(time.time()), target, asked.include_usage, offered_tools(asked, target))
+    return Completion(head, asked, text, sampling, started)
 
 
 def admit(runtime: Runtime, completion: Completion, key: str = "") -> Triton:
@@ -138,7 +137,7 @@ async def pieces(runtime: Runtime, triton: Triton, completion: Completion) -> As
                 _note(runtime, completion, chunk)
                 yield chunk
     except client.TritonFault as fault:
-        raise _translated(runtime, model, fault) from fault
+        raise _translated(runtime, completion.head.target, fault) from fault
     if completion.progress.finish_reason is None:
         runtime.suspect(model)
         raise Unavailable("The model's answer broke off; the request can be sent again.", "answer_broken_off")
@@ -199,13 +198,15 @@ def _note(runtime: Runtime, completion: Completion, chunk: Chunk) -> None:
         runtime.turns.saw(completion.ticket, chunk.completion_tokens, ended=chunk.finish_reason is not None)
 
 
-def _translated(runtime: Runtime, model: str, fault: client.TritonFault) -> ApiFault:
+def _translated(runtime: Runtime, target: Target, fault: client.TritonFault) -> ApiFault:
     """What Triton said as the client sees it. All but a bad request is a reason to look at the model at once."""
     message = str(fault)[:500]
     if isinstance(fault, client.BadRequest) and "LoRA" not in message and "adapter" not in message:
-        code = "context_length_exceeded" if "max_model_len" in message else "invalid_value"
-        return Invalid(message, code, None)
-    runtime.suspect(model)
+        if "max_model_len" not in message:
+            return Invalid(message, "invalid_value", None)
+        known = f"This model's maximum context length is {target.model_length} tokens"  # words that clients match on
+        return Invalid(f"{known}: {message}", "context_length_exceeded", None)
+    runtime.suspect(target.triton_model)
     if isinstance(fault, client.Unavailable | client.ModelNotReady):
         return Unavailable(f"Triton does not answer for this model: {message}", "triton_unavailable")
     return Unavailable(f"The model failed at this request: {message}", "model_failed")

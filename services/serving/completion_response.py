@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.chassis.http.application import ApiError
 from services.serving.completion import Completion, broken_off, depart, pieces, record
-from services.serving.domain.answers import closing, opening, piece, sse, whole
+from services.serving.domain.answers import Chunks, opening, sse, whole
 from services.serving.domain.errors import ApiFault, Cut, ReaderStalled, Unavailable, error_body
 from services.serving.domain.record import Outcome
 from services.serving.runtime import Runtime
@@ -134,14 +134,16 @@ class _Stream:
         self.completion = completion
         self.seconds = seconds
         self.send = send
+        self.chunks = Chunks(completion.head)
         self.started = False
 
     async def text(self, text: str) -> None:
-        await self._body(piece(self.completion.head, text))
+        if body := self.chunks.piece(text):
+            await self._body(body)
 
     async def close(self) -> None:
         progress = self.completion.progress
-        await self._body(closing(self.completion.head, progress.finish_reason or "stop", progress.usage), more=False)
+        await self._body(self.chunks.closing(progress.finish_reason or "stop", progress.usage), more=False)
 
     async def fail(self, fault: ApiFault) -> None:
         """The status is out already: the error is an event, which OpenAI's clients raise, and no [DONE] follows."""

@@ -132,7 +132,8 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
         ({"model": "shop@7"}, openai.NotFoundError, "model_not_found", "model"),
         ({"temperature": 3}, openai.BadRequestError, "invalid_value", "temperature"),
         ({"n": 2}, openai.BadRequestError, "unsupported_parameter", "n"),
-        ({"max_tokens": 10**6}, openai.BadRequestError, "invalid_value", "max_tokens"),
+        ({"extra_body": {"tempature": 1}}, openai.BadRequestError, "unknown_parameter", "tempature"),
+        ({"tool_choice": "required"}, openai.BadRequestError, "unsupported_parameter", "tool_choice"),
         (
             {"messages": [{"role": "user", "content": "x" * CONTEXT}]},
             openai.BadRequestError,
@@ -141,7 +142,7 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
         ),
         ({"messages": [{"role": "user", "content": "x" * 600_000}]}, openai.APIStatusError, "request_too_large", None),
     ],
-    ids=["model", "version", "temperature", "n", "max_tokens", "long prompt", "large body"],
+    ids=["model", "version", "temperature", "n", "misspelt", "required tool", "long prompt", "large body"],
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_errors_have_openais_shape(
@@ -157,6 +158,43 @@ def test_errors_have_openais_shape(
         create(**({"model": "shop", "messages": USER, "stream": stream} | change))
     assert (raised.value.code, raised.value.param) == (code, param)
     assert raised.value.status_code == {"request_too_large": 413, "model_not_found": 404}.get(code, 400)
+
+
+def test_a_prompt_beyond_the_context_is_told_in_words_that_clients_match(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match=f"maximum context length is {CONTEXT} tokens"):
+        client.chat.completions.create(model="shop", messages=[{"role": "user", "content": "x" * CONTEXT}])
+
+
+def test_more_tokens_than_fit_are_as_many_as_fit(client: openai.OpenAI) -> None:
+    stop = say(client, max_tokens=8)[2]
+    assert say(client, max_tokens=10**6, stop=[stop]) == say(client, max_tokens=8, stop=[stop])
+
+
+def test_vllms_parameters_count(client: openai.OpenAI) -> None:
+    drawn = {say(client, temperature=2, seed=s, max_tokens=6, extra_body={"top_k": 1}) for s in range(3)}
+    assert drawn == {say(client, max_tokens=6)}
+
+
+TOOLS: Any = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+
+
+def test_tools_are_put_into_the_prompt_and_their_calls_and_results_too(client: openai.OpenAI) -> None:
+    """The tiny base's template has no tools: they come in words. It writes noise, which is no call and stays content."""
+
+    def tokens(**options: Any) -> int:
+        create: Any = client.chat.completions.create
+        return create(**({"model": "shop", "messages": USER, "max_tokens": 4} | options)).usage.prompt_tokens
+
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    history: Any = [
+        *USER,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "result"},
+    ]
+    assert tokens(tool_choice="none", tools=TOOLS) == tokens()
+    assert tokens(messages=history) > tokens() + len("result")
+    answer = client.chat.completions.create(model="shop", messages=USER, tools=TOOLS, max_tokens=4)
+    assert (answer.choices[0].message.tool_calls, answer.choices[0].finish_reason) == (None, "length")
 
 
 def test_malformed_bodies_are_refused(parts: Upstream) -> None:

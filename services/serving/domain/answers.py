@@ -4,11 +4,14 @@ Source: https://platform.openai.com/docs/api-reference/chat/object, .../chat/str
 """
 
 import json
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from services.lm.tool_format import ToolFormat
 from services.serving.domain.requests import Endpoint
 from services.serving.domain.routing import Target
+from services.serving.domain.tool_calls import Arguments, CallBegun, Content, Delta, ToolCallParser
 
 DONE = b"data: [DONE]\n\n"
 
@@ -31,6 +34,24 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class OfferedTools:
+    """How the model writes calls, of which tools, and whether more than one."""
+
+    format: ToolFormat
+    names: frozenset[str]
+    parallel: bool = True
+
+    def parser(self) -> ToolCallParser:
+        """A new reader of one answer."""
+        return ToolCallParser(self.format, self.names, self._id, self.parallel)
+
+    def _id(self) -> str:
+        """Mistral's templates take no other ids than nine letters and digits."""
+        word = uuid.uuid4().hex
+        return word[:9] if self.format == "mistral" else f"call_{word[:24]}"
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """What every part of one answer repeats."""
 
@@ -39,6 +60,8 @@ class Head:
     created: int
     target: Target
     include_usage: bool = False
+    tools: OfferedTools | None = None
+    """What the model may call: its answer is then read for calls."""
 
     def body(self, chunk: bool) -> dict[str, Any]:
         """The fields around `choices`."""
@@ -54,13 +77,36 @@ class Head:
 
 def whole(head: Head, text: str, finish_reason: str, usage: Usage) -> dict[str, Any]:
     """The body of an answer that is not streamed."""
+    calls: list[dict[str, Any]] = []
+    if head.tools is not None:
+        text, calls = _read(head.tools.parser(), text)
+    message = {"role": "assistant", "content": text or None if calls else text, "refusal": None}
     said = (
-        {"message": {"role": "assistant", "content": text, "refusal": None}}
+        {"message": message | ({"tool_calls": calls} if calls else {})}
         if head.endpoint == "chat.completions"
         else {"text": text}
     )
-    choice = {"index": 0, **said, "logprobs": None, "finish_reason": finish_reason}
+    choice = {"index": 0, **said, "logprobs": None, "finish_reason": _reason(finish_reason, bool(calls))}
     return {**head.body(chunk=False), "choices": [choice], "usage": usage.body()}
+
+
+def _read(parser: ToolCallParser, text: str) -> tuple[str, list[dict[str, Any]]]:
+    content: list[str] = []
+    calls: list[dict[str, Any]] = []
+    for delta in [*parser.feed(text), *parser.finish()]:
+        match delta:
+            case Content(more):
+                content.append(more)
+            case CallBegun(_, id, name):
+                calls.append({"id": id, "type": "function", "function": {"name": name, "arguments": ""}})
+            case Arguments(index, more):
+                calls[index]["function"]["arguments"] += more
+    return "".join(content), calls
+
+
+def _reason(finish_reason: str, called: bool) -> str:
+    """An answer that ended of itself with calls ended for them; one that was cut was cut."""
+    return "tool_calls" if called and finish_reason == "stop" else finish_reason
 
 
 def opening(head: Head) -> bytes:
@@ -68,15 +114,39 @@ def opening(head: Head) -> bytes:
     return _chunk(head, {"role": "assistant", "content": ""}) if head.endpoint == "chat.completions" else b""
 
 
-def piece(head: Head, text: str) -> bytes:
-    """A chunk with the next part of the text."""
-    return _chunk(head, {"content": text}, text)
+class Chunks:
+    """The chunks of one stream, after its opening."""
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self._parser = head.tools.parser() if head.tools is not None else None
+
+    def piece(self, text: str) -> bytes:
+        """What the next part of the text adds; nothing while it may become a call."""
+        return self._deltas(self._parser.feed(text)) if self._parser else _chunk(self._head, {"content": text}, text)
+
+    def closing(self, finish_reason: str, usage: Usage) -> bytes:
+        """The last chunks: what was held, why the answer ended, the usage where it was asked for, and [DONE]."""
+        head, rest, called = self._head, b"", False
+        if self._parser:
+            rest, called = self._deltas(self._parser.finish()), self._parser.calls > 0
+        counted = {**head.body(chunk=True), "choices": [], "usage": usage.body()}
+        end = _chunk(head, {}, "", _reason(finish_reason, called))
+        return rest + end + (sse(counted) if head.include_usage else b"") + DONE
+
+    def _deltas(self, deltas: list[Delta]) -> bytes:
+        return b"".join(_chunk(self._head, _delta_body(delta)) for delta in deltas)
 
 
-def closing(head: Head, finish_reason: str, usage: Usage) -> bytes:
-    """The last chunks: why the answer ended, the usage where it was asked for, and [DONE]."""
-    counted = {**head.body(chunk=True), "choices": [], "usage": usage.body()}
-    return _chunk(head, {}, "", finish_reason) + (sse(counted) if head.include_usage else b"") + DONE
+def _delta_body(delta: Delta) -> dict[str, Any]:
+    match delta:
+        case Content(text):
+            return {"content": text}
+        case CallBegun(index, id, name):
+            function = {"name": name, "arguments": ""}
+            return {"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]}
+        case Arguments(index, text):
+            return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
 
 
 def _chunk(head: Head, delta: dict[str, Any], text: str = "", finish_reason: str | None = None) -> bytes:

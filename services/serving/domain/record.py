@@ -30,23 +30,28 @@ def inference(
     error: str | None,
     seconds: float,
 ) -> InferenceCompletedV1:
-    """The event of a request: what the client sent (without the project's prompt), what it got, and how it ended."""
+    """The event of a request: what the client sent (without the project's prompt), what it got, and how it ended.
+
+    A request with `store: false` is counted: nothing that anybody wrote is in its event.
+    """
     return InferenceCompletedV1(
         project=target.model.name,
         request_id=request_id,
         model=target.model,
         endpoint=asked.endpoint,
-        messages=asked.messages,
-        prompt=asked.prompt,
-        parameters=dict(asked.parameters),
+        messages=asked.messages if asked.store else None,
+        prompt=asked.prompt if asked.store else None,
+        parameters=dict(asked.parameters) if asked.store else {},
         stream=asked.stream,
-        user=asked.user,
-        output=progress.text,
+        user=asked.user if asked.store else None,
+        metadata=dict(asked.metadata) if asked.store and asked.metadata else None,
+        stored=asked.store,
+        output=progress.text if asked.store else "",
         finish_reason=progress.finish_reason,
         prompt_tokens=progress.usage.prompt_tokens,
         completion_tokens=progress.usage.completion_tokens,
         time_to_first_token=progress.first_token,
         seconds=seconds,
         status=outcome,
-        error=error,
+        error=error if asked.store or error is None else error.partition(":")[0],
     )

@@ -1,40 +1,27 @@
 """What an OpenAI request asks, parsed from its body: an `Asked`, or a fault that names the parameter. Knows no model.
 
-Parameters that would change the answer and are not offered are refused; harmless ones (metadata, store ...) are
-ignored, so that the openai, LangChain and LlamaIndex clients work unchanged.
-Source: https://platform.openai.com/docs/api-reference/chat/create and .../completions/create.
+Parameters that would change the answer and are not offered are refused, and so are names that nobody knows; a list of
+harmless ones is ignored, so that the openai, LangChain and LlamaIndex clients work unchanged. vLLM's own sampling parameters
+pass to the backend.
+Sources: https://platform.openai.com/docs/api-reference/chat/create and .../completions/create,
+https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html (extra parameters).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from services.serving.domain.errors import Invalid
+from services.serving.domain.parameters import EXTRAS, PENALTIES, RECORDED, check_names
+from services.serving.domain.turns import MAX_TOOLS, Tool, Turn, check_calls, check_choice, message
 
 Endpoint = Literal["chat.completions", "completions"]
 MAX_MESSAGES = 1000
-_RECORDED = ("temperature", "top_p", "max_tokens", "stop", "seed", "presence_penalty", "frequency_penalty")
-_UNOFFERED: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
-    "tools": ([],),
-    "functions": ([],),
-    "tool_choice": ("none", "auto"),
-    "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "logprobs": (False, 0),
-    "top_logprobs": (0,),
-    "logit_bias": ({},),
-    "echo": (False,),
-    "suffix": ("",),
-    "audio": (),
-    "modalities": (["text"],),
-    "web_search_options": (),
-}
-"""Parameters that are not offered, with the values that ask for nothing; null asks for nothing too."""
+MetadataKey = Annotated[str, Field(min_length=1, max_length=64)]
+MetadataValue = Annotated[str, Field(max_length=512)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +40,17 @@ class Asked:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     penalties: Mapping[str, float] = field(default_factory=dict[str, float])
+    extras: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """VLLM's sampling parameters, see EXTRAS."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """On offer to the model; empty too where the request says that none may be called."""
+    parallel: bool = True
     user: str | None = None
+    metadata: Mapping[str, str] | None = None
+    store: bool = True
+    """False: counted, but no text of it is kept."""
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """The sampling parameters that the request set, as it set them: for the record."""
-
-
-def _joined_parts(value: Any) -> Any:
-    """Message content as text: a list of text parts is joined as OpenAI's models read it, one after the other."""
-    if not isinstance(value, list):
-        return value
-    texts: list[str] = []
-    for part in cast(list[Any], value):
-        known: Any = cast(dict[str, Any], part) if isinstance(part, dict) else {"type": "text", "text": part}
-        if known.get("type") not in ("text", "refusal"):
-            raise ValueError(f"content parts of type {known.get('type')!r} are not offered; give text")
-        texts.append(_text_of(known))
-    return "".join(texts)
-
-
-def _text_of(part: Mapping[str, Any]) -> str:
-    text = part.get("text", part.get("refusal"))
-    if not isinstance(text, str):
-        raise ValueError("a text part needs 'text', a string")
-    return text
+    """The sampling parameters and tools that the request set, as it set them: for the record."""
 
 
 def _as_list(value: Any) -> Any:
@@ -92,19 +67,13 @@ def _only_prompt(value: Any) -> Any:
     return items[0]
 
 
-class _Turn(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[str | None, BeforeValidator(_joined_parts)] = None
-    name: str | None = Field(default=None, max_length=200)
-
-
 class _StreamOptions(BaseModel):
     include_usage: bool | None = None
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """What both endpoints take."""
+
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     model: str = Field(min_length=1, max_length=200)
@@ -121,14 +90,31 @@ class _Body(BaseModel):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     user: str | None = Field(default=None, max_length=1000)
+    metadata: dict[MetadataKey, MetadataValue] | None = Field(default=None, max_length=16)
+    store: bool | None = None
+    top_k: int | None = Field(default=None, ge=-1, le=2**31 - 1)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    repetition_penalty: float | None = Field(default=None, gt=0, le=100)
+    min_tokens: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    ignore_eos: bool | None = None
+    stop_token_ids: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] | None = Field(default=None, max_length=64)
+    skip_special_tokens: bool | None = None
+    include_stop_str_in_output: bool | None = None
 
 
-class _ChatBody(_Body):
-    messages: list[_Turn] = Field(min_length=1, max_length=MAX_MESSAGES)
+class ChatBody(Body):
+    """The body of a request to /v1/chat/completions."""
+
+    messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES)
+    tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
+    tool_choice: Any = Field(default=None, description="'auto' or 'none'")
+    parallel_tool_calls: bool | None = None
 
 
-class _CompletionBody(_Body):
-    prompt: Annotated[str, BeforeValidator(_only_prompt), Field(min_length=1)]
+class CompletionBody(Body):
+    """The body of a request to /v1/completions."""
+
+    prompt: Annotated[str, BeforeValidator(_only_prompt, json_schema_input_type=str | list[str]), Field(min_length=1)]
 
 
 def parse_chat(body: bytes) -> Asked:
@@ -137,8 +123,15 @@ def parse_chat(body: bytes) -> Asked:
     Raises:
         Invalid: with the parameter at fault.
     """
-    parsed = _validated(_ChatBody, body)
-    return _asked(parsed, "chat.completions", messages=tuple(_message(t) for t in parsed.messages))
+    parsed = _validated(ChatBody, body)
+    check_calls(parsed.messages)
+    tools = parsed.tools or []
+    offered = tuple(tool.body() for tool in tools) if check_choice(parsed.tool_choice, tools) else ()
+    parallel = parsed.parallel_tool_calls is not False
+    given = parsed.model_dump(include={"tools", "tool_choice", "parallel_tool_calls"}, exclude_none=True)
+    asked = _asked(parsed, "chat.completions", messages=tuple(message(t) for t in parsed.messages))
+    parameters = {**asked.parameters, **(given if tools else {})}
+    return replace(asked, tools=offered, parallel=parallel, parameters=parameters)
 
 
 def parse_completion(body: bytes) -> Asked:
@@ -147,19 +140,16 @@ def parse_completion(body: bytes) -> Asked:
     Raises:
         Invalid: with the parameter at fault.
     """
-    parsed = _validated(_CompletionBody, body)
+    parsed = _validated(CompletionBody, body)
     return _asked(parsed, "completions", prompt=parsed.prompt)
 
 
-B = TypeVar("B", bound=_Body)
+B = TypeVar("B", bound=Body)
 
 
 def _validated(cls: type[B], body: bytes) -> B:
     raw = _json_object(body)
-    for name, harmless in _UNOFFERED.items():
-        value = raw.get(name)
-        if value is not None and value not in harmless:
-            raise Invalid(f"{name} is not offered here; leave it out", "unsupported_parameter", name)
+    check_names(raw, cls.model_fields)
     try:
         return cls.model_validate(raw)
     except ValidationError as error:
@@ -189,8 +179,8 @@ def _holds_nul(value: Any) -> bool:
     return isinstance(value, str) and "\x00" in value
 
 
-def _asked(body: _Body, endpoint: Endpoint, **content: Any) -> Asked:
-    parameters = body.model_dump(include=set(_RECORDED), exclude_defaults=True, exclude_none=True)
+def _asked(body: Body, endpoint: Endpoint, **content: Any) -> Asked:
+    parameters = body.model_dump(include=set(RECORDED), exclude_defaults=True, exclude_none=True)
     limit = body.max_completion_tokens or body.max_tokens
     return Asked(
         endpoint=endpoint,
@@ -202,14 +192,11 @@ def _asked(body: _Body, endpoint: Endpoint, **content: Any) -> Asked:
         top_p=body.top_p,
         stop=tuple(body.stop),
         seed=body.seed,
-        penalties={k: v for k, v in parameters.items() if k.endswith("_penalty")},
+        penalties={k: v for k, v in parameters.items() if k in PENALTIES},
+        extras={k: v for k, v in parameters.items() if k in EXTRAS},
         user=body.user,
+        metadata=body.metadata,
+        store=body.store is not False,
         parameters=parameters | ({"max_tokens": limit} if limit else {}),
         **content,
     )
-
-
-def _message(turn: _Turn) -> dict[str, Any]:
-    """A turn as templates take it: 'developer' is OpenAI's newer word for 'system'; absent content is empty."""
-    role = "system" if turn.role == "developer" else turn.role
-    return {"role": role, "content": turn.content or "", **({"name": turn.name} if turn.name else {})}

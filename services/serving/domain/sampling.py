@@ -6,7 +6,9 @@ from contracts.chat import with_system
 from contracts.project import Prompt
 from contracts.records import Message
 from services.lm.errors import TextRefused
-from services.lm.template import Rendered
+from services.lm.template import ChatTemplate, Rendered
+from services.lm.tool_format import MARKERS, with_tools
+from services.serving.domain.answers import OfferedTools
 from services.serving.domain.errors import Invalid
 from services.serving.domain.requests import Asked
 from services.serving.domain.routing import Target
@@ -23,9 +25,24 @@ def prompt_text(asked: Asked, target: Target) -> Rendered:
     if target.template is None:
         raise Invalid(f"{target.name} has no chat template; use /v1/completions", "no_chat_template", "model")
     try:
-        return target.template.render(with_project_prompt(target.prompt, asked.messages))
+        format = target.template.tool_format
+        turns, tools = with_tools(format, with_project_prompt(target.prompt, asked.messages), asked.tools)
+        return target.template.render(turns, tools=tools)
     except TextRefused as error:
         raise Invalid(str(error)[:500], "invalid_value", "messages") from error
+
+
+def offered_tools(asked: Asked, target: Target) -> OfferedTools | None:
+    """How the answer is read for calls; None where nothing may be called."""
+    if not asked.tools or target.template is None:
+        return None
+    names = frozenset(tool["function"]["name"] for tool in asked.tools)
+    return OfferedTools(target.template.tool_format or "hermes", names, asked.parallel)
+
+
+def hides_calls(template: ChatTemplate) -> bool:
+    """Whether a call's marker is a special token, which a text leaves out: Llama 3's and Mistral's are."""
+    return template.tool_format is not None and MARKERS[template.tool_format] in template.vocabulary.special
 
 
 def with_project_prompt(prompt: Prompt, messages: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
@@ -38,18 +55,17 @@ def with_project_prompt(prompt: Prompt, messages: tuple[dict[str, Any], ...]) ->
 def sampling_parameters(asked: Asked, target: Target) -> dict[str, Any]:
     """VLLM's SamplingParams for this request; the project's serving policy fills what it leaves open.
 
-    Raises:
-        Invalid: more tokens are asked for than the model can hold.
+    More tokens than the model holds are as many as it holds: an answer ends there with finish_reason "length".
     """
-    limit = asked.max_tokens or min(target.serve.max_tokens, target.model_length)
-    if limit > target.model_length:
-        message = (
-            f"max_tokens is {limit}; {target.name} holds {target.model_length} tokens of prompt and answer together"
-        )
-        raise Invalid(message, "invalid_value", "max_tokens")
+    limit = min(asked.max_tokens or target.serve.max_tokens, target.model_length)
     temperature = target.serve.temperature if asked.temperature is None else asked.temperature
     chosen: dict[str, Any] = {"max_tokens": limit, "temperature": 0.0 if asked.top_p == 0 else temperature}
     chosen.update(asked.penalties)
+    chosen.update(asked.extras)
+    if "min_tokens" in chosen:
+        chosen["min_tokens"] = min(chosen["min_tokens"], limit)
+    if asked.tools and target.template and hides_calls(target.template):
+        chosen["skip_special_tokens"] = False
     if asked.top_p:  # 0 leaves only the most probable token, which is temperature 0
         chosen["top_p"] = asked.top_p
     if asked.stop:

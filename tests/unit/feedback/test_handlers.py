@@ -117,6 +117,14 @@ def test_feedback_whose_request_never_comes_is_refused_after_the_deadline(engine
         assert (refused.status, refused.reason) == ("refused", "unknown_request")
 
 
+def test_a_request_that_shall_not_be_kept_is_none_that_feedback_is_about(engine: Engine) -> None:
+    with opened(engine) as store:
+        assert arrive(store, inference().model_copy(update={"stored": False, "messages": None, "output": ""})) == []
+        assert store.request("r1") is None
+        [entry], _ = handlers.give(Feedback(request_id="r1", correction="right"), NOW, store)
+        assert entry.status == "waiting"
+
+
 def test_feedback_that_did_not_see_its_request_waits_no_longer_than_to_the_next_look(engine: Engine) -> None:
     event = inference()
     request = Request(event.request_id, event.project, event.model, event.messages, event.prompt, event.output)

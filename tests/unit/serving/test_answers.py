@@ -1,12 +1,13 @@
 """Answers and chunks have OpenAI's shapes: the openai client's own classes read them."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from services.serving.domain.answers import DONE, Head, Usage, closing, model_card, opening, piece, whole
+from services.serving.domain.answers import DONE, Chunks, Head, OfferedTools, Usage, model_card, opening, whole
 from services.serving.domain.record import Progress, inference
 from tests.unit.serving.builders import chat, target
 
@@ -37,7 +38,8 @@ def test_a_whole_completion() -> None:
 
 
 def test_a_stream_of_a_chat() -> None:
-    stream = opening(head()) + piece(head(), "a\n") + piece(head(), "b") + closing(head(), "stop", USAGE)
+    chunked = Chunks(head())
+    stream = opening(head()) + chunked.piece("a\n") + chunked.piece("b") + chunked.closing("stop", USAGE)
     chunks = [ChatCompletionChunk.model_validate(e, strict=True) for e in events(stream)]
     assert [c.choices[0].delta.content for c in chunks] == ["", "a\n", "b", None]
     assert [c.choices[0].finish_reason for c in chunks] == [None, None, None, "stop"]
@@ -47,8 +49,8 @@ def test_a_stream_of_a_chat() -> None:
 
 
 def test_usage_is_the_last_chunk_where_asked_for() -> None:
-    with_usage = head(include_usage=True)
-    parsed = events(piece(with_usage, "a") + closing(with_usage, "stop", USAGE))
+    with_usage = Chunks(head(include_usage=True))
+    parsed = events(with_usage.piece("a") + with_usage.closing("stop", USAGE))
     assert [e["usage"] for e in parsed] == [None, None, USAGE.body()]
     assert parsed[-1]["choices"] == []
 
@@ -56,7 +58,60 @@ def test_usage_is_the_last_chunk_where_asked_for() -> None:
 def test_a_stream_of_a_completion() -> None:
     at = head("completions")
     assert opening(at) == b""
-    assert [e["choices"][0]["text"] for e in events(piece(at, "a") + closing(at, "stop", USAGE))] == ["a", ""]
+    chunked = Chunks(at)
+    assert [e["choices"][0]["text"] for e in events(chunked.piece("a") + chunked.closing("stop", USAGE))] == ["a", ""]
+
+
+CALLS = (
+    'Let me see.\n<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
+    '<tool_call>{"name": "g", "arguments": {}}</tool_call>'
+)
+
+
+def with_tools(format: Any = "hermes", parallel: bool = True) -> Head:
+    return replace(head(), tools=OfferedTools(format, frozenset({"f", "g"}), parallel))
+
+
+def test_calls_of_a_whole_chat() -> None:
+    body = ChatCompletion.model_validate(whole(with_tools(), CALLS, "stop", USAGE), strict=True)
+    calls = [call for call in body.choices[0].message.tool_calls or [] if call.type == "function"]
+    assert [(c.function.name, c.function.arguments) for c in calls] == [("f", '{"a": 1}'), ("g", "{}")]
+    assert (body.choices[0].message.content, body.choices[0].finish_reason) == ("Let me see.", "tool_calls")
+    assert len({c.id for c in calls}) == 2
+    assert whole(with_tools(), CALLS[12:], "stop", USAGE)["choices"][0]["message"]["content"] is None
+
+
+def test_an_answer_that_was_cut_in_a_call_was_cut() -> None:
+    choice = whole(with_tools(), CALLS[:60], "length", USAGE)["choices"][0]
+    assert (choice["finish_reason"], len(choice["message"]["tool_calls"])) == ("length", 1)
+    assert whole(with_tools(), "no call", "stop", USAGE)["choices"][0]["finish_reason"] == "stop"
+
+
+def test_without_parallel_calls_there_is_one() -> None:
+    assert len(whole(with_tools(parallel=False), CALLS, "stop", USAGE)["choices"][0]["message"]["tool_calls"]) == 1
+
+
+def test_mistrals_ids_are_nine_letters_and_digits() -> None:
+    said = '[TOOL_CALLS] [{"name": "f", "arguments": {}}]'
+    (call,) = whole(with_tools("mistral"), said, "stop", USAGE)["choices"][0]["message"]["tool_calls"]
+    assert (len(call["id"]), call["id"].isalnum()) == (9, True)
+
+
+def test_streamed_calls_begin_with_id_and_name() -> None:
+    chunked = Chunks(with_tools())
+    stream = b"".join(chunked.piece(char) for char in CALLS) + chunked.closing("stop", USAGE)
+    chunks = [ChatCompletionChunk.model_validate(e, strict=True) for e in events(stream)]
+    deltas = [call for c in chunks for call in c.choices[0].delta.tool_calls or []]
+    first = [d for d in deltas if d.id]
+    assert [(d.index, d.type, d.function and d.function.name) for d in first] == [
+        (0, "function", "f"),
+        (1, "function", "g"),
+    ]
+    joined = ["".join((d.function and d.function.arguments) or "" for d in deltas if d.index == i) for i in (0, 1)]
+    assert joined == ['{"a": 1}', "{}"]
+    assert len(deltas) > 6
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == "Let me see."
 
 
 def test_a_model_card() -> None:
@@ -71,3 +126,17 @@ def test_the_record_holds_what_was_sent_and_got() -> None:
     assert event.messages == ({"role": "user", "content": "hi"},)
     assert (event.output, event.prompt_tokens, event.user, event.parameters) == ("out", 5, "u", {"seed": 1})
     assert event.key == "chatcmpl-1"
+    assert (event.metadata, event.stored) == (None, True)
+    tagged = inference("i", chat(',"metadata":{"a":"b"}'), target(), progress, "ok", None, 0.5)
+    assert tagged.metadata == {"a": "b"}
+
+
+def test_what_shall_not_be_kept_is_counted_only() -> None:
+    asked = chat(
+        ',"store":false,"user":"u-secret","metadata":{"a":"m-secret"},"stop":"s-secret"',
+        '[{"role":"user","content":"q-secret"}]',
+    )
+    progress = Progress("a-secret", "stop", USAGE, 0.1)
+    event = inference("chatcmpl-1", asked, target(), progress, "error", "invalid_value: e-secret", 0.5)
+    assert "secret" not in event.model_dump_json()
+    assert (event.stored, event.prompt_tokens, event.completion_tokens, event.error) == (False, 5, 2, "invalid_value")

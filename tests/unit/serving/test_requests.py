@@ -1,10 +1,14 @@
 """What the gateway understands, and how it refuses the rest."""
 
+import json
+
 import pytest
 
 from services.serving.domain.errors import Invalid, error_body
 from services.serving.domain.requests import parse_chat, parse_completion
-from tests.unit.serving.builders import chat
+from services.serving.domain.sampling import sampling_parameters
+from services.serving.triton.backend.sampling_parameters import parse
+from tests.unit.serving.builders import chat, target
 
 
 def test_a_chat_request_keeps_what_it_set() -> None:
@@ -39,7 +43,8 @@ def test_text_parts_are_joined_and_developer_is_system() -> None:
         ',"n":1',
         ',"n":null,"tools":null,"tool_choice":null',
         ',"tools":[],"logit_bias":{},"response_format":{"type":"text"}',
-        ',"parallel_tool_calls":true,"stream_options":null,"unheard_of":[1]',
+        ',"parallel_tool_calls":true,"stream_options":null,"prompt_cache_key":"k","safety_identifier":"s"',
+        ',"logit_bias":null,"tool_choice":"auto","echo":false,"best_of":1',
         ',"logprobs":false',
     ],
 )
@@ -51,8 +56,21 @@ def test_harmless_parameters_are_survived(extra: str) -> None:
     ("extra", "param"),
     [
         (',"n":2', "n"),
-        (',"tools":[{"type":"function"}]', "tools"),
+        (',"tools":[{"type":"function"}]', "tools.0.function"),
+        (',"tools":[{"type":"web_search"}]', "tools.0.type"),
+        (',"tools":[{"type":"function","function":{"name":"a b"}}]', "tools.0.function.name"),
+        (',"tool_choice":"required"', "tool_choice"),
+        (',"tool_choice":{"type":"function","function":{"name":"f"}}', "tool_choice"),
+        (',"tool_choice":"perhaps"', "tool_choice"),
         (',"response_format":{"type":"json_object"}', "response_format"),
+        (',"guided_json":{}', "guided_json"),
+        (',"reasoning_effort":"low"', "reasoning_effort"),
+        (',"unheard_of":null', "unheard_of"),
+        (',"top_k":-2', "top_k"),
+        (',"min_p":2', "min_p"),
+        (',"repetition_penalty":0', "repetition_penalty"),
+        (',"stop_token_ids":[-1]', "stop_token_ids.0"),
+        (',"metadata":{"a":1}', "metadata.a"),
         (',"logprobs":true', "logprobs"),
         (',"temperature":2.5', "temperature"),
         (',"temperature":"hot"', "temperature"),
@@ -72,6 +90,85 @@ def test_impossible_parameters_are_refused_by_name(extra: str, param: str) -> No
     body = error_body(refused.value)["error"]
     assert (body["param"], body["type"]) == (param, "invalid_request_error")
     assert param in body["message"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("tempature", "temperature"), ("top-p", "top_p"), ("tool_choise", "tool_choice")]
+)
+def test_a_misspelt_parameter_is_refused_with_what_was_meant(wrong: str, right: str) -> None:
+    with pytest.raises(Invalid, match=f"{wrong}; did you mean '{right}'") as refused:
+        chat(f',"{wrong}":1')
+    assert refused.value.code == "unknown_parameter"
+
+
+def test_a_completion_takes_no_tools() -> None:
+    with pytest.raises(Invalid, match="Unrecognized request argument: tools"):
+        parse_completion(b'{"model":"a","prompt":"x","tools":[]}')
+
+
+EXTRAS = {
+    "top_k": 5,
+    "min_p": 0.1,
+    "repetition_penalty": 1.2,
+    "min_tokens": 2,
+    "ignore_eos": True,
+    "stop_token_ids": [3],
+    "skip_special_tokens": False,
+    "include_stop_str_in_output": True,
+}
+
+
+def test_vllms_parameters_reach_the_backend_which_knows_them() -> None:
+    asked = chat("," + json.dumps(EXTRAS)[1:-1])
+    sent = sampling_parameters(asked, target())
+    assert {name: sent[name] for name in EXTRAS} == EXTRAS
+    read = parse(json.dumps(sent))
+    assert (read.top_k, read.min_p, read.min_tokens, read.stop_token_ids) == (5, 0.1, 2, (3,))
+    assert asked.parameters == EXTRAS
+
+
+def test_more_tokens_than_the_model_holds_are_as_many_as_it_holds() -> None:
+    sent = sampling_parameters(chat(',"max_tokens":1000000,"min_tokens":999999'), target(model_length=128))
+    assert (sent["max_tokens"], sent["min_tokens"]) == (128, 128)
+
+
+TOOLS = ',"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{}},"strict":true}}]'
+CALLED = '{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":%s}}]}'
+ASKED = '{"role":"user","content":"q"}'
+
+
+def test_tools_are_offered_unless_none_may_be_called() -> None:
+    asked = chat(TOOLS)
+    assert [(tool["function"]["name"], tool["function"]["description"]) for tool in asked.tools] == [("f", "")]
+    assert asked.parameters["tools"][0]["function"]["name"] == "f"
+    assert chat(TOOLS + ',"tool_choice":"none"').tools == ()
+    assert (asked.parallel, chat(TOOLS + ',"parallel_tool_calls":false').parallel) == (True, False)
+
+
+def test_calls_and_their_results_stay_in_the_history() -> None:
+    turns = f'[{ASKED},{CALLED % json.dumps("")},{{"role":"tool","tool_call_id":"c1","content":"r"}}]'
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    assert chat("", turns).messages == (
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "r", "tool_call_id": "c1"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("turns", "param"),
+    [
+        (f"[{ASKED},{CALLED % json.dumps('{')}]", "messages.1.tool_calls.0.function.arguments"),
+        (f"[{ASKED},{CALLED % json.dumps('[1]')}]", "messages.1.tool_calls.0.function.arguments"),
+        (f"[{ASKED},{(CALLED % json.dumps('{}')).replace('assistant', 'user')}]", "messages.1"),
+        (f'[{ASKED},{{"role":"tool","tool_call_id":"c1","content":"r"}}]', "messages.1.tool_call_id"),
+    ],
+    ids=["no JSON", "no object", "a user's", "never called"],
+)
+def test_impossible_histories_are_refused(turns: str, param: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        chat("", turns)
+    assert refused.value.param == param
 
 
 @pytest.mark.parametrize(

@@ -100,11 +100,5 @@ def test_top_p_zero_is_greedy() -> None:
     assert sampling_parameters(chat(',"top_p":0,"temperature":1'), target())["temperature"] == 0.0
 
 
-def test_more_tokens_than_the_model_holds_are_refused() -> None:
-    with pytest.raises(Invalid) as refused:
-        sampling_parameters(chat(',"max_tokens":129'), target())
-    assert refused.value.param == "max_tokens"
-
-
 def test_a_policy_above_the_models_length_is_cut() -> None:
     assert sampling_parameters(chat(), target(serve=Serve(max_tokens=9999)))["max_tokens"] == 128

@@ -1,0 +1,84 @@
+"""Parameters of a request by what becomes of them: passed on, ignored, or refused by name. Knows no values' ranges."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from services.serving.domain.errors import Invalid
+
+EXTRAS = (
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "min_tokens",
+    "ignore_eos",
+    "stop_token_ids",
+    "skip_special_tokens",
+    "include_stop_str_in_output",
+)
+"""VLLM's parameters that both backends know under these names (triton/backend/sampling_parameters.py)."""
+PENALTIES = ("presence_penalty", "frequency_penalty")
+RECORDED = ("temperature", "top_p", "max_tokens", "stop", "seed", *PENALTIES, *EXTRAS)
+_HARMLESS = frozenset(
+    {
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "prediction",
+        "spaces_between_special_tokens",
+    }
+)
+"""Parameters of OpenAI and vLLM that change no answer here: they are taken and ignored."""
+_UNOFFERED: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "logprobs": (False, 0),
+    "top_logprobs": (0,),
+    "prompt_logprobs": (),
+    "logit_bias": ({},),
+    "echo": (False,),
+    "suffix": ("",),
+    "audio": (),
+    "modalities": (["text"],),
+    "web_search_options": (),
+    "reasoning_effort": (),
+    "verbosity": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "structured_outputs": (),
+    "use_beam_search": (False,),
+    "length_penalty": (1, 1.0),
+    "bad_words": ([],),
+    "allowed_token_ids": (),
+    "truncate_prompt_tokens": (),
+    "prompt_embeds": (),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "add_special_tokens": (),
+    "chat_template": (),
+    "chat_template_kwargs": ({},),
+    "documents": ([],),
+}
+"""Parameters that are not offered, with the values that ask for nothing; null asks for nothing too."""
+
+
+def check_names(raw: Mapping[str, Any], taken: Iterable[str]) -> None:
+    """Whether every parameter of a body is one of `taken`, harmless, or unoffered with a value that asks for nothing.
+
+    Raises:
+        Invalid: naming the first that is not, and what a misspelt one may have meant.
+    """
+    known = {*taken, *_UNOFFERED, *_HARMLESS}
+    for name, value in raw.items():
+        if name not in known:
+            near = get_close_matches(name[:100], sorted(known), 1, 0.75)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise Invalid(f"Unrecognized request argument: {name[:100]}{meant}", "unknown_parameter", name[:100])
+        if value is not None and name in _UNOFFERED and value not in _UNOFFERED[name]:
+            raise Invalid(f"{name} is not offered here; leave it out", "unsupported_parameter", name)

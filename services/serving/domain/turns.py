@@ -1,0 +1,139 @@
+"""The turns of a conversation and the tools that a chat request brings, checked and as the record keeps them.
+
+Source: https://platform.openai.com/docs/api-reference/chat/create and .../docs/guides/function-calling.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_core import from_json
+
+from services.serving.domain.errors import Invalid
+
+MAX_TOOLS = 128
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+_Id = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _joined_parts(value: Any) -> Any:
+    """Message content as text: a list of text parts is joined as OpenAI's models read it, one after the other."""
+    if not isinstance(value, list):
+        return value
+    texts: list[str] = []
+    for part in cast(list[Any], value):
+        known: Any = cast(dict[str, Any], part) if isinstance(part, dict) else {"type": "text", "text": part}
+        if known.get("type") not in ("text", "refusal"):
+            raise ValueError(f"content parts of type {known.get('type')!r} are not offered; give text")
+        texts.append(_text_of(known))
+    return "".join(texts)
+
+
+def _text_of(part: Mapping[str, Any]) -> str:
+    text = part.get("text", part.get("refusal"))
+    if not isinstance(text, str):
+        raise ValueError("a text part needs 'text', a string")
+    return text
+
+
+class CalledFunction(BaseModel):
+    """What a call names; `arguments` is the JSON text of an object."""
+
+    name: _Name
+    arguments: str
+
+    @field_validator("arguments")
+    @classmethod
+    def _an_object(cls, value: str) -> str:
+        try:
+            arguments: Any = from_json(value or "{}", allow_inf_nan=False)
+        except ValueError as error:
+            raise ValueError(f"arguments are no JSON: {error}") from error
+        if not isinstance(arguments, dict):
+            raise ValueError("arguments must be the JSON text of an object")
+        return value or "{}"
+
+
+class ToolCall(BaseModel):
+    """A call that an assistant's turn made."""
+
+    id: _Id
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class Turn(BaseModel):
+    """One message of a conversation."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[str | None, BeforeValidator(_joined_parts, json_schema_input_type=str | list[Any] | None)] = None
+    name: str | None = Field(default=None, max_length=200)
+    tool_calls: list[ToolCall] | None = Field(default=None, max_length=MAX_TOOLS)
+    tool_call_id: _Id | None = None
+
+
+class OfferedFunction(BaseModel):
+    """A function that the model may call; `parameters` is a JSON schema."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: _Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(BaseModel):
+    """A tool on offer."""
+
+    type: Literal["function"]
+    function: OfferedFunction
+
+    def body(self) -> dict[str, Any]:
+        """OpenAI's object with what was given; templates read a description and parameters, so both are there."""
+        given = self.function.model_dump(exclude_none=True, exclude={"strict"})
+        empty = {"description": "", "parameters": {"type": "object", "properties": {}}}
+        return {"type": "function", "function": {"name": self.function.name, **empty, **given}}
+
+
+def message(turn: Turn) -> dict[str, Any]:
+    """A turn as templates take it: 'developer' is OpenAI's newer word for 'system'; absent content is empty."""
+    role = "system" if turn.role == "developer" else turn.role
+    said: dict[str, Any] = {"role": role, "content": turn.content or ""}
+    if turn.name:
+        said["name"] = turn.name
+    if turn.tool_calls:
+        said["tool_calls"] = [call.model_dump() for call in turn.tool_calls]
+    return said | ({"tool_call_id": turn.tool_call_id} if turn.tool_call_id else {})
+
+
+def check_calls(turns: Sequence[Turn]) -> None:
+    """Calls are an assistant's; what a `tool_call_id` answers was called before.
+
+    Raises:
+        Invalid: naming the turn.
+    """
+    called: set[str] = set()
+    for i, turn in enumerate(turns):
+        if turn.tool_calls and turn.role != "assistant":
+            raise Invalid(f"messages.{i}.tool_calls: only an assistant calls tools", "invalid_value", f"messages.{i}")
+        called |= {call.id for call in turn.tool_calls or ()}
+        if turn.tool_call_id is not None and turn.tool_call_id not in called:
+            where = f"messages.{i}.tool_call_id"
+            raise Invalid(f"{where}: no earlier turn made the call {turn.tool_call_id!r}", "invalid_value", where)
+
+
+def check_choice(choice: Any, tools: Sequence[Tool]) -> bool:
+    """Whether the model may call the tools.
+
+    Raises:
+        Invalid: the choice is none, or would have to be enforced, which needs constrained decoding.
+    """
+    if choice in (None, "auto", "none"):
+        return bool(tools) and choice != "none"
+    if choice == "required" or isinstance(choice, dict):
+        said = f"tool_choice: {'required' if choice == 'required' else 'a choice by name'} is not offered here; give 'auto'"
+        raise Invalid(said, "unsupported_parameter", "tool_choice")
+    raise Invalid("tool_choice: give 'auto' or 'none'", "invalid_value", "tool_choice")
