@@ -193,7 +193,7 @@ def _note(runtime: Runtime, completion: Completion, chunk: Chunk) -> None:
         progress.first_token = now - completion.started
         if runtime.metrics:
             runtime.metrics.first_token.observe(progress.first_token)
-    completion.last_piece = now
+    completion.last_piece = runtime.heard[completion.head.target.triton_model] = now
     if completion.ticket is not None:
         runtime.turns.saw(completion.ticket, chunk.completion_tokens, ended=chunk.finish_reason is not None)
 

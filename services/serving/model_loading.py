@@ -1,10 +1,13 @@
 """Makes Triton hold what a plan says, and looks whether it still does. Decides nothing about versions."""
 
 import asyncio
+import math
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from services.lm.base_files import read_rank
+from services.serving.domain.liveness import follow
 from services.serving.domain.reconcile import Action, List, Load, Loaded
 from services.serving.model_files import MaterialisedVersion
 from services.serving.runtime import Runtime
@@ -17,7 +20,7 @@ ALIVE = ("READY", "LOADING")
 
 
 async def look(runtime: Runtime, triton: Triton) -> None:
-    """Notes whether Triton lives, which models it lost, and which suspects fail a probe."""
+    """Notes whether Triton lives, which models it lost, and which make no progress or fail a probe."""
     was_up = runtime.up
     runtime.up = await client.live(triton)
     if runtime.up and not was_up:
@@ -27,26 +30,62 @@ async def look(runtime: Runtime, triton: Triton) -> None:
             if not await client.ready(triton, runtime.generations[model]):
                 del runtime.loaded[model]
                 runtime.restarts[model] += 1
-        await _probe_suspects(runtime, triton)
+                runtime.forget(model)
+        await _judge_all(runtime, triton)
     except client.Unavailable:
         runtime.up = await client.live(triton)
     if runtime.metrics:
         runtime.metrics.triton_up.set(runtime.up)
 
 
-async def _probe_suspects(runtime: Runtime, triton: Triton) -> None:
-    """Triton calls a model ready whose process was killed: only a request tells. Where one died the others are asked too."""
+async def _judge_all(runtime: Runtime, triton: Triton) -> None:
+    """Triton calls a model ready whose process was killed or stands still: its engine tells, in time and without a queue.
+
+    Where one died the others are asked too.
+    """
     suspects, runtime.suspects = runtime.suspects & runtime.loaded.keys(), set()
-    for model in sorted(suspects) if runtime.up else ():
-        adapters = runtime.loaded[model].adapters
-        try:
-            await client.probe(triton, runtime.generations[model], seconds=runtime.settings.probe_seconds)
-            listed = await asyncio.to_thread(layout.read_adapters, repository(runtime.settings), model)
-            runtime.loaded[model] = Loaded(adapters & listed.keys())
-        except client.TritonFault:
-            runtime.up = await client.live(triton)
-            runtime.loaded[model] = Loaded(adapters, healthy=False)
-            runtime.suspects.update(m for m, held in runtime.loaded.items() if held.healthy and m not in suspects)
+    asked = sorted(model for model, held in runtime.loaded.items() if held.healthy or model in suspects)
+    lives = await asyncio.gather(*(_lives(runtime, triton, model, model in suspects) for model in asked))
+    dead = [model for model, alive in zip(asked, lives, strict=True) if not alive]
+    if dead:
+        runtime.up = await client.live(triton)
+    for model in dead:
+        runtime.loaded[model] = Loaded(runtime.loaded[model].adapters, healthy=False)
+        runtime.forget(model)
+    if dead:
+        runtime.suspects.update(m for m, held in runtime.loaded.items() if held.healthy and m not in suspects)
+    for model in suspects - set(dead):
+        listed = await asyncio.to_thread(layout.read_adapters, repository(runtime.settings), model)
+        runtime.loaded[model] = Loaded(runtime.loaded[model].adapters & listed.keys())
+
+
+async def _lives(runtime: Runtime, triton: Triton, model: str, suspected: bool) -> bool:
+    """Whether a model's engine says in time how far it is, and moves while it has work; a token that came says so too.
+
+    A suspect without work is probed as well, where the probe waits behind nobody, and so is one whose backend does not tell.
+    """
+    settings, generation = runtime.settings, runtime.generations[model]
+    try:
+        if (moves := await _moves(runtime, triton, model)) is not None:
+            return moves
+        if suspected:
+            await client.probe(triton, generation, seconds=settings.probe_seconds)
+    except client.Unavailable:
+        return time.perf_counter() - runtime.heard.get(model, -math.inf) < settings.status_seconds
+    except client.TritonFault:
+        return False
+    return True
+
+
+async def _moves(runtime: Runtime, triton: Triton, model: str) -> bool | None:
+    """Whether an engine with work at hand moves; None from one without, and from a backend that does not tell."""
+    status = await client.status(triton, runtime.generations[model], runtime.settings.status_seconds)
+    if status is None:
+        return None
+    now, at_work = time.monotonic(), status.rows + status.queue > 0
+    runtime.statuses[model] = status
+    runtime.progress[model] = follow(runtime.progress.get(model), status.steps, at_work, now)
+    return not runtime.progress[model].stalled(now, runtime.settings.stall_seconds) if at_work else None
 
 
 async def carry_out(
@@ -67,6 +106,7 @@ async def carry_out(
         await asyncio.to_thread(layout.remove_model, repository(runtime.settings), action.model)
         runtime.loaded.pop(action.model, None)
         runtime.generations.pop(action.model, None)
+        runtime.forget(action.model)
     runtime.faults.pop(action.model, None)
 
 
@@ -136,6 +176,7 @@ async def _take(runtime: Runtime, triton: Triton, model: str, generation: str, a
     await client.loaded(triton, generation, folder / generation, seconds=runtime.settings.load_seconds)
     await client.probe(triton, generation, adapter, seconds=runtime.settings.probe_seconds)
     runtime.generations[model] = generation
+    runtime.forget(model)
     await asyncio.to_thread(layout.remove_generations, folder, model, generation)
 
 

@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from contracts.events.serving import InferenceCompletedV1
+from services.serving.domain.liveness import Progress
 from services.serving.domain.reconcile import Loaded
 from services.serving.domain.routing import Routes
 from services.serving.metrics import GatewayMetrics
 from services.serving.settings import ServingSettings
 from services.serving.triton.client import Triton
+from services.serving.triton.status import EngineStatus
 from services.serving.turns import Turns
 
 
@@ -27,6 +29,11 @@ class Runtime:
     """Why a Triton model that should be loaded is not."""
     suspects: set[str] = field(default_factory=set[str])
     """Triton models of which a request failed: to be probed at once."""
+    statuses: dict[str, EngineStatus] = field(default_factory=dict[str, EngineStatus])
+    """What the engine of each loaded model that tells said last."""
+    progress: dict[str, Progress] = field(default_factory=dict[str, Progress])
+    heard: dict[str, float] = field(default_factory=dict[str, float])
+    """When (time.perf_counter()) a token of each Triton model last came."""
     restarts: Counter[str] = field(default_factory=Counter[str])
     """How often a Triton model was lost or loaded afresh: what ran in it before gets no further token."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -41,11 +48,23 @@ class Runtime:
     """Told to end: no request is begun any more."""
 
     def __post_init__(self) -> None:
-        self.turns = Turns(self.settings.max_in_flight, self.rows)
+        self.turns = Turns(self.settings.max_in_flight, self.rows, self.per_row)
 
     def rows(self, model: str) -> int:
-        """Answers that the Triton model makes at once."""
-        return self.settings.max_sequences
+        """Answers that the Triton model makes at once, as its engine says; else as many as it was told to."""
+        status = self.statuses.get(model)
+        return status.capacity if status and status.capacity > 0 else self.settings.max_sequences
+
+    def per_row(self, model: str) -> float | None:
+        """Tokens a second of one row as the engine measured them, None where it did not."""
+        status = self.statuses.get(model)
+        return status.tokens_per_second / max(1, status.rows) if status and status.tokens_per_second > 0 else None
+
+    def forget(self, model: str) -> None:
+        """Drops what the engine of a Triton model said: it is gone, or another one comes."""
+        self.statuses.pop(model, None)
+        self.progress.pop(model, None)
+        self.heard.pop(model, None)
 
     def suspect(self, model: str) -> None:
         """A request to the Triton model failed: the deployer looks at it now rather than at its next round."""

@@ -33,6 +33,10 @@ class ServingSettings(Settings):
     load_seconds: float = 300.0
     probe_seconds: float = 60.0
     """Within which a new version must have answered one token."""
+    status_seconds: float = Field(default=4.0, gt=0)
+    """A model whose process does not say within this time how far it is, is dead."""
+    stall_seconds: float = Field(default=60.0, gt=0)
+    """A model with requests at work and no step forward for so long is dead."""
     waiting_seconds: float = Field(default=120.0, gt=0)
     """So long a request may wait for its turn where its estimate was wrong; then it gets 503."""
     first_token_seconds: float = Field(default=300.0, gt=0)
