@@ -43,7 +43,7 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
         runtime.metrics.http_errors.labels(str(error.status)).inc()
         return service.shape(error)
 
-    app = FastAPI(title=f"Noria {service.name}", lifespan=lifespan, redoc_url=None)
+    app = FastAPI(title=f"Noria {service.name}", lifespan=lifespan, docs_url=None, redoc_url=None)
     application.install_errors(app, shape)
     checks = runtime.checks()
     bootstrap = service.settings.kafka_bootstrap
@@ -58,6 +58,8 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
     if service.router is not None:
         routers.append(service.router(runtime.context))
     guard.install(app, guard.Guard(service.settings, lambda: runtime.migrated), shape, *routers)
+    for each in service.middleware:
+        app.add_middleware(each.cls, *each.args, **each.kwargs)
     return app
 
 

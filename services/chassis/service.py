@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 from sqlmodel import Session
+from starlette.middleware import Middleware
 
 from contracts.envelope import Event
 from services.chassis.context import Context
@@ -49,6 +50,8 @@ class Service:
     ready: Mapping[str, Check] = field(default_factory=dict[str, Check])
     shape: Callable[[ApiError], Response] = answer
     """How an error looks over HTTP."""
+    middleware: tuple[Middleware, ...] = ()
+    """Around the whole HTTP entrance, its guard too; the outermost last."""
     background: tuple[Callable[[Context[Any]], Coroutine[Any, Any, None]], ...] = ()
     restore: Restore | None = None
     drain: Callable[[], Awaitable[None]] | None = None

@@ -10,6 +10,7 @@ from services.chassis.context import Context
 from services.chassis.service import Service
 from services.serving import deployer, model_cache, request_spool
 from services.serving.completion_response import openai_shape
+from services.serving.edge import edge
 from services.serving.handlers import HANDLERS
 from services.serving.http import make_router
 from services.serving.metrics import gateway_metrics
@@ -42,6 +43,7 @@ def make_service(settings: ServingSettings) -> Service:
         },
         background=(serve, model_cache.keep_sweeping),
         shape=openai_shape,
+        middleware=edge(settings),
         drain=partial(drain, runtime),
         drain_seconds=settings.drain_seconds,
     )

@@ -18,19 +18,13 @@ from services.serving.completion import admit, begin
 from services.serving.completion_response import CompletionResponse, fault_response
 from services.serving.domain.answers import model_card
 from services.serving.domain.errors import ApiFault, ModelNotFound, TooLarge, UnknownUrl
-from services.serving.domain.requests import Asked, parse_chat, parse_completion
+from services.serving.domain.requests import Asked, ChatBody, CompletionBody, parse_chat, parse_completion
 from services.serving.domain.routing import project_of, resolve
+from services.serving.request_document import request_document
 from services.serving.runtime import Runtime
 from services.serving.store import Store
 
-_CHAT = {
-    "requestBody": {"content": {"application/json": {"schema": {"type": "object", "required": ["model", "messages"]}}}}
-}
-_TEXT = {
-    "requestBody": {"content": {"application/json": {"schema": {"type": "object", "required": ["model", "prompt"]}}}}
-}
-
-_ANSWERS = errors(404, 503)
+_ANSWERS = errors(404, 415, 503)
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 
@@ -71,13 +65,13 @@ def _place(deployment: dict[str, Any]) -> list[Any]:
 
 
 def _add_generation(routes: APIRouter, runtime: Runtime) -> None:
-    @routes.post("/v1/chat/completions", openapi_extra=_CHAT, responses=_ANSWERS)
+    @routes.post("/v1/chat/completions", openapi_extra=request_document(ChatBody), responses=_ANSWERS)
     @needs("infer", by_handler=True)
     async def chat(request: Request) -> Response:
         """OpenAI's chat completions, whole or as a stream."""
         return await _generate(runtime, request, parse_chat)
 
-    @routes.post("/v1/completions", openapi_extra=_TEXT, responses=_ANSWERS)
+    @routes.post("/v1/completions", openapi_extra=request_document(CompletionBody), responses=_ANSWERS)
     @needs("infer", by_handler=True)
     async def completions(request: Request) -> Response:
         """OpenAI's completions: the text goes to the model as it is."""

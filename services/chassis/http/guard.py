@@ -30,8 +30,6 @@ OPEN = frozenset(
         "/metrics",
         "/asyncapi",
         "/openapi.json",
-        "/docs",
-        "/docs/oauth2-redirect",
     }
 )
 """Paths that need no key and are never limited: probes and scrapers have none, and documents hold no data."""

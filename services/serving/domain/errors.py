@@ -3,6 +3,7 @@
 ApiFault
 ├── Invalid             400 invalid_request_error, with the parameter
 ├── TooLarge            413
+├── UnsupportedEncoding 415
 ├── ModelNotFound       404 model_not_found
 ├── UnknownUrl          404 unknown_url
 └── Unavailable         503 with Retry-After: Triton is away, the model is loading, the record cannot be written
@@ -41,6 +42,13 @@ class TooLarge(ApiFault):
     """The request's body exceeds the limit."""
 
     status = 413
+    kind = "invalid_request_error"
+
+
+class UnsupportedEncoding(ApiFault):
+    """The request's body is encoded in a way that is not taken."""
+
+    status = 415
     kind = "invalid_request_error"
 
 

@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from services.serving.domain.errors import Invalid, error_body
-from services.serving.domain.requests import parse_chat, parse_completion
+from services.serving.domain.requests import ChatBody, parse_chat, parse_completion
 from services.serving.domain.sampling import sampling_parameters
+from services.serving.request_document import request_document
 from services.serving.triton.backend.sampling_parameters import parse
 from tests.unit.serving.builders import chat, target
 
@@ -210,3 +212,14 @@ def test_other_prompts_are_refused(prompt: bytes) -> None:
     with pytest.raises(Invalid) as refused:
         parse_completion(b'{"model":"a","prompt":' + prompt + b"}")
     assert refused.value.param == "prompt"
+
+
+def test_the_document_types_what_a_request_may_hold() -> None:
+    document = request_document(ChatBody)["requestBody"]["content"]["application/json"]["schema"]
+    assert set(document["required"]) == {"model", "messages"}
+    assert {"temperature", "tools", "top_k", "metadata"} <= set(document["properties"])
+    assert "$ref" not in json.dumps(document)
+    validator = Draft202012Validator(document)
+    assert not list(validator.iter_errors({"model": "a", "messages": [{"role": "user", "content": "x"}], "top_k": 3}))
+    for wrong in ({"temperature": 3}, {"messages": []}, {"unheard_of": 1}, {"tools": [{"type": "web_search"}]}):
+        assert list(validator.iter_errors({"model": "a", "messages": [{"role": "user"}]} | wrong)), wrong
