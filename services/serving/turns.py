@@ -95,9 +95,9 @@ class Turns:
         state = self._models[model]
         ticket = Ticket(model, flow, allowed, characters / CHARACTERS)
         ticket.charged = ticket.prompt + state.pace.expected(allowed)
-        wait = self.wait(ticket)
+        wait, without_own = self.waits(ticket)
         if wait > max_wait:
-            fault = ShareFull if self.wait(ticket, without_own=True) <= max_wait else Overloaded
+            fault = ShareFull if without_own <= max_wait else Overloaded
             raise fault(
                 f"the answer would begin in {wait:.0f} s, later than {max_wait:g} s", retry_after(wait, max_wait)
             )
@@ -129,25 +129,26 @@ class Turns:
         if ended:
             pace.ended(made, ticket.allowed)
 
-    def wait(self, ticket: Ticket, without_own: bool = False) -> float:
-        """Seconds until a request that comes now would be let on; 0 while nobody knows how fast the model is.
+    def waits(self, ticket: Ticket) -> tuple[float, float]:
+        """Seconds until a request that comes now would be let on, and as if its key had nothing else at work.
 
-        Args:
-            ticket: of the request.
-            without_own: as if its key had nothing else at work.
+        0 while nobody knows how fast the model is.
         """
         state, rows = self._models[ticket.model], self._rows(ticket.model)
         pace = state.pace.per_row or self._per_row(ticket.model)
         if not pace:
-            return 0.0
-        running = [state.left(t) for t in state.running if not (without_own and t.flow == ticket.flow)]
+            return 0.0, 0.0
         queue = state.queue.copy()
         queue.put(ticket.flow, ticket, ticket.charged)
-        ahead: list[float] = []
+        ahead: list[Ticket] = []
         while (taken := queue.take()) is not ticket:
-            if not (without_own and taken.flow == ticket.flow):
-                ahead.append(state.left(taken))
-        return wait_seconds(running, ahead, rows, pace)
+            ahead.append(taken)
+
+        def seconds(whose: Callable[[Ticket], bool]) -> float:
+            before = ([state.left(t) for t in tickets if whose(t)] for tickets in (state.running, ahead))
+            return wait_seconds(*before, rows, pace)
+
+        return seconds(lambda _: True), seconds(lambda t: t.flow != ticket.flow)
 
     def _refuse_full(self, flow: Flow) -> None:
         """Dynamic thresholds (Choudhury, Hahne, IEEE/ACM ToN 6(2), 1998): nobody holds more than what is still free."""

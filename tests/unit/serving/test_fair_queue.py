@@ -89,6 +89,16 @@ def test_a_dropped_request_is_gone_alone(entries: list[tuple[Flow, float]], at: 
     assert len(queue) == len(entries) - 1
 
 
+def test_who_came_once_is_not_remembered_for_ever() -> None:
+    queue = filled([(Flow("p", "stays"), 10.0)] * 2000)
+    for n in range(600):
+        queue.put(Flow(f"p{n}", "x"), 2000 + n, 10.0)
+        queue.put(Flow("p", f"k{n}"), 3000 + n, 10.0)
+        for _ in range(3):
+            queue.take()
+    assert len(queue.projects.times) + sum(len(keys.times) for keys in queue.keys.values()) < 150
+
+
 @given(TOKENS, TOKENS, st.integers(1, 12), st.floats(0.5, 100))
 def test_a_wait_lies_between_its_bounds(running: list[float], ahead: list[float], rows: int, pace: float) -> None:
     """Graham: never less than the work shared by all rows without the longest of each, never more than all shared."""
