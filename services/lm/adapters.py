@@ -2,7 +2,8 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ class Adapter:
 
     name: str
     pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]
+    serial: int = field(default_factory=count(1).__next__)
+    """Never another adapter's in this process, unlike id() of one that is gone."""
 
 
 def read_adapter(

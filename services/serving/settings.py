@@ -20,8 +20,8 @@ class ServingSettings(Settings):
     max_loras: int = 8
     """Adapters that one batch may mix (vLLM's max_loras)."""
     max_lora_rank: int = 64
-    max_sequences: int = 8
-    """Requests that Triton runs in one batch (vLLM's max_num_seqs)."""
+    max_sequences: int = 32
+    """The most requests that Triton runs in one batch (vLLM's max_num_seqs); fewer where memory is short."""
     max_model_length: int = 0
     """Tokens of prompt and answer together; 0 takes the base's own limit."""
     max_body_bytes: int = Field(default=524_288, ge=1)

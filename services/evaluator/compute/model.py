@@ -96,7 +96,7 @@ def load(directory: Path, device: str, dtype: torch.dtype) -> Loaded:
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelInvalid(f"transformers cannot load the model: {error}"[:800]) from error
     model.to(device).eval().requires_grad_(False)
-    active = Active(rows=1)
+    active = Active()
     modules = install(model, active, packed=can_pack(dtype, torch.device(device)))
     loaded = Loaded(model, text, device, active, modules)
     return replace(loaded, shares_prompts=_keeps_plain_cache(loaded))
@@ -135,8 +135,8 @@ def adapted(base: Loaded, directory: Path) -> Generator[Loaded]:
         )
     except AdapterInvalid as error:
         raise ModelInvalid(str(error)) from error
-    base.active.use([adapter])
+    base.active.use_everywhere(adapter)
     try:
         yield base
     finally:
-        base.active.use([None])
+        base.active.use_everywhere(None)

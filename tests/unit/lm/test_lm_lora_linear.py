@@ -67,6 +67,6 @@ def test_a_bfloat16_model_answers_as_it_did() -> None:
     x = torch.randn(2, 5, 32, dtype=torch.bfloat16)
     with torch.no_grad():
         before = model(x)
-        shapes = install(model, Active(1), packed=can_pack(torch.bfloat16, CPU))
+        shapes = install(model, Active(), packed=can_pack(torch.bfloat16, CPU))
         assert torch.equal(model(x), before)
     assert shapes == {"0": (64, 32), "2": (16, 64)}

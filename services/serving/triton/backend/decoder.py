@@ -1,4 +1,4 @@
-"""A causal language model that prefills one row and decodes all of them.
+"""A causal language model that in one pass reads a token of each running row and a piece of a prompt.
 
 Any model of transformers with full attention over the AttentionInterface will do; what it cannot serve it refuses.
 """
@@ -13,9 +13,9 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from services.lm.adapters import Adapter
-from services.lm.device import cores, default_device, named_dtype
+from services.lm.device import cores, default_device, memory_for_cache, named_dtype
 from services.lm.lora_linear import Active, can_pack, install
-from services.serving.triton.backend.kv_cache import ATTENTION, KVCache
+from services.serving.triton.backend.kv_cache import ATTENTION, KVCache, Prompt
 
 
 class ModelUnsuitable(ValueError):
@@ -32,6 +32,7 @@ class Decoder:
     modules: dict[str, tuple[int, int]]
     max_model_len: int
     like: torch.Tensor  # empty, of the weights' dtype and device
+    room: int = 0  # tokens whose keys and values there is memory for
 
     @property
     def device(self) -> torch.device:
@@ -43,25 +44,53 @@ class Decoder:
         """Number of tokens that have logits."""
         return int(self.model.config.vocab_size)
 
-    def prefill(self, slot: int, prompt: Sequence[int], adapter: Adapter | None) -> torch.Tensor:
-        """Reads a prompt into `slot`; returns the logits (1, vocabulary) of the token after it."""
-        self.active.use([adapter])
-        self.slots.prefill(slot, len(prompt))
-        tokens = torch.tensor([list(prompt)], device=self.device)
-        return self._forward(tokens, torch.arange(len(prompt), device=self.device)[None], None)
+    def run(
+        self,
+        tokens: Sequence[int],
+        lengths: Sequence[int],
+        adapters: Sequence[Adapter | None],
+        *,
+        first: int = 0,
+        piece: "Piece | None" = None,
+    ) -> torch.Tensor:
+        """One pass: reads the newest token of each slot from `first` on, at position `lengths`, and a piece of a prompt.
 
-    def step(self, tokens: Sequence[int], lengths: Sequence[int], adapters: Sequence[Adapter | None]) -> torch.Tensor:
-        """Reads the newest token of each slot 0..n-1, whose position is `lengths`; returns logits (n, vocabulary)."""
-        self.active.use(adapters)
-        positions = torch.tensor(lengths, device=self.device)
-        seen = self.slots.decode(positions, max(lengths) + 1)
-        mask = (torch.arange(seen, device=self.device) <= positions[:, None])[:, None, None]
-        return self._forward(torch.tensor(tokens, device=self.device)[:, None], positions[:, None], mask)
+        Returns logits (rows, vocabulary), with a piece those after its last token as one more row.
+        """
+        blocks = [] if piece is None else piece.blocks
+        read = [] if piece is None else piece.tokens[blocks[0][0] : blocks[-1][1]]
+        self.active.use(adapters, None if piece is None else piece.adapter, [stop - start for start, stop in blocks])
+        positions = torch.tensor(lengths, device=self.device, dtype=torch.long)
+        self.slots.begin(first, positions, max(lengths, default=0) + 1, None if piece is None else piece.prompt, blocks)
+        places = [*lengths, *(range(blocks[0][0], blocks[-1][1]) if blocks else ())]
+        kept = [*range(len(tokens)), *([len(places) - 1] if blocks else ())]
+        out = self.model(
+            input_ids=torch.tensor([[*tokens, *read]], device=self.device),
+            position_ids=torch.tensor([places], device=self.device),
+            past_key_values=self.slots,
+            use_cache=True,
+            logits_to_keep=torch.tensor(kept, device=self.device),
+        )
+        if piece is not None:
+            piece.prompt.read = blocks[-1][1]
+        return out.logits[0]
 
-    def _forward(self, tokens: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        out = self.model(input_ids=tokens, position_ids=positions, attention_mask=mask, past_key_values=self.slots,
-                         use_cache=True, logits_to_keep=1)  # fmt: skip
-        return out.logits[:, -1]
+    def bytes_a_token(self) -> int:
+        """Memory that one token's keys and values take."""
+        config: Any = self.model.config
+        heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+        features = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+        return 2 * int(config.num_hidden_layers) * heads * features * self.like.element_size()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Blocks of a prompt that a pass reads (pieces.py); what was read before is in `prompt`."""
+
+    tokens: Sequence[int]
+    adapter: Adapter | None
+    prompt: Prompt
+    blocks: Sequence[tuple[int, int]]
 
 
 def load(path: Path, args: dict[str, Any]) -> Decoder:
@@ -86,10 +115,19 @@ def load(path: Path, args: dict[str, Any]) -> Decoder:
     limit = _context(model.config, args.get("max_model_len"))
     model.to(device=device)
     model.eval().requires_grad_(False)
-    rows = int(args.get("max_num_seqs", 8))
-    active = Active(rows)
+    rows = int(args.get("max_num_seqs", 32))
+    active = Active()
     modules = install(model, active, packed=can_pack(dtype, device))
-    return Decoder(model, KVCache(rows, limit), active, modules, limit, torch.empty(0, dtype=dtype, device=device))
+    made = Decoder(model, KVCache(rows, limit), active, modules, limit, torch.empty(0, dtype=dtype, device=device))
+    made.room = int(args.get("kv_cache_memory_bytes") or room_for_cache(device.type)) // made.bytes_a_token()
+    return made
+
+
+def room_for_cache(device: str) -> int:
+    """Bytes that keys and values may take unless model.json says kv_cache_memory_bytes: a quarter of what is free now."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0] // 4
+    return max(memory_for_cache(device), os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
 
 
 def threads() -> int:

@@ -1,9 +1,14 @@
-"""Keys and values of the running rows, one slot a row, and the attention over them; it knows no request.
+"""Keys and values of the running rows, one slot a row, and of a prompt that is being read; it knows no request.
 
 Rows stand at slots 0..n-1, each from position 0 on, so a row joins or leaves without moving the others' tokens and
-no row is padded on the left. Transformers calls `update` and, through its AttentionInterface, `attend`.
+no row is padded on the left. There are as many slots, and as long ones, as the rows need, and they are given back.
+A pass holds one token of each row and then a piece of one prompt, side by side (1, tokens). Transformers calls
+`update` and, through its AttentionInterface, `attend`.
 """
 
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,58 +19,109 @@ ATTENTION = "noria_slots"
 FIRST_CAPACITY = 256  # tokens a slot; doubled when a row outgrows it
 BLOCK = 64  # attention reads whole blocks, masked, so that a row's sums do not depend on its neighbours' lengths
 
+Layers = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(slots=True)
+class Prompt:
+    """Keys and values (heads, tokens, features) a layer of a prompt of `length` tokens, of which `read` are there."""
+
+    length: int
+    read: int = 0
+    layers: Layers = field(default_factory=Layers)
+
+
+@dataclass(slots=True)
+class Pass:
+    """What the tokens of one forward pass are: those of slots first.., at `positions`, then blocks of a prompt."""
+
+    first: int
+    positions: torch.Tensor  # (rows)
+    seen: int  # keys that the rows attend to
+    mask: torch.Tensor  # (rows, 1, 1, seen)
+    prompt: Prompt | None
+    blocks: Sequence[tuple[int, int]]
+    masks: list[torch.Tensor] = field(default_factory=list[torch.Tensor])  # one a block, made at the first layer
+
 
 class KVCache:
-    """The cache that a forward pass writes to: first `prefill` or `decode` says to which slots and positions."""
+    """The cache that a forward pass writes to: first `begin` says what its tokens are."""
 
     def __init__(self, rows: int, limit: int) -> None:
-        self.rows, self.limit, self.capacity = rows, limit, min(FIRST_CAPACITY, limit)
-        self.layers: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self.slot: int | None = None
-        self.index = torch.empty(0)
-        self.positions = torch.empty(0)
-        self.length = 0
+        self.rows, self.limit = rows, limit
+        self.count, self.capacity = 0, 0
+        self.layers: Layers = []
+        self.now: Pass | None = None
+        self.layer = 0
 
-    def prefill(self, slot: int, length: int) -> None:
-        """The next pass holds one row of `length` tokens that begins in `slot`."""
-        self.slot = slot
-        self._reserve(length)
+    def begin(self, first: int, positions: torch.Tensor, longest: int, prompt: Prompt | None,
+              blocks: Sequence[tuple[int, int]]) -> None:  # fmt: skip
+        """The next pass of this thread holds a token of each slot from `first` on, then these blocks of a prompt."""
+        seen = min(self.capacity, -(-longest // BLOCK) * BLOCK)
+        mask = (torch.arange(seen, device=positions.device) <= positions[:, None])[:, None, None]
+        self.now = Pass(first, positions, seen, mask, prompt, blocks)
+        _current.cache = self
 
-    def decode(self, positions: torch.Tensor, longest: int) -> int:
-        """The next pass holds one token of each slot 0..n-1, at `positions` (n); returns how many keys it attends to."""
-        self.slot, self.positions = None, positions
-        self.index = torch.arange(len(positions), device=positions.device)
-        self._reserve(longest)
-        self.length = min(self.capacity, -(-longest // BLOCK) * BLOCK)
-        return self.length
+    def _sized(self, rows: int, longest: int) -> tuple[int, int]:
+        if not rows:
+            return 0, 0
+        tokens = max(FIRST_CAPACITY, 1 << (longest - 1).bit_length())
+        return min(self.rows, 1 << (rows - 1).bit_length()), min(self.limit, tokens)
 
-    def _reserve(self, length: int) -> None:
-        if length <= self.capacity:
+    def held(self, rows: int, longest: int) -> int:
+        """Tokens that the slots hold room for with so many rows of so many tokens."""
+        count, capacity = self._sized(rows, longest)
+        return count * capacity
+
+    def reserve(self, rows: int, longest: int) -> None:
+        """Makes room for so many rows of so many tokens, or gives back what they do not need; all or nothing."""
+        count, capacity = self._sized(rows, longest)
+        if rows and self.count <= 4 * rows:
+            count = max(count, self.count)
+        if rows and self.capacity <= max(FIRST_CAPACITY, 4 * longest):
+            capacity = max(capacity, self.capacity)
+        if (count, capacity) == (self.count, self.capacity):
             return
-        old, self.capacity = self.capacity, min(self.limit, max(length, 2 * self.capacity))
-        self.layers = [(self._grown(keys, old), self._grown(values, old)) for keys, values in self.layers]
+        self.layers = [(self._fitted(k, count, capacity), self._fitted(v, count, capacity)) for k, v in self.layers]
+        self.count, self.capacity = count, capacity
 
-    def _grown(self, tensor: torch.Tensor, old: int) -> torch.Tensor:
-        larger = tensor.new_zeros((self.rows, tensor.shape[1], self.capacity, tensor.shape[3]))
-        larger[:, :, :old] = tensor
-        return larger
+    @staticmethod
+    def _fitted(old: torch.Tensor, count: int, capacity: int) -> torch.Tensor:
+        new = old.new_zeros((count, old.shape[1], capacity, old.shape[3]))
+        rows, tokens = min(count, len(old)), min(capacity, old.shape[2])
+        new[:rows, :, :tokens] = old[:rows, :, :tokens]
+        return new
+
+    def adopt(self, slot: int, prompt: Prompt, longest: int) -> None:
+        """Puts a prompt that was read into the first free slot, beside rows of at most `longest` tokens."""
+        if not self.layers:
+            self.layers = [(k.new_zeros(0, len(k), 0, k.shape[2]), v.new_zeros(0, len(v), 0, v.shape[2]))
+                           for k, v in prompt.layers]  # fmt: skip
+        self.reserve(slot + 1, max(longest, prompt.length + 1))
+        for (keys, values), (k, v) in zip(self.layers, prompt.layers, strict=True):
+            keys[slot, :, : prompt.length] = k
+            values[slot, :, : prompt.length] = v
 
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keeps keys and values (rows, heads, tokens, features); returns those that the rows attend to."""
-        if layer_idx == len(self.layers):
-            shape = (self.rows, keys.shape[1], self.capacity)
-            self.layers.append((keys.new_zeros((*shape, keys.shape[3])), values.new_zeros((*shape, values.shape[3]))))
-        kept_keys, kept_values = self.layers[layer_idx]
-        if self.slot is not None:
-            kept_keys[self.slot, :, : keys.shape[2]] = keys[0]
-            kept_values[self.slot, :, : values.shape[2]] = values[0]
-            return keys, values
-        kept_keys[self.index, :, self.positions] = keys[:, :, 0]
-        kept_values[self.index, :, self.positions] = values[:, :, 0]
-        rows = len(self.index)
-        return kept_keys[:rows, :, : self.length], kept_values[:rows, :, : self.length]
+        """Keeps keys and values (1, heads, tokens, features), which `attend` then finds."""
+        now, self.layer = self.now, layer_idx
+        assert now is not None  # noqa: S101  begin() comes first
+        if rows := len(now.positions):
+            index = torch.arange(now.first, now.first + rows, device=keys.device)
+            kept_keys, kept_values = self.layers[layer_idx]
+            kept_keys[index, :, now.positions] = keys[0, :, :rows].transpose(0, 1)
+            kept_values[index, :, now.positions] = values[0, :, :rows].transpose(0, 1)
+        if now.prompt is not None:
+            if layer_idx == len(now.prompt.layers):
+                now.prompt.layers.append(
+                    tuple(x.new_zeros((x.shape[1], now.prompt.length, x.shape[3])) for x in (keys, values))  # type: ignore[arg-type]
+                )
+            start, stop = now.blocks[0][0], now.blocks[-1][1]
+            for kept, new in zip(now.prompt.layers[layer_idx], (keys, values), strict=True):
+                kept[:, start:stop] = new[0, :, rows:]
+        return keys, values
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Part of transformers' Cache; positions are always given, so nothing depends on it."""
@@ -78,20 +134,44 @@ class KVCache:
             values[target, :, :length] = values[source, :, :length]
 
 
+_current = threading.local()
+"""The cache of this thread's pass: transformers hands `attend` keys and values alone."""
+
+
 def attend(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
            attention_mask: torch.Tensor | None, scaling: float | None = None, **_: Any) -> tuple[torch.Tensor, None]:  # fmt: skip
-    """Causal attention of a whole prompt, or of one new token a row (rows, heads, 1, features) over its slot."""
-    rows, heads, tokens, features = query.shape
-    if tokens > 1:
-        grouped = heads != key.shape[1]
-        out = functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped
-        )
-    else:  # the query heads that share a key head stand as if they were tokens: no copy of the keys
-        packed = query.reshape(rows, key.shape[1], -1, features)
-        out = functional.scaled_dot_product_attention(packed, key, value, attn_mask=attention_mask, scale=scaling)
-        out = out.reshape(rows, heads, 1, -1)
-    return out.transpose(1, 2).contiguous(), None
+    """Attention of each row's new token (1, heads, tokens, features) over its slot, and of each block over its prompt."""
+    cache: KVCache = _current.cache
+    now = cache.now
+    assert now is not None  # noqa: S101
+    rows, heads = len(now.positions), query.shape[1]
+    parts: list[torch.Tensor] = []
+    if rows:  # the query heads that share a key head stand as if they were tokens: no copy of the keys
+        keys, values = (x[now.first : now.first + rows, :, : now.seen] for x in cache.layers[cache.layer])
+        packed = query[0, :, :rows].transpose(0, 1).reshape(rows, key.shape[1], -1, query.shape[3])
+        out = functional.scaled_dot_product_attention(packed, keys, values, attn_mask=now.mask, scale=scaling)
+        parts.append(out.reshape(rows, heads, -1))
+    if now.prompt is not None:
+        keys, values = now.prompt.layers[cache.layer]
+        shared = heads // len(keys)
+        if not now.masks:
+            now.masks = [_causal(start, stop, shared, query) for start, stop in now.blocks]
+        offset = rows - now.blocks[0][0]
+        for (start, stop), mask in zip(now.blocks, now.masks, strict=True):
+            packed = query[:, :, offset + start : offset + stop].reshape(1, len(keys), -1, query.shape[3])
+            out = functional.scaled_dot_product_attention(
+                packed, keys[None, :, :stop], values[None, :, :stop], attn_mask=mask, scale=scaling
+            )
+            parts.append(out.reshape(heads, stop - start, -1).transpose(0, 1))
+    return torch.cat(parts)[None], None
+
+
+def _causal(start: int, stop: int, shared: int, like: torch.Tensor) -> torch.Tensor:
+    """What is added to the scores of a block's tokens (shared * tokens, keys): nothing, or -inf for later keys."""
+    keys = torch.arange(stop, device=like.device)
+    later = keys > torch.arange(start, stop, device=like.device)[:, None]
+    mask = torch.zeros(later.shape, dtype=like.dtype, device=like.device).masked_fill(later, -torch.inf)
+    return mask.repeat(shared, 1)
 
 
 AttentionInterface.register(ATTENTION, attend)

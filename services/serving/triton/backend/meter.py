@@ -30,3 +30,11 @@ class Meter:
     steps: int = 0
     decoded: Rate = field(default_factory=Rate)
     read: Rate = field(default_factory=Rate)
+
+    def passed(self, seconds: float, rows: int, read: int) -> None:
+        """Takes in a pass that gave each of so many rows a token and read so many tokens of a prompt."""
+        self.steps += 1
+        if rows:
+            self.decoded.add(rows, seconds)
+        if read:
+            self.read.add(read, seconds)

@@ -9,6 +9,7 @@ import torch
 
 from services.lm.adapters import Adapter
 from services.serving.triton.backend.detokenizer import Detokenizer, scan
+from services.serving.triton.backend.kv_cache import Prompt
 from services.serving.triton.backend.sampler import Sampler, generator
 from services.serving.triton.backend.sampling_parameters import Sampling
 
@@ -59,6 +60,24 @@ class Row:
     held: str = ""  # text that may become a stop string
     owed: int = 0  # tokens not yet reported
     done: bool = field(default=False)
+
+    @property
+    def most(self) -> int:
+        """Tokens that it may come to have."""
+        return len(self.request.prompt) + self.max_tokens
+
+
+@dataclass(slots=True)
+class Reading:
+    """A row whose prompt is being read: it has no slot yet."""
+
+    row: Row
+    prompt: Prompt
+
+    @property
+    def rest(self) -> int:
+        """Tokens that are still to be read."""
+        return self.prompt.length - self.prompt.read
 
 
 @dataclass(slots=True)
@@ -112,3 +131,9 @@ def finish(row: Row, reason: str, text: str = "") -> None:
     """Ends a row with its last text."""
     row.done = True
     row.request.listener.emit(Delta(text, row.owed, reason))
+
+
+def fail(row: Row, message: str) -> None:
+    """Ends a row with an error."""
+    row.done = True
+    row.request.listener.emit(Delta(error=message))
