@@ -254,3 +254,26 @@ def test_a_model_that_was_lost_while_a_request_waited_is_not_asked(
 
     asyncio.run(run())
     assert json.loads(desk.sent[-1]["body"])["error"]["code"] == "model_loading"
+
+
+TOOLS = ',"tools":[{"type":"function","function":{"name":"f"}}]'
+CALL = '<tool_call>{"name":"f","arguments":{"a":1}}</tool_call>'
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_leaves_as_a_call_and_is_recorded_as_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    desk = Gateway(tmp_path, monkeypatch, Chunk(CALL[:30], None, 5, 1), Chunk(CALL[30:], "stop", 5, 2))
+    body = desk.ask(TOOLS + f',"stream":{json.dumps(stream)}')
+    if stream:
+        choices = [json.loads(line[6:])["choices"][0] for line in body.split("\n\n")[:-2]]
+        calls = [call for choice in choices for call in choice["delta"].get("tool_calls", [])]
+        reason = choices[-1]["finish_reason"]
+    else:
+        (choice,) = json.loads(body)["choices"]
+        calls, reason = choice["message"]["tool_calls"], choice["finish_reason"]
+    assert (calls[0]["function"]["name"], "".join(c["function"]["arguments"] for c in calls)) == ("f", '{"a":1}')
+    assert reason == "tool_calls"
+    assert (desk.records[0].output, desk.records[0].finish_reason) == (CALL, "stop")
+    assert desk.records[0].parameters["tools"][0]["function"]["name"] == "f"

@@ -102,6 +102,11 @@ def test_what_is_written_is_read(format: ToolFormat, text: str, content: str, ca
     assert read(format, list(text)) == (content, calls)
 
 
+def test_an_answer_in_json_that_is_no_call_is_not_held_back() -> None:
+    parser = ToolCallParser("llama3", NAMES, lambda: "id")
+    assert parser.feed('{"answer": ') == [Content('{"answer":')]
+
+
 def test_without_parallel_calls_the_first_counts() -> None:
     text = '[TOOL_CALLS] [{"name": "f", "arguments": {"a": 1}}, {"name": "get_weather", "arguments": {}}]'
     assert read("mistral", list(text), parallel=False) == ("", [("f", '{"a": 1}')])
