@@ -145,8 +145,8 @@ class Turns:
             ahead.append(taken)
 
         def seconds(whose: Callable[[Ticket], bool]) -> float:
-            before = ([state.left(t) for t in tickets if whose(t)] for tickets in (state.running, ahead))
-            return wait_seconds(*before, rows, pace)
+            running = [state.left(t) for t in state.running if whose(t)]
+            return wait_seconds(running, [state.left(t) for t in ahead if whose(t)], rows, pace)
 
         return seconds(lambda _: True), seconds(lambda t: t.flow != ticket.flow)
 
