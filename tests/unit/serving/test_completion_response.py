@@ -231,7 +231,8 @@ def test_a_client_that_reads_nothing_is_cut_and_its_row_is_free(
 
 def test_a_request_waits_for_its_turn_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Gateway(tmp_path, monkeypatch)
-    held = [desk.runtime.turns.join(target().triton_model, Flow("other", str(n)), 9, 9, 30) for n in range(9)]
+    rows = desk.runtime.settings.max_sequences + 1
+    held = [desk.runtime.turns.join(target().triton_model, Flow("other", str(n)), 9, 9, 30) for n in range(rows)]
     limited(desk, waiting_seconds=0.05)
     assert json.loads(desk.ask())["error"]["code"] == "waited_too_long"
     assert desk.records[0].status == "error"
