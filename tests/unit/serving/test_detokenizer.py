@@ -11,6 +11,21 @@ def from_bytes(tokens: Sequence[int]) -> str:
     return bytes(tokens).decode("utf-8", errors="replace")
 
 
+def from_byte_runs(tokens: Sequence[int]) -> str:
+    """SentencePiece's byte tokens as the tokenizers library decodes them: a run that is no UTF-8 is broken as a whole."""
+    text, run = "", b""
+    for token in [*tokens, 256]:
+        if token < 128 or token == 256:
+            try:
+                text += run.decode()
+            except UnicodeDecodeError:
+                text += "\ufffd" * len(run)
+            text, run = text + (chr(token) if token < 128 else ""), b""
+        else:
+            run += bytes([token])
+    return text
+
+
 def from_words(tokens: Sequence[int]) -> str:
     """A tokenizer like SentencePiece: the space before the first word of a sequence is lost."""
     return " ".join(f"w{token}" for token in tokens)
@@ -24,6 +39,13 @@ def test_deltas_join_to_the_text_and_never_hold_half_a_character(text: str, prom
     assert all(delta in text for delta in deltas)
     if "\ufffd" not in text:
         assert not any("\ufffd" in delta for delta in deltas)
+
+
+@given(st.text())
+def test_characters_of_byte_tokens_in_a_row_come_whole(text: str) -> None:
+    detokenizer = Detokenizer(from_byte_runs, [112, 46])
+    deltas = [detokenizer.push(byte) for byte in text.encode()]
+    assert "".join([*deltas, detokenizer.flush()]) == text
 
 
 @given(st.binary(max_size=40))

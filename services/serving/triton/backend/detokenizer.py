@@ -37,8 +37,10 @@ class Detokenizer:
         return self._advance(wait=False)
 
     def _advance(self, *, wait: bool) -> str:
-        known = len(self.decode(self.tokens[self.start : self.read]))
-        news = self.decode(self.tokens[self.start :])[known:]
+        before, whole = self.decode(self.tokens[self.start : self.read]), self.decode(self.tokens[self.start :])
+        if wait and whole.endswith(BROKEN) and not whole.startswith(before):
+            return ""  # bytes in a row are decoded as one: an unfinished character breaks the finished one before it
+        news = whole[len(before) :]
         hold = min(len(news) - len(news.rstrip(BROKEN)), LONGEST_BROKEN) if wait else 0
         certain = news[: len(news) - hold]
         out = certain[self.shown :]

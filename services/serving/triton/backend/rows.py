@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 
 from services.lm.adapters import Adapter
+from services.serving.triton.backend.constraints import Constraint
 from services.serving.triton.backend.detokenizer import Detokenizer, scan
 from services.serving.triton.backend.kv_cache import Prompt
 from services.serving.triton.backend.sampler import Sampler, generator
@@ -43,6 +44,7 @@ class Request:
     adapter: Adapter | None
     listener: Listener
     lead: str = ""  # blanks that the chat template writes before an answer: no part of its text
+    constraint: Constraint | None = None  # of this answer alone
     made: float = field(default_factory=time.monotonic)
 
 
@@ -91,11 +93,13 @@ class Tokens:
 def new_row(request: Request, tokens: Tokens, context: int, device: torch.device) -> Row:
     """Returns the row that a request becomes in a model of `context` tokens on `device`."""
     sampling = request.sampling
-    ends = (*(() if sampling.ignore_eos else tokens.ends), *sampling.stop_token_ids)
+    ends = (*(() if sampling.ignore_eos and request.constraint is None else tokens.ends), *sampling.stop_token_ids)
     room = context - len(request.prompt)
     return Row(
         request=request,
-        chooser=Sampler(sampling, request.prompt, [], tuple({*tokens.ends, *ends}), generator(sampling, device)),
+        chooser=Sampler(
+            sampling, request.prompt, [], tuple({*tokens.ends, *ends}), generator(sampling, device), request.constraint
+        ),
         text=Detokenizer(lambda ids: tokens.decode(ids, sampling.skip_special_tokens), list(request.prompt)),
         ends=frozenset(ends),
         max_tokens=min(room, sampling.max_tokens or room),
@@ -110,9 +114,10 @@ def advance(row: Row, token: int) -> None:
     row.owed += 1
     enough = len(row.chooser.output) >= row.request.sampling.min_tokens
     ended = token in row.ends and enough
+    complete = row.request.constraint is not None and row.request.constraint.complete
     full = len(row.chooser.output) >= row.max_tokens
     news = "" if ended else row.text.push(token)
-    if ended or full:
+    if ended or full or complete:
         news += row.text.flush()
     if news:
         news, row.lead = news.removeprefix(row.lead), ""
@@ -120,8 +125,8 @@ def advance(row: Row, token: int) -> None:
     if stop is not None:
         shown += stop if row.request.sampling.include_stop_str_in_output else ""
         finish(row, "stop", shown)
-    elif ended or full:
-        finish(row, "stop" if ended else "length", shown + row.held)
+    elif ended or full or complete:
+        finish(row, "stop" if ended or complete else "length", shown + row.held)
     elif shown:
         row.request.listener.emit(Delta(shown, row.owed))
         row.owed = 0

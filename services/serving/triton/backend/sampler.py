@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from services.serving.triton.backend.constraints import Constraint
 from services.serving.triton.backend.sampling_parameters import Sampling
 
 HEAD = 256  # candidates looked at before all of them are sorted: the nucleus nearly always lies within
@@ -23,11 +24,13 @@ class Sampler:
     output: list[int]
     ends: tuple[int, ...]  # tokens that end the text, forbidden before min_tokens
     generator: torch.Generator | None
+    constraint: Constraint | None = None
 
     @property
     def plain(self) -> bool:
         """Whether the likeliest token is the choice."""
-        return self.sampling.greedy and not self.sampling.penalised and len(self.output) >= self.sampling.min_tokens
+        free = self.constraint is None and not self.sampling.penalised
+        return free and self.sampling.greedy and len(self.output) >= self.sampling.min_tokens
 
 
 def generator(sampling: Sampling, device: torch.device) -> torch.Generator | None:
@@ -51,8 +54,25 @@ def choose(logits: torch.Tensor, rows: Sequence[Sampler]) -> list[int]:
 def _choose_one(logits: torch.Tensor, row: Sampler) -> int:
     sampling = row.sampling
     logits = penalise(logits.float(), row)
+    if row.constraint is not None:
+        logits = row.constraint.restrict(logits)
     if len(row.output) < sampling.min_tokens:
-        logits[list(row.ends)] = -torch.inf
+        logits = _later(logits, row.ends)
+    token = _drawn(logits, row)
+    if row.constraint is not None and token not in row.ends:
+        row.constraint.take(token)
+    return token
+
+
+def _later(logits: torch.Tensor, ends: Sequence[int]) -> torch.Tensor:
+    """Without the tokens that end the text, unless a grammar allows no others."""
+    later = logits.clone()
+    later[list(ends)] = -torch.inf
+    return later if bool(later.max() > -torch.inf) else logits
+
+
+def _drawn(logits: torch.Tensor, row: Sampler) -> int:
+    sampling = row.sampling
     if sampling.greedy:
         return int(logits.argmax())
     values, tokens = nucleus(logits / sampling.temperature, sampling)

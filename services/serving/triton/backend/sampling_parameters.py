@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
+from services.serving.triton.grammars import GrammarRefused, grammar
+
 MAX_STOPS = 64
 IGNORED = {
     "logprobs",
@@ -48,6 +50,8 @@ class Sampling:
     include_stop_str_in_output: bool = False
     ignore_eos: bool = False
     skip_special_tokens: bool = True
+    structured_outputs: str | None = None
+    """The grammar of what the answer must look like."""
     lora_name: str | None = None
 
     @property
@@ -72,6 +76,8 @@ def parse(text: str | bytes) -> Sampling:
     values = cast(dict[str, Any], given)
     if values.get("n") not in (None, 1, "1"):
         raise BadSampling("n must be 1: send the request as often as answers are wanted")
+    if (older := values.pop("guided_decoding", None)) is not None:  # the name before vLLM 0.12
+        values["structured_outputs"] = older
     unknown = set(values) - NAMES - IGNORED - {"n"}
     if unknown:
         raise BadSampling(f"unknown sampling parameter {sorted(unknown)[0]!r}; known are {', '.join(sorted(NAMES))}")
@@ -144,6 +150,17 @@ def _token_ids(name: str, value: Any) -> tuple[int, ...]:
     return tuple(_integer(0)(name, item) for item in cast(list[Any], value))
 
 
+def _grammar(name: str, value: Any) -> str:
+    """The parameter is JSON text, as the Triton backend of vLLM reads it."""
+    try:
+        given = json.loads(value) if isinstance(value, str) else value
+        if not isinstance(given, dict):
+            raise GrammarRefused("give an object")
+        return grammar(cast(dict[str, Any], given))
+    except (ValueError, RecursionError) as error:
+        raise BadSampling(f"{name}: {error}") from None
+
+
 def _optional(read: Callable[[str, Any], int]) -> Callable[[str, Any], int | None]:
     return lambda name, value: None if value is None else read(name, value)
 
@@ -164,6 +181,7 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
     "include_stop_str_in_output": _flag,
     "ignore_eos": _flag,
     "skip_special_tokens": _flag,
+    "structured_outputs": _grammar,
     "lora_name": _word,
 }
 NAMES = {field.name for field in fields(Sampling)}

@@ -11,6 +11,7 @@ from services.lm.template import Rendered
 from services.lm.tokens import TextTokenizer, open_tokenizer
 from services.serving.triton.backend import decoder
 from services.serving.triton.backend.adapter_cache import AdapterCache
+from services.serving.triton.backend.constraints import Constrainer, Constraint, ConstraintBroken
 from services.serving.triton.backend.engine import Engine
 from services.serving.triton.backend.rows import Listener, Request, Tokens
 from services.serving.triton.backend.sampling_parameters import BadSampling, parse
@@ -29,6 +30,7 @@ class Served:
     engine: Engine
     text: TextTokenizer
     adapters: AdapterCache | None
+    constrainer: Constrainer
     summary: str
 
     def request(
@@ -54,7 +56,14 @@ class Served:
             )
         if any(token >= self.engine.decoder.vocabulary for token in wanted.stop_token_ids):
             raise BadSampling(f"stop_token_ids must be below the vocabulary's {self.engine.decoder.vocabulary}")
-        return Request(tokens, wanted, adapter, listener, "" if plain else self.text.lead)
+        lead = "" if plain else self.text.lead
+        return Request(tokens, wanted, adapter, listener, lead, self._constraint(wanted.structured_outputs))
+
+    def _constraint(self, grammar: str | None) -> Constraint | None:
+        try:
+            return None if grammar is None else self.constrainer.constraint(grammar)
+        except ConstraintBroken as error:
+            raise BadSampling(f"structured_outputs: {error}") from None
 
     def _adapter(self, name: str | None) -> Adapter | None:
         if name is None:
@@ -88,4 +97,5 @@ def open_model(directory: Path, listing: Path | None, log: Callable[[str], None]
     summary = (
         f"{path} in {model.like.dtype} on {model.like.device}, {model.slots.rows} rows of {model.max_model_len} tokens"
     )
-    return Served(engine, text, adapters, summary)
+    constrainer = Constrainer(text, model.vocabulary, sorted(text.ends))
+    return Served(engine, text, adapters, constrainer, summary)
