@@ -14,7 +14,13 @@ from services.chassis.context import Context
 from services.chassis.timeouts import wait_at_most
 from services.serving.domain.reconcile import Action, Deployment, Outcome, TritonTarget, Unload, plan, production
 from services.serving.domain.routing import build
-from services.serving.domain.served_version import ServedVersion, deployment_changed, kept_of_all, with_bases
+from services.serving.domain.served_version import (
+    ServedVersion,
+    deployment_changed,
+    kept_of_all,
+    seen_here,
+    with_bases,
+)
 from services.serving.model_files import MaterialisedVersion, materialise
 from services.serving.model_loading import carry_out, look, try_version
 from services.serving.runtime import Runtime
@@ -48,6 +54,8 @@ class DeployerState:
     wanted: frozenset[TritonTarget] = frozenset()
     projects: dict[str, bool] = field(default_factory=dict[str, bool])
     """Every known project, and whether it is out of service."""
+    answered: dict[Key, int] = field(default_factory=dict[Key, int])
+    """With which promotion each version answered last in this instance's own Triton."""
     seen: dict[Promotion, float] = field(default_factory=dict[Promotion, float])
     failures: dict[Promotion, tuple[int, float]] = field(default_factory=dict[Promotion, tuple[int, float]])
     stalled: dict[str, float] = field(default_factory=dict[str, float])
@@ -92,7 +100,7 @@ async def _reconcile(state: DeployerState) -> bool:
     settings = state.runtime.settings
     versions, state.projects = await state.ctx.read(lambda store: (store.live_versions(), _projects(store)))
     wanted = kept_of_all(versions, settings.keep_versions)
-    keep = [s for s in wanted if s.prompt is not None]
+    keep = [s for s in _kept_here(state, versions, wanted) if s.prompt is not None]
     _remember(state, keep)
     materialised = await _materialise_all(state, with_bases(keep) if settings.serve_base else keep)
     _route(state, materialised)
@@ -113,9 +121,22 @@ def _projects(store: Store) -> dict[str, bool]:
     return {name: store.projects.is_retired(name) for name in store.projects.names()}
 
 
+def _kept_here(state: DeployerState, versions: list[ServedVersion], wanted: list[ServedVersion]) -> list[ServedVersion]:
+    """`wanted` and what answers here until that does, with what this instance's own Triton answered and no other's.
+
+    Another instance on the same database may have switched, and let the version before go, long ago. A restarted one
+    takes up what had answered.
+    """
+    if state.change is None:
+        state.answered = {s.key: s.deployment.answered for s in versions if s.deployment.answered}
+    held = [served for served, _ in state.materialised.values() if served.deployment.sequence]
+    return seen_here(versions, wanted, held, state.answered, state.runtime.settings.keep_versions)
+
+
 def _remember(state: DeployerState, keep: list[ServedVersion]) -> None:
     """When each promotion was first seen; what is no longer kept is forgotten."""
     now, promotions = time.monotonic(), {_promotion(s.deployment) for s in keep}
+    state.answered = {s.key: s.deployment.answered for s in keep if s.deployment.answered}
     state.seen = {p: state.seen.get(p, now) for p in promotions}
     state.failures = {p: f for p, f in state.failures.items() if p in promotions}
 
@@ -192,7 +213,8 @@ async def _try_new(state: DeployerState, materialised: list[Materialised]) -> bo
             continue
         try:
             await try_version(state.runtime, state.triton, version, [p for _, p in materialised])
-            answered = replace(served.deployment, answered=served.deployment.sequence, status="deployed")
+            answered = replace(served.deployment, answered=served.deployment.sequence)
+            state.answered[served.key] = answered.answered
             materialised = [(replace(s, deployment=answered) if s is served else s, p) for s, p in materialised]
             _route(state, materialised)  # before the event: whoever reads it asks the new one
             await _set_status(state, served, "deployed", "")
@@ -206,8 +228,8 @@ async def _try_new(state: DeployerState, materialised: list[Materialised]) -> bo
 
 
 def _is_new(state: DeployerState, deployment: Deployment) -> bool:
-    """Whether a promotion has not had its end yet, or may be tried once more."""
-    return deployment.sequence > 0 and deployment.status in ("pending", "failed") and _may_try(state, deployment)
+    """Whether a promotion has not answered here yet and may be tried, be it once more."""
+    return deployment.answered < deployment.sequence and _may_try(state, deployment)
 
 
 def _promotion(deployment: Deployment) -> Promotion:

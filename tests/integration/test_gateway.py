@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 from services.lm.tokens import open_tokenizer
 from services.serving.triton import launch
 from tests.conftest import free_port
+from tests.integration.gateway_traffic import Traffic
 from tests.integration.serving_parts import Stack, Upstream, make_upstream, read_topic, running, until
 from tests.integration.tiny_model import CONTEXT, make_base
 
@@ -260,40 +260,6 @@ def leave_midway(stack: Stack) -> str:
     return "leaver"
 
 
-class Traffic:
-    """Asks all the time in threads, and keeps what came."""
-
-    def __init__(self, url: str, model: str = "shop") -> None:
-        self.client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60)
-        self.model = model
-        self.answered: list[str] = []
-        self.faults: list[str] = []
-        self.over = threading.Event()
-        self.threads = [threading.Thread(target=self.ask, args=(i % 2 == 0,)) for i in range(3)]
-
-    def ask(self, stream: bool) -> None:
-        while not self.over.is_set():
-            try:
-                if stream:
-                    chunks = list(self.client.chat.completions.create(model=self.model, messages=USER, stream=True))
-                    assert [c.choices[0].finish_reason for c in chunks][-1]
-                    self.answered.append(chunks[0].model)
-                else:
-                    self.answered.append(self.client.chat.completions.create(model=self.model, messages=USER).model)
-            except Exception as fault:
-                self.faults.append(repr(fault))
-
-    def __enter__(self) -> "Traffic":
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        for thread in self.threads:
-            thread.join(60)
-
-
 def test_a_switch_and_a_rollback_under_traffic_fail_no_request(parts: Upstream) -> None:
     two = parts.adapter("two", 2)
     with Traffic(parts.stack.url) as traffic:
@@ -304,9 +270,12 @@ def test_a_switch_and_a_rollback_under_traffic_fail_no_request(parts: Upstream) 
         until(lambda: traffic.answered[-1] == "shop@1" or None, 30, "version 1 answers again")
     assert traffic.faults == []
     assert set(traffic.answered) == {"shop@1", "shop@2"}
-    events = read_topic(parts.stack.kafka, "serving.deployment.changed.v1", lambda found: len(found) >= 3)
-    ours = [(e["model"]["version"], e["status"]) for e in events if e["project"] == "shop"]
-    assert ours[:3] == [(1, "deployed"), (2, "deployed"), (1, "deployed")]
+
+    def ours(events: list[dict[str, Any]]) -> list[tuple[int, str]]:
+        return [(e["model"]["version"], e["status"]) for e in events if e["project"] == "shop"]
+
+    events = read_topic(parts.stack.kafka, "serving.deployment.changed.v1", lambda found: len(ours(found)) >= 3)
+    assert ours(events)[:3] == [(1, "deployed"), (2, "deployed"), (1, "deployed")]
     assert parts.stack.statuses()["shop", 2] == "deployed"
 
 

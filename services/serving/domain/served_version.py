@@ -1,6 +1,6 @@
 """A promoted version with all that serving it takes: base, files, prompt and policy. Pure data."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -65,6 +65,33 @@ def kept_of_all(versions: Iterable[ServedVersion], last: int) -> list[ServedVers
         live = {d.version for d in kept([s.deployment for s in group], last)}
         keep += [s for s in group if s.deployment.version in live]
     return keep
+
+
+def seen_here(
+    versions: Sequence[ServedVersion],
+    wanted: Sequence[ServedVersion],
+    held: Iterable[ServedVersion],
+    answered: Mapping[tuple[str, int], int],
+    last: int,
+) -> list[ServedVersion]:
+    """What one instance serves: each version `answered` as it did here, whatever it did for another instance.
+
+    `versions` are all that live, `wanted` those of them that any instance keeps, `held` what is here from before: of
+    that, what is this instance's production stays until one that is still wanted answers here too.
+    """
+
+    def here(served: ServedVersion) -> ServedVersion:
+        return replace(served, deployment=replace(served.deployment, answered=answered.get(served.key, 0)))
+
+    keys = {s.key for s in (*wanted, *kept_of_all(map(here, versions), last))}
+    keep = [here(s) for s in versions if s.key in keys]
+    switched = {s.deployment.project for s in keep if s.deployment.answered}
+    awaited = {s.deployment.project for s in keep} - switched
+    former: dict[str, ServedVersion] = {}
+    for served in sorted(map(here, held), key=lambda s: s.deployment.answered):
+        if served.deployment.answered and served.deployment.project in awaited:
+            former[served.deployment.project] = served
+    return [*keep, *former.values()]
 
 
 def with_bases(keep: list[ServedVersion]) -> list[ServedVersion]:

@@ -16,7 +16,7 @@ from services.serving.domain.reconcile import (
     production,
     triton_target,
 )
-from services.serving.domain.served_version import ServedVersion, kept_of_all, with_bases
+from services.serving.domain.served_version import ServedVersion, kept_of_all, seen_here, with_bases
 
 BASE = "0123456789ab" + "0" * 52
 ON_BASE = "base-0123456789ab"
@@ -88,3 +88,35 @@ def test_each_project_keeps_its_own_and_gets_its_base() -> None:
 def test_a_promoted_base_is_not_added_again() -> None:
     keep = [served(version(0, 2, answered=2)), served(version(1, 1, answered=1))]
     assert with_bases(keep) == keep
+
+
+def here(
+    versions: list[Deployment], answered: dict[int, int], held: tuple[Deployment, ...] = (), last: int = 2
+) -> tuple[list[int], int | None]:
+    """The versions that one instance serves, and which of them is its production."""
+    live = [served(v) for v in versions]
+    seen = seen_here(
+        live, kept_of_all(live, last), map(served, held), {("shop", v): s for v, s in answered.items()}, last
+    )
+    now = production(s.deployment for s in seen)
+    return sorted(s.deployment.version for s in seen), now and now.version
+
+
+def test_each_instance_answers_with_what_answered_in_its_own_triton() -> None:
+    deployed_elsewhere = [version(1, 1, answered=1), version(2, 2, answered=2)]
+    assert here(deployed_elsewhere, {1: 1}) == ([1, 2], 1)
+    assert here(deployed_elsewhere, {1: 1, 2: 2}) == ([1, 2], 2)
+
+
+def test_a_rollback_elsewhere_is_none_here_until_it_answered_here() -> None:
+    rolled_back = [version(1, 3, answered=3), version(2, 2, answered=2)]
+    assert here(rolled_back, {1: 1, 2: 2}) == ([1, 2], 2)
+    assert here(rolled_back, {1: 3, 2: 2}) == ([1, 2], 1)
+
+
+def test_what_answers_here_stays_although_all_others_let_it_go() -> None:
+    first, second, third = version(1, 1, answered=1), version(2, 2, answered=2), version(3, 3, answered=3)
+    assert here([second, third], {1: 1}, held=(first,)) == ([1, 2, 3], 1)
+    assert here([second, third], {1: 1, 2: 2}, held=(first, second)) == ([2, 3], 2)
+    assert here([], {1: 1}, held=(first,)) == ([], None), "out of service"
+    assert here([first, second, third], {1: 1}, last=1) == ([1, 3], 1), "production here is kept, be it not the last"
