@@ -1,25 +1,26 @@
-"""A request on its way through the model: admitted, let on, generated, recorded. Knows Triton's client and no HTTP."""
+"""A request on its way through the model: admitted, let on, generated. Knows Triton's client and no HTTP."""
 
 import asyncio
+import json
 import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from contracts.events.serving import InferenceCompletedV1
 from services.lm.template import Rendered
 from services.serving.domain.answers import Head, Usage
 from services.serving.domain.errors import ApiFault, Cut, Invalid, Unavailable
 from services.serving.domain.fair_queue import Flow
-from services.serving.domain.record import Outcome, Progress, inference
+from services.serving.domain.record import Progress
 from services.serving.domain.requests import Asked
 from services.serving.domain.routing import Target, resolve
-from services.serving.domain.sampling import offered_tools, prompt_text, sampling_parameters
+from services.serving.domain.sampling import begun, offered_tools, prompt_text, sampling_parameters
 from services.serving.runtime import Runtime
 from services.serving.triton import client
 from services.serving.triton.client import Chunk, Triton
+from services.serving.triton.grammars import GrammarRefused, grammar
 from services.serving.turns import Ticket
 
 _PREFIX = {"chat.completions": "chatcmpl-", "completions": "cmpl-"}
@@ -62,6 +63,21 @@ def begin(runtime: Runtime, asked: Asked, started: float) -> Completion:
     id = _PREFIX[asked.endpoint] + uuid.uuid4().hex
     head = Head(id, asked.endpoint, int(time.time()), target, asked.include_usage, offered_tools(asked, target))
     return Completion(head, asked, text, sampling, started)
+
+
+async def check_structure(completion: Completion) -> None:
+    """Whether the answer can be held to what it must look like, found out in a thread: that may take a tenth of a second.
+
+    Raises:
+        Invalid: it cannot, and why.
+    """
+    if (structured := completion.sampling.get("structured_outputs")) is None:
+        return
+    name = completion.asked.structured_by or "tools"
+    try:
+        await asyncio.to_thread(grammar, json.loads(structured))
+    except GrammarRefused as error:
+        raise Invalid(f"{name}: {error}"[:1000], "invalid_value", name) from error
 
 
 def admit(runtime: Runtime, completion: Completion, key: str = "") -> Triton:
@@ -134,6 +150,8 @@ async def pieces(runtime: Runtime, triton: Triton, completion: Completion) -> As
     try:
         async with aclosing(generated) as chunks:
             while (chunk := await _next(runtime, completion, chunks)) is not None:
+                if completion.progress.first_token is None:
+                    chunk = replace(chunk, text=begun(completion.asked, completion.head.target) + chunk.text)
                 _note(runtime, completion, chunk)
                 yield chunk
     except client.TritonFault as fault:
@@ -210,43 +228,3 @@ def _translated(runtime: Runtime, target: Target, fault: client.TritonFault) -> 
     if isinstance(fault, client.Unavailable | client.ModelNotReady):
         return Unavailable(f"Triton does not answer for this model: {message}", "triton_unavailable")
     return Unavailable(f"The model failed at this request: {message}", "model_failed")
-
-
-async def record(runtime: Runtime, completion: Completion, outcome: Outcome, error: str | None = None) -> None:
-    """Puts the request and its answer into the spool; it is on disk when this returns.
-
-    A completion is recorded once: where a client leaves while its record is written, that record stands.
-
-    Raises:
-        Unavailable: it cannot be written.
-    """
-    if completion.record is None or (
-        completion.record.done() and not completion.record.cancelled() and completion.record.exception()
-    ):
-        seconds = time.perf_counter() - completion.started
-        event = inference(
-            completion.head.id, completion.asked, completion.head.target, completion.progress, outcome, error, seconds
-        )
-        completion.record = asyncio.ensure_future(_write(runtime, event))
-        _count(runtime, completion, outcome, seconds)
-    await asyncio.shield(completion.record)
-
-
-async def _write(runtime: Runtime, event: InferenceCompletedV1) -> None:
-    try:
-        if runtime.record is None:
-            raise OSError("the spool is closed")
-        await runtime.record(event)
-    except Exception as fault:  # SQLite's, the disk's and the encoder's errors alike: no answer goes unrecorded
-        runtime.record_fault = f"the spool cannot be written: {fault}"
-        raise Unavailable(f"The answer could not be recorded: {fault}", "record_unavailable", 5) from fault
-
-
-def _count(runtime: Runtime, completion: Completion, outcome: Outcome, seconds: float) -> None:
-    if runtime.metrics is None:
-        return
-    usage = completion.progress.usage
-    runtime.metrics.requests.labels(completion.asked.endpoint, outcome).inc()
-    runtime.metrics.seconds.observe(seconds)
-    runtime.metrics.tokens.labels("input").inc(usage.prompt_tokens)
-    runtime.metrics.tokens.labels("output").inc(usage.completion_tokens)

@@ -12,10 +12,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from services.chassis.http.application import ApiError
-from services.serving.completion import Completion, broken_off, depart, pieces, record
+from services.serving.completion import Completion, broken_off, depart, pieces
 from services.serving.domain.answers import Chunks, opening, sse, whole
 from services.serving.domain.errors import ApiFault, Cut, ReaderStalled, Unavailable, error_body
 from services.serving.domain.record import Outcome
+from services.serving.recording import record
 from services.serving.runtime import Runtime
 from services.serving.triton.client import Triton
 

@@ -14,7 +14,7 @@ from services.chassis.http.application import errors
 from services.chassis.http.guard import By, caller, needs
 from services.chassis.http.keys import SCOPES
 from services.chassis.storage.pages import decode, moment, page
-from services.serving.completion import admit, begin
+from services.serving.completion import admit, begin, check_structure
 from services.serving.completion_response import CompletionResponse, fault_response
 from services.serving.domain.answers import model_card
 from services.serving.domain.errors import ApiFault, ModelNotFound, TooLarge, UnknownUrl
@@ -105,6 +105,7 @@ async def _generate(runtime: Runtime, request: Request, parse: Callable[[bytes],
         by = caller(request)
         by.check(project_of(asked.model))
         completion = begin(runtime, asked, started)
+        await check_structure(completion)
         return CompletionResponse(runtime, completion, admit(runtime, completion, by.name))
     except ApiFault as fault:
         if runtime.metrics:

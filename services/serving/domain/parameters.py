@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from services.serving.domain.errors import Invalid
+from services.serving.domain.structured import STRUCTURED
 
 EXTRAS = (
     "top_k",
@@ -18,7 +19,7 @@ EXTRAS = (
 )
 """VLLM's parameters that both backends know under these names (triton/backend/sampling_parameters.py)."""
 PENALTIES = ("presence_penalty", "frequency_penalty")
-RECORDED = ("temperature", "top_p", "max_tokens", "stop", "seed", *PENALTIES, *EXTRAS)
+RECORDED = ("temperature", "top_p", "max_tokens", "stop", "seed", *PENALTIES, *EXTRAS, *STRUCTURED)
 _HARMLESS = frozenset(
     {
         "service_tier",
@@ -35,7 +36,6 @@ _UNOFFERED: Mapping[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
     "logprobs": (False, 0),
     "top_logprobs": (0,),
     "prompt_logprobs": (),
@@ -47,11 +47,8 @@ _UNOFFERED: Mapping[str, tuple[Any, ...]] = {
     "web_search_options": (),
     "reasoning_effort": (),
     "verbosity": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_choice": (),
-    "guided_grammar": (),
-    "structured_outputs": (),
+    "guided_decoding_backend": (),
+    "guided_whitespace_pattern": (),
     "use_beam_search": (False,),
     "length_penalty": (1, 1.0),
     "bad_words": ([],),

@@ -16,7 +16,8 @@ from pydantic_core import from_json
 
 from services.serving.domain.errors import Invalid
 from services.serving.domain.parameters import EXTRAS, PENALTIES, RECORDED, check_names
-from services.serving.domain.turns import MAX_TOOLS, Tool, Turn, check_calls, check_choice, message
+from services.serving.domain.structured import Structured, wanted
+from services.serving.domain.turns import MAX_TOOLS, Tool, Turn, check_calls, forced_tools, message
 
 Endpoint = Literal["chat.completions", "completions"]
 MAX_MESSAGES = 1000
@@ -44,7 +45,15 @@ class Asked:
     """VLLM's sampling parameters, see EXTRAS."""
     tools: tuple[dict[str, Any], ...] = ()
     """On offer to the model; empty too where the request says that none may be called."""
+    forced: tuple[str, ...] = ()
+    """Names of the tools of which the model must call one; empty where it need not."""
+    strict: bool = False
+    """Whether what cannot be enforced of the forced tools' schemas is refused."""
     parallel: bool = True
+    structured: Mapping[str, Any] | None = None
+    """What the answer must look like: vLLM's structured_outputs."""
+    structured_by: str = ""
+    """The parameter that says so."""
     user: str | None = None
     metadata: Mapping[str, str] | None = None
     store: bool = True
@@ -71,7 +80,7 @@ class _StreamOptions(BaseModel):
     include_usage: bool | None = None
 
 
-class Body(BaseModel):
+class Body(Structured):
     """What both endpoints take."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
@@ -107,7 +116,7 @@ class ChatBody(Body):
 
     messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES)
     tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
-    tool_choice: Any = Field(default=None, description="'auto' or 'none'")
+    tool_choice: Any = Field(default=None, description="'auto', 'none', 'required' or a function by name")
     parallel_tool_calls: bool | None = None
 
 
@@ -126,12 +135,14 @@ def parse_chat(body: bytes) -> Asked:
     parsed = _validated(ChatBody, body)
     check_calls(parsed.messages)
     tools = parsed.tools or []
-    offered = tuple(tool.body() for tool in tools) if check_choice(parsed.tool_choice, tools) else ()
+    forced = forced_tools(parsed.tool_choice, tools)
+    offered = tuple(tool.body() for tool in tools) if parsed.tool_choice != "none" else ()
     parallel = parsed.parallel_tool_calls is not False
     given = parsed.model_dump(include={"tools", "tool_choice", "parallel_tool_calls"}, exclude_none=True)
     asked = _asked(parsed, "chat.completions", messages=tuple(message(t) for t in parsed.messages))
     parameters = {**asked.parameters, **(given if tools else {})}
-    return replace(asked, tools=offered, parallel=parallel, parameters=parameters)
+    names, strict = tuple(tool.function.name for tool in forced), any(tool.function.strict for tool in forced)
+    return replace(asked, tools=offered, forced=names, strict=strict, parallel=parallel, parameters=parameters)
 
 
 def parse_completion(body: bytes) -> Asked:
@@ -180,7 +191,8 @@ def _holds_nul(value: Any) -> bool:
 
 
 def _asked(body: Body, endpoint: Endpoint, **content: Any) -> Asked:
-    parameters = body.model_dump(include=set(RECORDED), exclude_defaults=True, exclude_none=True)
+    parameters = body.model_dump(include=set(RECORDED), exclude_defaults=True, exclude_none=True, by_alias=True)
+    structured_by, structured = wanted(body) or ("", None)
     limit = body.max_completion_tokens or body.max_tokens
     return Asked(
         endpoint=endpoint,
@@ -194,6 +206,8 @@ def _asked(body: Body, endpoint: Endpoint, **content: Any) -> Asked:
         seed=body.seed,
         penalties={k: v for k, v in parameters.items() if k in PENALTIES},
         extras={k: v for k, v in parameters.items() if k in EXTRAS},
+        structured=structured,
+        structured_by=structured_by,
         user=body.user,
         metadata=body.metadata,
         store=body.store is not False,

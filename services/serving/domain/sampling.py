@@ -1,5 +1,8 @@
 """A request as the text and the sampling parameters that Triton's `vllm` backend takes."""
 
+import json
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from contracts.chat import with_system
@@ -7,11 +10,12 @@ from contracts.project import Prompt
 from contracts.records import Message
 from services.lm.errors import TextRefused
 from services.lm.template import ChatTemplate, Rendered
-from services.lm.tool_format import MARKERS, with_tools
+from services.lm.tool_format import MARKERS, ToolFormat, with_tools
 from services.serving.domain.answers import OfferedTools
 from services.serving.domain.errors import Invalid
 from services.serving.domain.requests import Asked
 from services.serving.domain.routing import Target
+from services.serving.domain.structured import call_or_answer, call_schema, opening
 
 
 def prompt_text(asked: Asked, target: Target) -> Rendered:
@@ -27,7 +31,8 @@ def prompt_text(asked: Asked, target: Target) -> Rendered:
     try:
         format = target.template.tool_format
         turns, tools = with_tools(format, with_project_prompt(target.prompt, asked.messages), asked.tools)
-        return target.template.render(turns, tools=tools)
+        rendered = target.template.render(turns, tools=tools)
+        return replace(rendered, text=rendered.text + begun(asked, target))
     except TextRefused as error:
         raise Invalid(str(error)[:500], "invalid_value", "messages") from error
 
@@ -37,7 +42,38 @@ def offered_tools(asked: Asked, target: Target) -> OfferedTools | None:
     if not asked.tools or target.template is None:
         return None
     names = frozenset(tool["function"]["name"] for tool in asked.tools)
-    return OfferedTools(target.template.tool_format or "hermes", names, asked.parallel)
+    return OfferedTools(call_format(target.template), names, asked.parallel)
+
+
+def call_format(template: ChatTemplate) -> ToolFormat:
+    """The form in which calls are asked for and read."""
+    return template.tool_format or "hermes"
+
+
+def begun(asked: Asked, target: Target) -> str:
+    """The beginning of the answer that the model is given: a forced call's marker."""
+    return opening(call_format(target.template)) if asked.forced and target.template else ""
+
+
+def structure(asked: Asked, target: Target) -> tuple[str, Mapping[str, Any]] | None:
+    """The parameter by which the answer has to look like something, and what: vLLM's structured_outputs.
+
+    Raises:
+        Invalid: the model's calls cannot be held to a format beside others.
+    """
+    if not asked.tools or target.template is None or (asked.structured is None and not asked.forced):
+        return None if asked.structured is None else (asked.structured_by, asked.structured)
+    format = call_format(target.template)
+    callable = [tool for tool in asked.tools if not asked.forced or tool["function"]["name"] in asked.forced]
+    calls = call_schema(format, callable, strict=asked.strict, parallel=asked.parallel)
+    if asked.forced:
+        return "tools", {"json": calls}
+    structured = asked.structured or {}
+    if "json" not in structured and "json_object" not in structured:
+        said = "a choice, expression or grammar leaves no room for calls; leave tools out"
+        raise Invalid(f"{asked.structured_by}: {said}", "invalid_value", asked.structured_by)
+    answer: Mapping[str, Any] = structured.get("json", {"type": "object"})
+    return asked.structured_by, {"grammar": call_or_answer(format, answer, calls, asked.parallel)}
 
 
 def hides_calls(template: ChatTemplate) -> bool:
@@ -72,4 +108,6 @@ def sampling_parameters(asked: Asked, target: Target) -> dict[str, Any]:
         chosen["stop"] = list(asked.stop)
     if asked.seed is not None:
         chosen["seed"] = asked.seed
+    if (required := structure(asked, target)) is not None:
+        chosen["structured_outputs"] = json.dumps(required[1])
     return chosen | ({"lora_name": target.lora} if target.lora else {})

@@ -125,15 +125,24 @@ def check_calls(turns: Sequence[Turn]) -> None:
             raise Invalid(f"{where}: no earlier turn made the call {turn.tool_call_id!r}", "invalid_value", where)
 
 
-def check_choice(choice: Any, tools: Sequence[Tool]) -> bool:
-    """Whether the model may call the tools.
+def forced_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Tool, ...]:
+    """The tools of which the model must call one: all, one by name, or none where it is free to call or may not.
 
     Raises:
-        Invalid: the choice is none, or would have to be enforced, which needs constrained decoding.
+        Invalid: the choice is none of these, or names no tool of the request.
     """
     if choice in (None, "auto", "none"):
-        return bool(tools) and choice != "none"
-    if choice == "required" or isinstance(choice, dict):
-        said = f"tool_choice: {'required' if choice == 'required' else 'a choice by name'} is not offered here; give 'auto'"
-        raise Invalid(said, "unsupported_parameter", "tool_choice")
-    raise Invalid("tool_choice: give 'auto' or 'none'", "invalid_value", "tool_choice")
+        return ()
+    if choice == "required":
+        if not tools:
+            raise Invalid("tool_choice: 'required' needs tools", "invalid_value", "tool_choice")
+        return tuple(tools)
+    named = cast(dict[str, Any], choice) if isinstance(choice, dict) else {}
+    function: Any = named.get("function")
+    if named.get("type") != "function" or not isinstance(function, dict):
+        said = 'give \'auto\', \'none\', \'required\' or {"type": "function", "function": {"name": ...}}'
+        raise Invalid(f"tool_choice: {said}", "invalid_value", "tool_choice")
+    name = cast(dict[str, Any], function).get("name")
+    if not (found := tuple(tool for tool in tools if tool.function.name == name)):
+        raise Invalid(f"tool_choice: no tool is named {name!r}"[:200], "invalid_value", "tool_choice")
+    return found[:1]

@@ -61,7 +61,7 @@ def _written(kind: str, value: Any) -> str:
         raise ValueError("give it as text")
     if kind == "regex":
         return LLMatcher.grammar_from_regex(_unanchored(value))
-    return grammar_from("grammar", value)
+    return grammar_from("lark" if value.startswith("%llguidance") else "grammar", value)
 
 
 def _choices(value: Any) -> list[str]:

@@ -11,6 +11,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from services.lm.tool_format import ToolFormat
+from services.serving.domain.structured import call_or_answer, call_schema, opening
+from services.serving.domain.tool_calls import Arguments, CallBegun, Content, ToolCallParser
 from services.serving.triton.backend.sampling_parameters import BadSampling
 from services.serving.triton.backend.serve import Served, open_model
 from tests.lm_bases import make_base
@@ -121,6 +124,77 @@ def test_json_objects_choices_regular_expressions_and_grammars_are_followed(mode
     text, last = ask(model, {"json_object": True}, max_tokens=60).whole()
     assert text.lstrip().startswith("{")
     assert last.finish_reason in ("stop", "length")
+
+
+TOOLS: list[dict[str, Any]] = [
+    {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}},
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "place": {"$ref": "#/$defs/Place"},
+                    "days": {"type": "integer", "maximum": 9, "minimum": 0},
+                },
+                "required": ["place"],
+                "$defs": {"Place": {"type": "string", "minLength": 1, "maxLength": 5}},
+            },
+        },
+    },
+]
+
+
+def read(format: ToolFormat, text: str) -> tuple[str, list[dict[str, Any]]]:
+    """An answer's content and calls, as the gateway reads them."""
+    parser = ToolCallParser(format, {"now", "weather"}, lambda: "id")
+    content, calls = "", list[dict[str, Any]]()
+    for delta in [*parser.feed(text), *parser.finish()]:
+        match delta:
+            case Content(more):
+                content += more
+            case CallBegun(_, _, name):
+                calls.append({"name": name, "arguments": ""})
+            case Arguments(index, more):
+                calls[index]["arguments"] += more
+    return content, calls
+
+
+@pytest.mark.parametrize("format", ["hermes", "llama3", "mistral"])
+def test_forced_calls_are_calls_of_the_tools_with_arguments_that_fit(model: Served, format: ToolFormat) -> None:
+    schema_ = call_schema(format, TOOLS, strict=False, parallel=False)
+    names: set[str] = set()
+    for seed in range(12):
+        text, last = ask(model, {"json": schema_}, seed=seed).whole()
+        content, calls = read(format, opening(format) + text)
+        assert (content.strip(), bool(calls), last.finish_reason) == ("", True, "stop")
+        for call in calls:
+            parameters = next(t["function"]["parameters"] for t in TOOLS if t["function"]["name"] == call["name"])
+            jsonschema.validate(json.loads(call["arguments"]), parameters)
+            names.add(call["name"])
+    assert names == {"now", "weather"}
+
+
+@pytest.mark.parametrize("format", ["hermes", "llama3"])
+def test_an_answer_is_calls_or_follows_its_format_where_both_may_be(model: Served, format: ToolFormat) -> None:
+    answer = {
+        "type": "object",
+        "properties": {"ok": {"type": "boolean"}},
+        "required": ["ok"],
+        "additionalProperties": False,
+    }
+    calls_ = call_schema(format, TOOLS, strict=False, parallel=True)
+    both = {"grammar": call_or_answer(format, answer, calls_, parallel=False)}
+    kinds: set[bool] = set()
+    for seed in range(40):
+        text, last = ask(model, both, seed=seed, temperature=20).whole()
+        assert last.finish_reason == "stop", text
+        content, calls = read(format, text)
+        if not calls:
+            jsonschema.validate(json.loads(content), answer)
+        kinds.add(bool(calls))
+    assert kinds == {True, False}
 
 
 def test_a_free_answer_beside_a_constrained_one_is_what_it_is_alone(model: Served) -> None:

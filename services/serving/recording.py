@@ -1,0 +1,50 @@
+"""Puts what became of a request into the spool, once, and counts it. Knows neither Triton nor HTTP."""
+
+import asyncio
+import time
+
+from contracts.events.serving import InferenceCompletedV1
+from services.serving.completion import Completion
+from services.serving.domain.errors import Unavailable
+from services.serving.domain.record import Outcome, inference
+from services.serving.runtime import Runtime
+
+
+async def record(runtime: Runtime, completion: Completion, outcome: Outcome, error: str | None = None) -> None:
+    """Puts the request and its answer into the spool; it is on disk when this returns.
+
+    A completion is recorded once: where a client leaves while its record is written, that record stands.
+
+    Raises:
+        Unavailable: it cannot be written.
+    """
+    if completion.record is None or (
+        completion.record.done() and not completion.record.cancelled() and completion.record.exception()
+    ):
+        seconds = time.perf_counter() - completion.started
+        event = inference(
+            completion.head.id, completion.asked, completion.head.target, completion.progress, outcome, error, seconds
+        )
+        completion.record = asyncio.ensure_future(_write(runtime, event))
+        _count(runtime, completion, outcome, seconds)
+    await asyncio.shield(completion.record)
+
+
+async def _write(runtime: Runtime, event: InferenceCompletedV1) -> None:
+    try:
+        if runtime.record is None:
+            raise OSError("the spool is closed")
+        await runtime.record(event)
+    except Exception as fault:  # SQLite's, the disk's and the encoder's errors alike: no answer goes unrecorded
+        runtime.record_fault = f"the spool cannot be written: {fault}"
+        raise Unavailable(f"The answer could not be recorded: {fault}", "record_unavailable", 5) from fault
+
+
+def _count(runtime: Runtime, completion: Completion, outcome: Outcome, seconds: float) -> None:
+    if runtime.metrics is None:
+        return
+    usage = completion.progress.usage
+    runtime.metrics.requests.labels(completion.asked.endpoint, outcome).inc()
+    runtime.metrics.seconds.observe(seconds)
+    runtime.metrics.tokens.labels("input").inc(usage.prompt_tokens)
+    runtime.metrics.tokens.labels("output").inc(usage.completion_tokens)
