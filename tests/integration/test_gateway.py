@@ -133,7 +133,7 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
         ({"temperature": 3}, openai.BadRequestError, "invalid_value", "temperature"),
         ({"n": 2}, openai.BadRequestError, "unsupported_parameter", "n"),
         ({"extra_body": {"tempature": 1}}, openai.BadRequestError, "unknown_parameter", "tempature"),
-        ({"tool_choice": "required"}, openai.BadRequestError, "unsupported_parameter", "tool_choice"),
+        ({"tool_choice": "required"}, openai.BadRequestError, "invalid_value", "tool_choice"),
         (
             {"messages": [{"role": "user", "content": "x" * CONTEXT}]},
             openai.BadRequestError,

@@ -1,0 +1,126 @@
+"""What clients send beyond plain chat, on a real Triton through the real openai client: the tiny base writes noise."""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonschema
+import openai
+import pytest
+from pydantic import BaseModel, Field
+
+from tests.integration.serving_parts import Stack, Upstream, make_upstream, running
+
+USER: Any = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture(scope="module")
+def parts(kafka: str) -> Iterator[Upstream]:
+    folder = Path(tempfile.mkdtemp(prefix="noria-serving-"))
+    try:
+        with running(Stack(folder / "home", kafka)) as stack:
+            upstream = make_upstream(stack, folder / "scratch")
+            upstream.define("shop", max_tokens=400)
+            upstream.promote("shop", 1, upstream.adapter("one", 1))
+            stack.wait_for("shop", "shop@1")
+            yield upstream
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def client(parts: Upstream) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{parts.stack.url}/v1", api_key="none", max_retries=0, timeout=60)
+
+
+class Order(BaseModel):
+    """An order."""
+
+    kind: Literal["tea", "coffee"]
+    cups: int = Field(ge=1, le=9)
+    hot: bool
+
+
+def test_a_pydantic_class_is_what_parse_gives(client: openai.OpenAI) -> None:
+    kinds: set[str] = set()
+    for seed in range(6):
+        answer = client.chat.completions.parse(
+            model="shop", messages=USER, response_format=Order, temperature=1.5, seed=seed
+        )
+        order = answer.choices[0].message.parsed
+        assert isinstance(order, Order)
+        assert answer.choices[0].finish_reason == "stop"
+        kinds.add(order.kind)
+    assert kinds == {"tea", "coffee"}
+
+
+def test_a_stream_follows_its_schema_too(client: openai.OpenAI) -> None:
+    chosen: Any = {"type": "json_schema", "json_schema": {"name": "o", "schema": Order.model_json_schema()}}
+    stream = client.chat.completions.create(model="shop", messages=USER, response_format=chosen, stream=True)
+    chunks = [c.choices[0].delta.content or "" for c in stream]
+    Order.model_validate_json("".join(chunks))
+    assert len(chunks) > 5
+
+
+def test_json_mode_choices_and_regular_expressions(client: openai.OpenAI) -> None:
+    ask: Any = client.chat.completions.create
+    object_: Any = {"type": "json_object"}
+    begun = ask(model="shop", messages=USER, response_format=object_, max_tokens=20).choices[0].message.content
+    assert begun.startswith("{")
+    for extra, pattern in (
+        ({"guided_choice": ["yes", "no"]}, "yes|no"),
+        ({"guided_regex": "[0-9]{4}-[ab]"}, "[0-9]{4}-[ab]"),
+    ):
+        answer = ask(model="shop", messages=USER, extra_body=extra)
+        assert re.fullmatch(pattern, answer.choices[0].message.content)
+    text = client.completions.create(model="shop", prompt="x", extra_body={"guided_choice": ["left", "right"]})
+    assert text.choices[0].text in ("left", "right")
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "why"),
+    [
+        ({"extra_body": {"guided_regex": "(?=a)b"}}, "guided_regex", "look-around"),
+        ({"extra_body": {"guided_json": {"type": "array", "uniqueItems": True}}}, "guided_json", "uniqueItems"),
+        ({"extra_body": {"guided_json": {"enum": ["x" * 70_000]}}}, "guided_json", "at most 65536"),
+    ],
+)
+def test_what_cannot_be_enforced_is_told_before_anything_runs(
+    client: openai.OpenAI, change: dict[str, Any], param: str, why: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=f"(?s){why}") as refused:
+        client.chat.completions.create(model="shop", messages=USER, **change)
+    assert refused.value.param == param
+
+
+TOOLS: Any = [
+    {
+        "type": "function",
+        "function": {
+            "name": "order",
+            "parameters": Order.model_json_schema(),
+        },
+    },
+    {"type": "function", "function": {"name": "bye"}},
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "order"}}])
+def test_a_forced_call_is_a_call_with_arguments_that_fit(client: openai.OpenAI, choice: Any, stream: bool) -> None:
+    asked: dict[str, Any] = {"model": "shop", "messages": USER, "tools": TOOLS, "tool_choice": choice}
+    if stream:
+        with client.chat.completions.stream(**asked) as events:
+            answer = events.get_final_completion()
+    else:
+        answer = client.chat.completions.create(**asked)
+    (call,) = answer.choices[0].message.tool_calls or []
+    assert (answer.choices[0].finish_reason, answer.choices[0].message.content or "") == ("tool_calls", "")
+    assert call.type == "function"
+    assert call.function.name in (["order"] if isinstance(choice, dict) else ["order", "bye"])
+    schema = Order.model_json_schema() if call.function.name == "order" else {"maxProperties": 0}
+    jsonschema.validate(json.loads(call.function.arguments), schema)
