@@ -98,6 +98,7 @@ def serve(service: Service) -> None:
         make_app(service, runtime),
         host=settings.host,
         port=settings.port,
+        http=application.Connection,
         log_config=None,
         access_log=False,
         lifespan="on",

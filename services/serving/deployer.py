@@ -1,67 +1,24 @@
-"""Keeps Triton and the gateway's routes in step with what is wanted: a loop that looks, plans, acts and reports.
+"""Keeps Triton and the gateway's routes in step with what is wanted: a loop that looks, plans and starts what is to be done.
 
-A new version answers once it has made a token; until then, and where it cannot, the one before goes on answering.
+A new version answers once it has made a token; until then, and where it cannot, the one before goes on answering. Each
+Triton model has a task of its own for what takes time (services/serving/rollout.py): none waits for another's.
 """
 
 import asyncio
 import time
-from collections import Counter
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 
-from contracts.events.serving import DeploymentChangedV1
 from services.chassis.context import Context
 from services.chassis.timeouts import wait_at_most
-from services.serving.domain.reconcile import Action, Deployment, Outcome, TritonTarget, Unload, plan, production
-from services.serving.domain.routing import build
-from services.serving.domain.served_version import (
-    ServedVersion,
-    deployment_changed,
-    kept_of_all,
-    seen_here,
-    with_bases,
-)
-from services.serving.model_files import MaterialisedVersion, materialise
-from services.serving.model_loading import carry_out, look, try_version
+from services.serving import rollout
+from services.serving.deployer_state import ROUND_SECONDS, DeployerState, Kind
+from services.serving.domain.reconcile import List, Load, Unload, plan, triton_target
+from services.serving.domain.served_version import ServedVersion, kept_of_all, seen_here, with_bases
+from services.serving.model_loading import carry_out, look
 from services.serving.runtime import Runtime
 from services.serving.store import Store
 from services.serving.triton import client
-from services.serving.triton.client import Triton
-
-ROUND_SECONDS = 1.0
-RETRY_SECONDS = (30.0, 120.0, 600.0)
-"""After these pauses a failed version is tried again, then not until it is promoted again or serving restarts."""
-
-DEATHS = 3
-"""So often a model's process may be killed while it loads before that counts as the version's own fault."""
-
-Key = tuple[str, int]
-Promotion = tuple[str, int, int]
-Materialised = tuple[ServedVersion, MaterialisedVersion]
-
-
-@dataclass(slots=True)
-class DeployerState:
-    """What the deployer remembers between rounds; all of it can be lost."""
-
-    ctx: Context[Store]
-    runtime: Runtime
-    triton: Triton
-    change: int | None = None
-    is_settled: bool = False
-    look_at: float = 0.0
-    materialised: dict[Key, Materialised] = field(default_factory=dict[Key, Materialised])
-    wanted: frozenset[TritonTarget] = frozenset()
-    projects: dict[str, bool] = field(default_factory=dict[str, bool])
-    """Every known project, and whether it is out of service."""
-    answered: dict[Key, int] = field(default_factory=dict[Key, int])
-    """With which promotion each version answered last in this instance's own Triton."""
-    seen: dict[Promotion, float] = field(default_factory=dict[Promotion, float])
-    failures: dict[Promotion, tuple[int, float]] = field(default_factory=dict[Promotion, tuple[int, float]])
-    stalled: dict[str, float] = field(default_factory=dict[str, float])
-    """Triton models whose load failed, and when it is tried again."""
-    deaths: Counter[str] = field(default_factory=Counter[str])
-    """How often in a row the process of a Triton model died while it was loaded."""
 
 
 async def run(runtime: Runtime, ctx: Context[Store]) -> None:
@@ -70,14 +27,20 @@ async def run(runtime: Runtime, ctx: Context[Store]) -> None:
     async with client.connect(f"{settings.triton_host}:{settings.triton_grpc_port}") as triton:
         runtime.triton = triton
         state = DeployerState(ctx, runtime, triton)
-        while True:
-            try:
-                await round_once(state)
-            except Exception:  # the loop is what repairs: whatever one round met, the next one tries again
-                state.is_settled = False
-                ctx.log.exception("deployer.round_failed")
-            await wait_at_most(runtime.wake, ROUND_SECONDS)
-            runtime.wake.clear()
+        try:
+            while True:
+                try:
+                    await round_once(state)
+                except Exception:  # the loop is what repairs: whatever one round met, the next one tries again
+                    state.is_settled = False
+                    ctx.log.exception("deployer.round_failed")
+                await wait_at_most(runtime.wake, ROUND_SECONDS)
+                runtime.wake.clear()
+        finally:
+            tasks = [*state.bringing.values(), *(task for _, task in state.tasks.values())]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def round_once(state: DeployerState) -> None:
@@ -85,35 +48,44 @@ async def round_once(state: DeployerState) -> None:
     runtime, now = state.runtime, time.monotonic()
     if now >= state.look_at or runtime.suspects:
         held = dict(runtime.loaded), runtime.up
-        await look(runtime, state.triton)
-        state.look_at = time.monotonic() + runtime.settings.check_seconds
+        state.look_at = now + runtime.settings.check_seconds
+        await look(runtime, state.triton, state.loading())
         state.is_settled = state.is_settled and held == (runtime.loaded, runtime.up)
+        _give_up_tries(state)
     change = await state.ctx.read(lambda store: store.change_number())
     retry = any(at <= now for _, at in state.failures.values())
     if change != state.change or not state.is_settled or retry:
-        state.is_settled = await _reconcile(state)
+        state.is_settled = True  # whatever ends or is met meanwhile says otherwise
+        state.is_settled = await _reconcile(state) and state.is_settled
         state.change = change
 
 
+def _give_up_tries(state: DeployerState) -> None:
+    """Ends the try of a version in a model that is dead: it would wait for its probe, and the reload for it."""
+    for model, (kind, task) in state.tasks.items():
+        if kind == "try" and state.runtime.up and not state.runtime.answers(model):
+            task.cancel()
+
+
 async def _reconcile(state: DeployerState) -> bool:
-    """Brings, routes, loads, tries, switches, removes. Whether nothing is left to do."""
+    """Routes, starts what is to be brought, loaded, listed or tried, removes. Whether nothing is left to do."""
     settings = state.runtime.settings
     versions, state.projects = await state.ctx.read(lambda store: (store.live_versions(), _projects(store)))
     wanted = kept_of_all(versions, settings.keep_versions)
     keep = [s for s in _kept_here(state, versions, wanted) if s.prompt is not None]
-    _remember(state, keep)
-    materialised = await _materialise_all(state, with_bases(keep) if settings.serve_base else keep)
-    _route(state, materialised)
-    targets = frozenset(p.triton_target for _, p in materialised)
-    lingering, state.wanted = state.wanted - targets, targets  # requests routed a moment ago may still need the former
-    actions = plan(state.wanted | lingering, state.runtime.loaded) if state.runtime.up else ()
-    done = await _act(state, [a for a in actions if not isinstance(a, Unload)], materialised)
-    switched = await _try_new(state, materialised) if state.runtime.up else False
-    done &= await _act(state, [a for a in actions if isinstance(a, Unload)], materialised)
+    state.remember(keep)
+    state.serve(with_bases(keep) if settings.serve_base else keep)
+    state.route()
+    groups: dict[str, list[ServedVersion]] = {}
+    for served in sorted(state.versions, key=lambda s: s.deployment.sequence):
+        groups.setdefault(triton_target(served.deployment).model, []).append(served)
+    done = [_advance(state, model, group) for model, group in groups.items()]
+    done.append(await _unload(state, groups.keys()))
     for version in versions:
         if version not in wanted:
-            await _set_status(state, version, "removed", f"only the last {settings.keep_versions} promotions are kept")
-    return state.runtime.up and done and not lingering and not switched
+            detail = f"only the last {settings.keep_versions} promotions are kept"
+            await rollout.set_status(state, version, "removed", detail)
+    return state.runtime.up and all(done) and not state.lingering
 
 
 def _projects(store: Store) -> dict[str, bool]:
@@ -133,141 +105,64 @@ def _kept_here(state: DeployerState, versions: list[ServedVersion], wanted: list
     return seen_here(versions, wanted, held, state.answered, state.runtime.settings.keep_versions)
 
 
-def _remember(state: DeployerState, keep: list[ServedVersion]) -> None:
-    """When each promotion was first seen; what is no longer kept is forgotten."""
-    now, promotions = time.monotonic(), {_promotion(s.deployment) for s in keep}
-    state.answered = {s.key: s.deployment.answered for s in keep if s.deployment.answered}
-    state.seen = {p: state.seen.get(p, now) for p in promotions}
-    state.failures = {p: f for p, f in state.failures.items() if p in promotions}
+def _advance(state: DeployerState, model: str, group: list[ServedVersion]) -> bool:
+    """Starts what is to be done next for a Triton model whose versions these are, oldest promotion first; whether nothing is."""
+    lacking = [s for s in group if not state.is_here(s) and state.may_try(s.deployment)]
+    if lacking and model not in state.bringing:
+        _start(state, model, "bring", partial(rollout.bring, state, lacking))
+    if lacking and model not in state.runtime.generations:
+        return False  # its first load takes all of its adapters at once
+    return _change(state, model, group) and not lacking
 
 
-async def _materialise_all(state: DeployerState, versions: list[ServedVersion]) -> list[Materialised]:
-    """The versions whose files are here. One whose files cannot be had fails; the others go on."""
-    found: list[Materialised] = []
-    for served in versions:
-        before = state.materialised.get(served.key)
-        if before is not None and before[0] == served:
-            found.append(before)
-        elif _may_try(state, served.deployment):
-            try:
-                materialised = await asyncio.to_thread(materialise, state.ctx.artifacts, state.runtime.settings, served)
-                found.append((served, materialised))
-            except Exception as fault:  # whatever the store or the disk met is this version's alone
-                await _fail(state, served, f"its files cannot be brought: {fault}")
-    state.materialised = {served.key: (served, materialised) for served, materialised in found}
-    return found
-
-
-def _route(state: DeployerState, materialised: list[Materialised]) -> None:
-    """Routes what has answered before, and every base; what is new is routed when it has answered."""
-    out = [project for project, retired in state.projects.items() if retired]
-    targets = [p.target for s, p in materialised if s.deployment.answered or s.deployment.version == 0]
-    by_project: dict[str, list[Deployment]] = {}
-    for served, _ in materialised:
-        by_project.setdefault(served.deployment.project, []).append(served.deployment)
-    now = {project: production(group) for project, group in by_project.items()}
-    state.runtime.routes = build(targets, {p: d.version for p, d in now.items() if d}, state.projects, out)
-
-
-async def _act(state: DeployerState, actions: list[Action], materialised: list[Materialised]) -> bool:
-    """Does the actions; what waits on a load that fails, fails with it. Whether all are done."""
-    done = True
-    for action in actions:
-        if state.stalled.get(action.model, 0.0) > time.monotonic():
-            done = False
-            continue
-        try:
-            await carry_out(state.runtime, state.triton, action, [p for _, p in materialised])
-            state.stalled.pop(action.model, None)
-            state.deaths.pop(action.model, None)
-            state.ctx.log.info("deployer.done", action=type(action).__name__, model=action.model)
-        except client.Unavailable as fault:
-            _stall(state, action.model, fault, 2 * ROUND_SECONDS)
-            state.look_at = 0.0
+def _change(state: DeployerState, model: str, group: list[ServedVersion]) -> bool:
+    """Starts the load of a Triton model, a list of its adapters, or the try of its next version; whether none is to be."""
+    if model in state.tasks or not state.runtime.up:
+        return False
+    here, loaded = state.here(model), state.runtime.loaded
+    held = {model: loaded[model]} if model in loaded else {}
+    for action in plan([p.triton_target for p in here], held) if here else ():
+        if isinstance(action, Load | List):
+            if state.stalled.get(model, 0.0) <= time.monotonic():
+                _start(state, model, "change", partial(rollout.change, state, action, group))
             return False
-        except client.TritonFault as fault:
-            done = False
-            if isinstance(fault, client.ModelNotReady) and state.deaths[action.model] < DEATHS:
-                state.deaths[action.model] += 1
-                _stall(state, action.model, fault, 2 * ROUND_SECONDS)
-                continue
-            _stall(state, action.model, fault, RETRY_SECONDS[0])
-            state.ctx.log.error("deployer.load_failed", model=action.model, detail=str(fault)[:2000])
-            for served, p in materialised:
-                if p.triton_target.model == action.model and _is_new(state, served.deployment):
-                    await _fail(state, served, f"Triton cannot load {action.model}: {fault}")
-    return done
+    for served in group:
+        if state.is_new(served.deployment) and served.key in state.materialised:
+            version = state.materialised[served.key][1]
+            _start(state, model, "try", partial(rollout.switch, state, served, version))
+            return False
+    return True
 
 
-def _stall(state: DeployerState, model: str, fault: Exception, seconds: float) -> None:
-    """Lets a Triton model be for a while, and says why."""
-    state.runtime.faults[model] = str(fault)[:500]
-    state.stalled[model] = time.monotonic() + seconds
+async def _unload(state: DeployerState, wanted: Collection[str]) -> bool:
+    """Unloads what nobody wants and no task works on; a task for such a model is ended. Whether nothing of the kind is left."""
+    needed = {*wanted, *(target.model for target in state.lingering)}
+    gone = (state.runtime.loaded.keys() | state.touched) - needed
+    for model in gone & state.tasks.keys():
+        state.tasks[model][1].cancel()
+    for model in sorted(gone - state.tasks.keys()) if state.runtime.up else ():
+        await carry_out(state.runtime, state.triton, Unload(model), ())
+        state.touched.discard(model)
+        state.ctx.log.info("deployer.done", action="Unload", model=model)
+    return not gone
 
 
-async def _try_new(state: DeployerState, materialised: list[Materialised]) -> bool:
-    """Switches to each new version that answers a probe. Whether any state changed."""
-    changed = False
-    for served, version in sorted(materialised, key=lambda pair: pair[0].deployment.sequence):
-        if not _is_new(state, served.deployment) or not state.runtime.answers(version.triton_target.model):
-            continue
-        try:
-            await try_version(state.runtime, state.triton, version, [p for _, p in materialised])
-            answered = replace(served.deployment, answered=served.deployment.sequence)
-            state.answered[served.key] = answered.answered
-            materialised = [(replace(s, deployment=answered) if s is served else s, p) for s, p in materialised]
-            _route(state, materialised)  # before the event: whoever reads it asks the new one
-            await _set_status(state, served, "deployed", "")
-            changed = True
-        except client.Unavailable:
-            state.runtime.suspect(version.triton_target.model)
-            return True
-        except client.TritonFault as fault:
-            await _fail(state, served, f"it does not answer a probe: {fault}")
-    return changed
+def _start(state: DeployerState, model: str, kind: Kind, work: Callable[[], Awaitable[None]]) -> None:
+    """Starts a task for a Triton model, which the next round follows."""
+    task = asyncio.create_task(rollout.step(state, model, work))
 
+    def ended(task: asyncio.Task[None]) -> None:
+        state.is_settled = False
+        if task.cancelled():
+            state.runtime.wake.set()  # what it held up begins at once
+        if kind == "bring":
+            del state.bringing[model]
+        else:
+            del state.tasks[model]
 
-def _is_new(state: DeployerState, deployment: Deployment) -> bool:
-    """Whether a promotion has not answered here yet and may be tried, be it once more."""
-    return deployment.answered < deployment.sequence and _may_try(state, deployment)
-
-
-def _promotion(deployment: Deployment) -> Promotion:
-    return deployment.project, deployment.version, deployment.sequence
-
-
-def _may_try(state: DeployerState, deployment: Deployment) -> bool:
-    _, at = state.failures.get(_promotion(deployment), (0, 0.0))
-    return at <= time.monotonic()
-
-
-async def _fail(state: DeployerState, served: ServedVersion, why: str) -> None:
-    """Notes a failure and when to try again; the event is emitted once a promotion."""
-    d = served.deployment
-    promotion = _promotion(d)
-    count = state.failures.get(promotion, (0, 0.0))[0]
-    pause = RETRY_SECONDS[count] if count < len(RETRY_SECONDS) else float("inf")
-    state.failures[promotion] = count + 1, time.monotonic() + pause
-    state.ctx.log.error(
-        "deployer.version_failed", project=d.project, version=d.version, detail=why[:2000], retry_seconds=pause
-    )
-    if d.status == "pending":
-        await _set_status(state, served, "failed", why[:2000])
-
-
-async def _set_status(state: DeployerState, served: ServedVersion, status: Outcome, detail: str) -> None:
-    """Writes down how a promotion ended, with its event, in one transaction; another instance may have done so before."""
-    d, now = served.deployment, datetime.now(UTC)
-    seconds = time.monotonic() - state.seen.get(_promotion(d), time.monotonic())
-
-    def change(store: Store) -> tuple[bool, list[DeploymentChangedV1]]:
-        noted = store.set_status(d.model, d.sequence, status, detail, now)
-        told = noted and (status != "removed" or d.answered > 0)
-        return noted, [deployment_changed(d, status, detail, seconds)] if told else []
-
-    cause = f"deployment {d.project}@{d.version} {d.sequence} {status}"
-    noted = await state.ctx.transact(change, cause=cause, at=now)
-    if status == "deployed":
-        state.failures.pop(_promotion(d), None)
-    if noted and state.runtime.metrics:
-        state.runtime.metrics.deployments.labels(status).inc()
+    if kind == "bring":
+        state.bringing[model] = task
+    else:
+        state.tasks[model] = kind, task
+        state.touched.add(model)
+    task.add_done_callback(ended)

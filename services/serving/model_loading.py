@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from services.lm.base_files import read_rank
@@ -19,34 +19,41 @@ ALIVE = ("READY", "LOADING")
 """Triton's states of what it holds."""
 
 
-async def look(runtime: Runtime, triton: Triton) -> None:
-    """Notes whether Triton lives, which models it lost, and which make no progress or fail a probe."""
+async def look(runtime: Runtime, triton: Triton, changing: Collection[str] = ()) -> None:
+    """Notes whether Triton lives, which models it lost, and which make no progress or fail a probe.
+
+    Of models that a task is `changing` it says nothing.
+    """
     was_up = runtime.up
     runtime.up = await client.live(triton)
     if runtime.up and not was_up:
         runtime.suspects.update(runtime.loaded)
     try:
-        for model in list(runtime.loaded) if runtime.up else ():
-            if not await client.ready(triton, runtime.generations[model]):
+        for model in runtime.loaded.keys() - set(changing) if runtime.up else ():
+            generation = runtime.generations[model]
+            if not await client.ready(triton, generation) and runtime.generations.get(model) == generation:
                 del runtime.loaded[model]
                 runtime.restarts[model] += 1
                 runtime.forget(model)
-        await _judge_all(runtime, triton)
+        await _judge_all(runtime, triton, changing)
     except client.Unavailable:
         runtime.up = await client.live(triton)
     if runtime.metrics:
         runtime.metrics.triton_up.set(runtime.up)
 
 
-async def _judge_all(runtime: Runtime, triton: Triton) -> None:
+async def _judge_all(runtime: Runtime, triton: Triton, changing: Collection[str]) -> None:
     """Triton calls a model ready whose process was killed or stands still: its engine tells, in time and without a queue.
 
     Where one died the others are asked too.
     """
-    suspects, runtime.suspects = runtime.suspects & runtime.loaded.keys(), set()
-    asked = sorted(model for model, held in runtime.loaded.items() if held.healthy or model in suspects)
+    judged = runtime.loaded.keys() - set(changing)
+    suspects, runtime.suspects = runtime.suspects & judged, set()
+    asked = sorted(model for model in judged if runtime.loaded[model].healthy or model in suspects)
+    generations = {model: runtime.generations[model] for model in asked}
     lives = await asyncio.gather(*(_lives(runtime, triton, model, model in suspects) for model in asked))
-    dead = [model for model, alive in zip(asked, lives, strict=True) if not alive]
+    same = [(m, alive) for m, alive in zip(asked, lives, strict=True) if runtime.generations.get(m) == generations[m]]
+    dead = [model for model, alive in same if not alive]
     if dead:
         runtime.up = await client.live(triton)
     for model in dead:
@@ -54,7 +61,7 @@ async def _judge_all(runtime: Runtime, triton: Triton) -> None:
         runtime.forget(model)
     if dead:
         runtime.suspects.update(m for m, held in runtime.loaded.items() if held.healthy and m not in suspects)
-    for model in suspects - set(dead):
+    for model in {model for model, alive in same if alive and model in suspects}:
         listed = await asyncio.to_thread(layout.read_adapters, repository(runtime.settings), model)
         runtime.loaded[model] = Loaded(runtime.loaded[model].adapters & listed.keys())
 
@@ -79,8 +86,9 @@ async def _lives(runtime: Runtime, triton: Triton, model: str, suspected: bool) 
 
 async def _moves(runtime: Runtime, triton: Triton, model: str) -> bool | None:
     """Whether an engine with work at hand moves; None from one without, and from a backend that does not tell."""
-    status = await client.status(triton, runtime.generations[model], runtime.settings.status_seconds)
-    if status is None:
+    generation = runtime.generations[model]
+    status = await client.status(triton, generation, runtime.settings.status_seconds)
+    if status is None or runtime.generations.get(model) != generation:
         return None
     now, at_work = time.monotonic(), status.rows + status.queue > 0
     runtime.statuses[model] = status

@@ -263,6 +263,40 @@ def test_a_load_that_fails_says_why_and_leaves_the_others(server: Server, files:
         server.ask(lambda triton: client.loaded(triton, wrong, server.settings.repository / wrong))
     layout.remove_model(server.settings.repository, "wrong")
     assert text(server, "hello")
+    wait_for(lambda: len(stubs(server)) == 1, 20, lambda: f"its process stays: {stubs(server)}")
+
+
+def test_a_load_that_stands_still_delays_no_other(server: Server, files: Path) -> None:
+    """Triton begins no load while one's initialize runs: the backend's returns before the model is there."""
+    before, repository = set(stubs(server)), server.settings.repository
+    slow, quick = (layout.EngineArgs(files / "base", dtype="float32"), layout.EngineArgs(files / "base"))
+    first = layout.add_generation(repository, "first", slow, {})
+    wait_for(lambda: server.ask(client.states).get(first, ("",))[0] == "READY", 30, lambda: "it is not begun")
+    (process,) = set(stubs(server)) - before
+    os.kill(process, signal.SIGSTOP)
+    try:
+        with pytest.raises(client.Unavailable):
+            server.ask(lambda triton: client.opened(triton, first, 1.0))
+        second = layout.add_generation(repository, "second", quick, {})
+        server.ask(lambda triton: client.loaded(triton, second, repository / second, seconds=60))
+        server.ask(lambda triton: client.probe(triton, second))
+    finally:
+        os.kill(process, signal.SIGKILL)  # going on it would end the server: Triton 2.51 aborts with a lock_exception
+    for model in ("first", "second"):
+        layout.remove_model(repository, model)
+    wait_for(lambda: set(stubs(server)) == before, 20, lambda: f"their processes stay: {stubs(server)}")
+
+
+def test_a_model_that_is_being_loaded_says_so_and_may_be_taken_out(server: Server, files: Path) -> None:
+    before, repository = set(stubs(server)), server.settings.repository
+    early = layout.add_generation(repository, "early", layout.EngineArgs(files / "base", dtype="float32"), {})
+    wait_for(lambda: server.ask(client.states).get(early, ("",))[0] == "READY", 30, lambda: "it is not begun")
+    assert not server.ask(lambda triton: client.opened(triton, early, 10.0))
+    with pytest.raises(ModelNotReady, match="is being loaded"):
+        server.ask(lambda triton: client.probe(triton, early))
+    layout.remove_model(repository, "early")
+    wait_for(lambda: set(stubs(server)) == before, 20, lambda: f"its process stays: {stubs(server)}")
+    assert text(server, "hello")
 
 
 def test_a_second_server_of_a_home_is_refused(server: Server) -> None:
@@ -309,6 +343,10 @@ def test_a_server_that_answers_nothing_is_ended(files: Path) -> None:
     with serving(files, "watchdog.SILENT_SECONDS = 4") as own:
         os.kill(own.process.pid, signal.SIGSTOP)
         assert own.process.wait(30) == -signal.SIGKILL
+
+
+def stubs(server: Server) -> list[int]:
+    return launch.stubs(server.settings.shared_memory_prefix)
 
 
 def load_echo(own: Server) -> None:

@@ -23,11 +23,12 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from services.lm.template import Rendered
-from services.serving.triton.status import EngineStatus, read_status
+from services.serving.triton.status import EngineStatus, read_opening, read_status
 from services.serving.triton.tensors import Chunk, read, request, status_request
 
 REFUSED = ("invalid request: ", "LoRA ")  # begins what this backend, and vLLM's, says of a request that is at fault
 SILENT_SECONDS = 30.0  # as in watchdog.py, which then ends the server
+STATUS_SECONDS = 5.0  # for one question; a process that imports torch answers late
 DEAD_STUB = "Stub process"  # begins what the Python backend says of a stub that was killed
 
 
@@ -125,13 +126,13 @@ async def loaded(triton: Triton, generation: str, folder: Path, *, seconds: floa
     while True:
         try:
             held = (await states(triton)).get(generation, ("", ""))
+            if held[0] == "READY" and await opened(triton, generation, STATUS_SECONDS):
+                return
             heard = time.monotonic()
         except Unavailable:  # a load takes all cores, too: what is under way is not thrown away for one late answer
             if time.monotonic() - heard > SILENT_SECONDS:
                 raise
             held = ("", "")
-        if held[0] == "READY":
-            return
         if not await asyncio.to_thread(folder.exists):
             raise Unavailable(f"{generation} was taken out of the repository")
         if held[0] == "UNAVAILABLE":
@@ -139,6 +140,18 @@ async def loaded(triton: Triton, generation: str, folder: Path, *, seconds: floa
         if time.monotonic() > deadline:
             raise Unavailable(f"{generation} was not loaded in {seconds:g} s")
         await asyncio.sleep(0.1)
+
+
+async def opened(triton: Triton, model: str, seconds: float) -> bool:
+    """Whether the backend of a model that Triton calls ready has loaded it; one that does not tell, as vLLM's, has.
+
+    Raises TritonFault, saying why where it cannot be loaded; Unavailable also where no answer comes within the time.
+    """
+    said = await _status_text(triton, model, seconds)
+    opening = None if said is None else read_opening(said)
+    if opening is not None and opening.failure is not None:
+        raise Failed(f"{model} cannot be loaded: {opening.failure}")
+    return opening is None
 
 
 async def unloaded(triton: Triton, generation: str, *, seconds: float = 5.0) -> bool:
@@ -190,6 +203,11 @@ async def status(triton: Triton, model: str, seconds: float) -> EngineStatus | N
 
     Raises TritonFault, Unavailable also where no answer comes within the time.
     """
+    said = await _status_text(triton, model, seconds)
+    return None if said is None else read_status(said)
+
+
+async def _status_text(triton: Triton, model: str, seconds: float) -> str | None:
     responses: Any = triton.grpc.stream_infer(once(status_request(model)))
     try:
         result = await following(responses, model, seconds)
@@ -197,7 +215,7 @@ async def status(triton: Triton, model: str, seconds: float) -> EngineStatus | N
         return None
     finally:
         responses.cancel()
-    return None if result is None else read_status(read(result, 0).text)
+    return None if result is None else read(result, 0).text
 
 
 async def once(item: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:

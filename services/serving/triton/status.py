@@ -31,6 +31,23 @@ class EngineStatus:
     """For how many more tokens there is memory for keys and values."""
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A model that Triton calls ready and that its backend still loads, or failed to load."""
+
+    failure: str | None
+    """Why it cannot be loaded; None while it is being loaded."""
+
+
+def read_opening(text: str) -> Opening | None:
+    """Returns what a status answer says of a model that is not open, None where it is."""
+    try:
+        given: Any = json.loads(text)
+        return Opening(given["failure"]) if "opening" in given else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def read_status(text: str) -> EngineStatus | None:
     """Returns what a status answer says, None where the text is none."""
     try:

@@ -20,6 +20,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 if TYPE_CHECKING:
+    from services.serving.triton.backend.opening import Opening
     from services.serving.triton.backend.rows import Delta
     from services.serving.triton.backend.serve import Served
 
@@ -52,7 +53,7 @@ OUTPUTS = (
 class TritonPythonModel:
     """What Triton's Python stub looks for; Triton calls each method from one thread."""
 
-    served: "Served"
+    opening: "Opening"
 
     @staticmethod
     def auto_complete_config(auto_complete_model_config: Any) -> Any:
@@ -72,21 +73,32 @@ class TritonPythonModel:
         return auto_complete_model_config
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Loads the model that <version>/model.json names; Triton reports what is raised as the reason of a failed load."""
+        """Begins to load the model that <version>/model.json names: Triton calls it ready now, its status says when it is."""
+        from services.serving.triton.backend.opening import Opening
         from services.serving.triton.backend.orphans import follow_server
-        from services.serving.triton.backend.serve import (
-            open_model,  # torch: not for the stub that completes the config
-        )
 
         threading.Thread(target=follow_server, args=(os.getppid(),), name="watch", daemon=True).start()
         self.sender = Sender()
         listing = json.loads(args["model_config"]).get("parameters", {}).get("adapters", {}).get("string_value")
-        directory = Path(pb_utils.get_model_dir())
-        self.served = open_model(directory, listing and Path(listing), log=pb_utils.Logger.log_error)
-        pb_utils.Logger.log_info(f"{args['model_name']}: {self.served.summary}")
+        directory, name, logger = Path(pb_utils.get_model_dir()), args["model_name"], pb_utils.Logger
+
+        def opened() -> "Served":
+            from services.serving.triton.backend.serve import (
+                open_model,  # torch: not for the stub that completes the config
+            )
+
+            return open_model(directory, listing and Path(listing), log=logger.log_error)
+
+        self.opening = Opening(
+            opened,
+            lambda said: logger.log_info(f"{name}: {said}"),
+            lambda why: logger.log_error(f"{name} cannot be loaded: {why}"),
+        )
 
     def execute(self, requests: list[Any]) -> None:
         """Hands each request to the engine; a bad one is answered with its error at once, and so is a question for the status."""
+        from services.serving.triton.backend.opening import NotOpen
+
         for request in requests:
             response_sender = request.get_response_sender()
             try:
@@ -96,26 +108,28 @@ class TritonPythonModel:
                     self._begin(request, response_sender)
             except (ValueError, LookupError) as error:
                 send(response_sender, failure(f"{REFUSED}{error}", pb_utils.TritonError.INVALID_ARG), final=True)
+            except NotOpen as error:
+                send(response_sender, failure(str(error), pb_utils.TritonError.UNAVAILABLE), final=True)
 
     def _status(self) -> Any:
-        found = json.dumps(self.served.engine.status()).encode()
+        found = json.dumps(self.opening.status()).encode()
         return pb_utils.InferenceResponse([pb_utils.Tensor("text_output", np.array([found], dtype=np.object_))])
 
     def _begin(self, request: Any, response_sender: Any) -> None:
-        prompt = text(request, "text_input") or ""
+        served, prompt = self.opening.served(), text(request, "text_input") or ""
         reply = Reply(request, response_sender, self.sender, prompt)
         marked = flag(request, "control_tokens_marked", default=False)
         sampling = text(request, "sampling_parameters")
-        wanted = self.served.request(prompt, sampling, request.parameters(), reply, marked=marked)
+        wanted = served.request(prompt, sampling, request.parameters(), reply, marked=marked)
         reply.prompt_tokens = len(wanted.prompt)
         self.sender.open(reply)
-        self.served.engine.submit(wanted)
+        served.engine.submit(wanted)
 
     def finalize(self) -> None:
         """Stops the engine; what still runs gets an error."""
-        self.served.engine.stop()
+        self.opening.stop()
         self.sender.stop()
-        del self.served, self.sender
+        del self.opening, self.sender
         gc.collect()
 
 
