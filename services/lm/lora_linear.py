@@ -1,11 +1,11 @@
 """Linear layers that add each row's LoRA to the base's product; it knows neither files nor requests.
 
-All adapters of a batch are laid side by side: A (sum of ranks, in) and B (out, sum of ranks), and a mask (rows, sum
-of ranks) keeps each row to its own. Two products then serve any mixture, base rows included, as in S-LoRA
-(arXiv:2311.03285) without its kernels.
+Rows with adapters stand in the order of their adapters, eight in a chunk, and the adapters of a chunk are laid side by
+side: A (sum of ranks, in) and B (out, sum of ranks), and a mask (rows, sum of ranks) keeps each row to its own. Two
+products a chunk then serve any mixture, as in S-LoRA (arXiv:2311.03285) without its kernels; base rows take part in none.
 
-An answer does not depend on its neighbours, to the last bit: oneDNN's packed bf16 products are the same for any number
-of rows, and the adapters' small fp32 products, which are not, are always made with the same number of rows, or with one
+An answer does not depend on its neighbours, to the last bit: oneDNN's packed products are the same for any number of
+rows, and the adapters' small fp32 products, which are not, are always made with the same number of rows, or with one
 block of a prompt.
 """
 
@@ -20,11 +20,13 @@ from torch.nn import functional
 from services.lm.adapters import Adapter
 
 Pair = tuple[torch.Tensor, torch.Tensor]
+Chunk = tuple[list[int], torch.Tensor, dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]]
+"""Up to ROWS rows, the same as an index of exactly ROWS, and module name -> A, B and mask of their adapters."""
 
 
 ROWS = 8
-"""Rows of one product with the adapters: fewer are padded, more are several products."""
-LAYOUTS = 4
+"""Rows of one product with the adapters: fewer are filled up, more are several products."""
+LAYOUTS = 8
 """Sets of adapters laid side by side that are kept, so that a batch's changing mixture seldom copies them anew."""
 
 
@@ -32,13 +34,12 @@ LAYOUTS = 4
 class Active:
     """The adapters of the pass in flight, shared by all linear layers of a model.
 
-    Its tokens (1, tokens, in) are one of each row, and then a piece of one prompt in blocks of `blocks` tokens.
+    Its tokens (1, tokens, in) are one of each row, and then pieces of prompts, each an adapter and its blocks' lengths.
     """
 
     rows: tuple[Adapter | None, ...] = ()
-    pairs: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] = field(default_factory=dict)
-    piece: dict[str, Pair] = field(default_factory=dict[str, Pair])
-    blocks: Sequence[int] = ()
+    chunks: list[Chunk] = field(default_factory=list[Chunk])
+    pieces: Sequence[tuple[Adapter | None, Sequence[int]]] = ()
     everywhere: dict[str, Pair] = field(default_factory=dict[str, Pair])
     layouts: OrderedDict[tuple[Adapter, ...], dict[str, Pair]] = field(default_factory=OrderedDict)
 
@@ -46,30 +47,37 @@ class Active:
         """Takes one adapter (None: base) for all rows and tokens of the next passes, whose x is (rows, tokens, in)."""
         self.everywhere = {} if adapter is None else adapter.pairs
 
-    def use(self, rows: Sequence[Adapter | None], piece: Adapter | None = None, blocks: Sequence[int] = ()) -> None:
-        """Takes the adapter (or None: base) of each row, and of the piece, of the next forward passes."""
-        self.piece, self.blocks = {} if piece is None else piece.pairs, blocks
+    def use(self, rows: Sequence[Adapter | None], pieces: Sequence[tuple[Adapter | None, Sequence[int]]] = ()) -> None:
+        """Takes the adapter (or None: base) of each row, and of the pieces, of the next forward passes."""
+        self.pieces = pieces
         if tuple(rows) == self.rows:
             return
-        self.rows, self.pairs = tuple(rows), {}
-        wanted = {row for row in rows if row is not None}
-        if not wanted:
-            return
-        together = self._layout(wanted)
-        lines = [*rows, *[None] * (-len(rows) % ROWS)] if None in rows or len(together) > 1 else None
+        self.rows = tuple(rows)
+        adapted = [(slot, row) for slot, row in enumerate(rows) if row is not None]
+        adapted.sort(key=lambda each: each[1].serial)
+        self.chunks = [self._chunk(adapted[at : at + ROWS]) for at in range(0, len(adapted), ROWS)]
+
+    def _chunk(self, rows: Sequence[tuple[int, Adapter]]) -> Chunk:
+        together: tuple[Adapter, ...] = self._layout({adapter for _, adapter in rows})
+        filled = [*rows, *[rows[-1]] * (ROWS - len(rows))]
         masks: dict[tuple[int, ...], torch.Tensor | None] = {}
-        for module, (a, b) in self.layouts[together].items():
+        pairs: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] = {}
+        joined = self.layouts[together] if len(together) > 1 else rows[0][1].pairs
+        for module, (a, b) in joined.items():
             ranks = tuple(len(adapter.pairs[module][0]) if module in adapter.pairs else 0 for adapter in together)
             if ranks not in masks:
-                masks[ranks] = None if lines is None else mask(lines, together, ranks, a)
-            self.pairs[module] = (a, b, masks[ranks])
+                own = [adapter for _, adapter in filled]
+                masks[ranks] = mask(own, together, ranks, a) if len(together) > 1 else None
+            pairs[module] = (a, b, masks[ranks])
+        device = next((a.device for a, _ in joined.values()), None)
+        return [slot for slot, _ in rows], torch.tensor([slot for slot, _ in filled], device=device), pairs
 
     def _layout(self, wanted: set[Adapter]) -> tuple[Adapter, ...]:
         """Adapters that lie side by side and hold the wanted ones, not more than twice as many; lays them so if none do."""
-        fit = [each for each in self.layouts if wanted <= set(each) and len(each) <= 2 * len(wanted)]
-        found = min(fit, key=len, default=tuple(sorted(wanted, key=id)))
         if len(wanted) == 1:
-            found = tuple(wanted)
+            return tuple(wanted)
+        fit = [each for each in self.layouts if wanted <= set(each) and len(each) <= 2 * len(wanted)]
+        found = min(fit, key=len, default=tuple(sorted(wanted, key=lambda each: each.serial)))
         if found not in self.layouts:
             self.layouts[found] = _join(found)
         self.layouts.move_to_end(found)
@@ -81,27 +89,30 @@ class Active:
         """Adds to y (1, tokens, out) what the adapters make of x (1, tokens, in) in the module `name`, in place."""
         if (pair := self.everywhere.get(name)) is not None:
             return (y + functional.linear(functional.linear(x.to(pair[0].dtype), pair[0]), pair[1])).to(y.dtype)
-        rows = len(self.rows)
-        if (joined := self.pairs.get(name)) is not None:
-            a, b, own = joined
-            wide = functional.pad(x[0, :rows].to(a.dtype), (0, 0, 0, -rows % ROWS))
-            for at in range(0, rows, ROWS):
-                low = functional.linear(wide[at : at + ROWS], a)
-                added = functional.linear(low if own is None else low * own[at : at + ROWS], b)
-                end = min(at + ROWS, rows)
-                y[0, at:end] = (y[0, at:end] + added[: end - at]).to(y.dtype)
-        if (pair := self.piece.get(name)) is not None and (rest := x.shape[1] - rows):
-            at = rows
-            for size in self.blocks if sum(self.blocks) == rest else (rest,):  # a head reads the last token alone
-                added = functional.linear(functional.linear(x[0, at : at + size].to(pair[0].dtype), pair[0]), pair[1])
-                y[0, at : at + size] = (y[0, at : at + size] + added).to(y.dtype)
-                at += size
+        for slots, index, pairs in self.chunks:
+            if (joined := pairs.get(name)) is not None:
+                a, b, own = joined
+                low = functional.linear(x[0].index_select(0, index).to(a.dtype), a)
+                added = functional.linear(low if own is None else low * own, b)[: len(slots)]
+                index = index[: len(slots)]
+                y[0].index_copy_(0, index, (y[0].index_select(0, index) + added).to(y.dtype))
+        if any(adapter is not None and name in adapter.pairs for adapter, _ in self.pieces):
+            self._add_to_pieces(name, x[0], y[0])
         return y
+
+    def _add_to_pieces(self, name: str, x: torch.Tensor, y: torch.Tensor) -> None:
+        at = len(self.rows)
+        whole = len(x) - at == sum(sum(blocks) for _, blocks in self.pieces)  # a head reads each one's last token alone
+        for adapter, blocks in self.pieces:
+            pair = None if adapter is None else adapter.pairs.get(name)
+            for size in blocks if whole else (1,):
+                if pair is not None:
+                    added = functional.linear(functional.linear(x[at : at + size].to(pair[0].dtype), pair[0]), pair[1])
+                    y[at : at + size] = (y[at : at + size] + added).to(y.dtype)
+                at += size
 
 
 def _join(adapters: Sequence[Adapter]) -> dict[str, Pair]:
-    if len(adapters) == 1:
-        return adapters[0].pairs
     modules = {module for adapter in adapters for module in adapter.pairs}
     joined: dict[str, Pair] = {}
     for module in modules:
@@ -138,8 +149,9 @@ class LoraLinear(nn.Module):
 def product(base: nn.Linear, *, packed: bool) -> Callable[[torch.Tensor], torch.Tensor]:
     """Returns x -> xW'+b.
 
-    Packed (bf16 on a CPU) lays the weights out once as oneDNN wants them, not at each call: the same numbers 1.6
-    times as fast (measured with torch 2.13 on AMX).
+    Packed (on a CPU) lays the weights out once as oneDNN wants them, not at each call. In bf16 that gives the same numbers
+    1.6 times as fast (torch 2.13 on AMX); in fp32 (AVX2, up to 32 rows) a head of 49,152 tokens is 1.8 times as fast and
+    a row's numbers do not depend on how many rows there are, which MKL's do.
     """
     weight = base.weight.detach()
     bias: torch.Tensor | None = None if getattr(base, "bias", None) is None else base.bias.detach()
@@ -153,8 +165,11 @@ def product(base: nn.Linear, *, packed: bool) -> Callable[[torch.Tensor], torch.
 def can_pack(dtype: torch.dtype, device: torch.device) -> bool:
     """Says whether oneDNN's own layout is to be had: on a CPU with AVX2 alone it refuses to pack bf16."""
     onednn = torch.ops.mkldnn
-    there = hasattr(onednn, "_reorder_linear_weight") and hasattr(onednn, "_is_mkldnn_bf16_supported")
-    return device.type == "cpu" and dtype == torch.bfloat16 and there and bool(onednn._is_mkldnn_bf16_supported())
+    if device.type != "cpu" or not hasattr(onednn, "_reorder_linear_weight"):
+        return False
+    if dtype == torch.bfloat16:
+        return hasattr(onednn, "_is_mkldnn_bf16_supported") and bool(onednn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
 
 
 def install(model: nn.Module, active: Active, *, packed: bool) -> dict[str, tuple[int, int]]:

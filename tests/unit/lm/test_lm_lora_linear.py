@@ -21,12 +21,13 @@ def able(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 @pytest.mark.usefixtures("able")
-def test_bfloat16_on_a_cpu_is_packed() -> None:
-    assert can_pack(torch.bfloat16, CPU)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_these_precisions_are_packed_on_a_cpu(dtype: torch.dtype) -> None:
+    assert can_pack(dtype, CPU)
 
 
 @pytest.mark.usefixtures("able")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_no_other_precision_is_packed(dtype: torch.dtype) -> None:
     assert not can_pack(dtype, CPU)
 
@@ -41,11 +42,13 @@ def test_no_other_device_is_packed(device: str) -> None:
 def test_a_torch_without_the_operations_packs_nothing(able: SimpleNamespace, operation: str) -> None:
     delattr(able, operation)
     assert not can_pack(torch.bfloat16, CPU)
+    assert can_pack(torch.float32, CPU) == (operation == ASKED)
 
 
 def test_a_cpu_that_onednn_does_not_multiply_bfloat16_on_packs_nothing(able: SimpleNamespace) -> None:
     setattr(able, ASKED, lambda: False)
     assert not can_pack(torch.bfloat16, CPU)
+    assert can_pack(torch.float32, CPU)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -59,6 +62,24 @@ def test_it_is_packed_here_where_that_gives_the_same_numbers_and_only_there(bias
     for rows, tokens in ((1, 1), (3, 1), (2, 7)):
         x = torch.randn(rows, tokens, 96, dtype=torch.bfloat16)
         assert torch.equal(product(base, packed=True)(x), product(base, packed=False)(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("shape", [(576, 576), (1536, 576), (576, 1536), (258, 64), (17, 33)])
+def test_a_row_of_a_packed_product_does_not_depend_on_how_many_there_are(
+    dtype: torch.dtype, shape: tuple[int, int]
+) -> None:
+    if not can_pack(dtype, CPU):
+        pytest.skip(f"oneDNN does not pack {dtype} on this processor")
+    torch.manual_seed(0)
+    base = torch.nn.Linear(shape[1], shape[0], bias=False, dtype=dtype)
+    x = torch.randn(1, 160, shape[1], dtype=dtype)
+    packed = product(base, packed=True)
+    whole = packed(x)
+    torch.testing.assert_close(whole, base(x))
+    for rows in (1, 2, 3, 7, 8, 31, 33, 100):
+        assert torch.equal(packed(x[:, :rows]), whole[:, :rows])
+        assert torch.equal(packed(x[:, -rows:]), whole[:, -rows:])
 
 
 def test_a_bfloat16_model_answers_as_it_did() -> None:

@@ -60,7 +60,7 @@ def read(decoder: Decoder, ids: list[int], most: int, adapter: Any = None) -> to
 
     kept, logits = Prompt(len(ids)), torch.empty(0)
     while kept.read < len(ids):
-        logits = decoder.run([], [], [], piece=Piece(ids, adapter, kept, blocks(kept.read, most, len(ids))))
+        logits = decoder.run([], [], [], pieces=[Piece(ids, adapter, kept, blocks(kept.read, most, len(ids)))])
     return torch.cat([logits.flatten(), *(each.flatten() for pair in kept.layers for each in pair)])
 
 
@@ -91,7 +91,7 @@ def test_blocks_are_the_same_wherever_a_pass_ends() -> None:
 def test_the_budget_keeps_passes_below_three_times_a_plain_one() -> None:
     budget, longest, read_in_all = Budget(), 0.0, 0
     for _ in range(600):
-        tokens = budget.tokens(rows=4)
+        tokens = budget.tokens(4, [8000])
         seconds = 0.05 + 0.001 * tokens  # so 75 tokens would be 2.5 times as long
         budget.took(seconds, 4, tokens)
         longest, read_in_all = max(longest, seconds), read_in_all + tokens
@@ -123,7 +123,7 @@ def test_a_failed_allocation_fails_its_request_alone(base: Path, monkeypatch: py
     with engine(base, max_num_seqs=8) as one:
         alone = [ask(one, prompt(20, seed), 150).whole()[0] for seed in range(3)]
         if place == "read":
-            when = lambda *_, piece=None, **__: piece is not None and list(piece.tokens) == bad and piece.prompt.read  # noqa: E731
+            when = lambda *_, pieces=(), **__: any(list(each.tokens) == bad and each.prompt.read for each in pieces)  # noqa: E731
             monkeypatch.setattr(Decoder, "run", failing(Decoder.run, when))
         elif place == "adopt":
             monkeypatch.setattr(KVCache, "adopt", failing(KVCache.adopt, lambda _, __, kept, ___: kept.length == 90))

@@ -39,7 +39,7 @@ def test_a_kept_beginning_is_what_reading_gives(base: Path) -> None:
             logits = torch.empty(0)
             while kept.read < len(ids):
                 piece = Piece(ids, adapter, kept, blocks(kept.read, 1, len(ids)))
-                logits = one.decoder.run([], [], [], piece=piece)
+                logits = one.decoder.run([], [], [], pieces=[piece])
             return logits
 
         for adapter in (None, lora(one, base)):

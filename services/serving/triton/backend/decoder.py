@@ -1,4 +1,4 @@
-"""A causal language model that in one pass reads a token of each running row and a piece of a prompt.
+"""A causal language model that in one pass reads a token of each running row and pieces of prompts.
 
 Any model of transformers with full attention over the AttentionInterface will do; what it cannot serve it refuses.
 """
@@ -6,6 +6,7 @@ Any model of transformers with full attention over the AttentionInterface will d
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -51,28 +52,29 @@ class Decoder:
         adapters: Sequence[Adapter | None],
         *,
         first: int = 0,
-        piece: "Piece | None" = None,
+        pieces: "Sequence[Piece]" = (),
     ) -> torch.Tensor:
-        """One pass: reads the newest token of each slot from `first` on, at position `lengths`, and a piece of a prompt.
+        """One pass: reads the newest token of each slot from `first` on, at position `lengths`, and pieces of prompts.
 
-        Returns logits (rows, vocabulary), with a piece those after its last token as one more row.
+        Returns logits (rows + pieces, vocabulary): after each row's token, then after each piece's last one.
         """
-        blocks = [] if piece is None else piece.blocks
-        read = [] if piece is None else piece.tokens[blocks[0][0] : blocks[-1][1]]
-        self.active.use(adapters, None if piece is None else piece.adapter, [stop - start for start, stop in blocks])
+        self.active.use(adapters, [(each.adapter, [stop - start for start, stop in each.blocks]) for each in pieces])
         positions = torch.tensor(lengths, device=self.device, dtype=torch.long)
-        self.slots.begin(first, positions, max(lengths, default=0) + 1, None if piece is None else piece.prompt, blocks)
-        places = [*lengths, *(range(blocks[0][0], blocks[-1][1]) if blocks else ())]
-        kept = [*range(len(tokens)), *([len(places) - 1] if blocks else ())]
+        parts = [(each.prompt, each.blocks) for each in pieces]
+        self.slots.begin(first, positions, max(lengths, default=0) + 1, parts)
+        read = [*tokens, *(token for each in pieces for token in each.tokens[each.start : each.stop])]
+        places = [*lengths, *(place for each in pieces for place in range(each.start, each.stop))]
+        ends = accumulate((each.stop - each.start for each in pieces), initial=len(tokens) - 1)
+        kept = [*range(len(tokens)), *islice(ends, 1, None)]
         out = self.model(
-            input_ids=torch.tensor([[*tokens, *read]], device=self.device),
+            input_ids=torch.tensor([read], device=self.device),
             position_ids=torch.tensor([places], device=self.device),
             past_key_values=self.slots,
             use_cache=True,
             logits_to_keep=torch.tensor(kept, device=self.device),
         )
-        if piece is not None:
-            piece.prompt.read = blocks[-1][1]
+        for each in pieces:
+            each.prompt.read = each.stop
         return out.logits[0]
 
     def bytes_a_token(self) -> int:
@@ -91,6 +93,16 @@ class Piece:
     adapter: Adapter | None
     prompt: Prompt
     blocks: Sequence[tuple[int, int]]
+
+    @property
+    def start(self) -> int:
+        """Where it begins in the prompt."""
+        return self.blocks[0][0]
+
+    @property
+    def stop(self) -> int:
+        """And where it ends."""
+        return self.blocks[-1][1]
 
 
 def load(path: Path, args: dict[str, Any]) -> Decoder:

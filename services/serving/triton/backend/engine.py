@@ -1,8 +1,8 @@
 """Batches requests continuously: a request joins the running rows at the next token; it knows nothing of Triton.
 
-One thread runs the model. A pass reads a token of each running row and, beside them, a piece of one prompt that is as
-long as its time allows (pieces.py); of several prompts the shortest rest and the oldest take turns. As many requests
-run as `max_num_seqs` and the memory for keys and values allow. What fails for one request fails that request alone.
+One thread runs the model. A pass reads a token of each running row and, beside them, pieces of prompts, together as
+long as its time allows (pieces.py); the shortest rests and the oldest prompts take turns. As many requests run as
+`max_num_seqs` and the memory for keys and values allow. What fails for one request fails that request alone.
 """
 
 import threading
@@ -118,12 +118,7 @@ class Engine:
             except Exception as error:
                 request.listener.emit(Delta(error=f"the prompt could not be read: {self._told('prompt', error)}"))
                 continue
-            self.reading.append(Reading(row, self._beginning(request)))
-
-    def _beginning(self, request: Request) -> Prompt:
-        with suppress(MemoryError, RuntimeError):  # no memory for a copy: it is read anew
-            return self.prefixes.begin(request.prompt, request.adapter)
-        return Prompt(len(request.prompt))
+            self.reading.append(Reading(row, Prompt(len(request.prompt))))
 
     def _fits(self, request: Request) -> bool:
         """Whether there is a row for it, and memory were all to become as long as they may; one always fits."""
@@ -139,21 +134,16 @@ class Engine:
     def _step(self) -> None:
         self._drop_cancelled()
         self._make_room()
-        reading = self._next_reading()
-        piece = None if reading is None else self._piece(reading)
-        if not self.rows and piece is None:
+        chosen = self._pieces()
+        if not self.rows and not chosen:
             return
-        rows, read = len(self.rows), 0 if piece is None else piece.blocks[-1][1] - piece.blocks[0][0]
+        rows, read = len(self.rows), sum(piece.stop - piece.start for _, piece in chosen)
         began = time.monotonic()
         try:
-            logits = self._run(self.rows, 0, piece)
+            logits = self._run(self.rows, 0, [piece for _, piece in chosen])
             likeliest: list[int] = logits.argmax(-1).tolist()
         except Exception as error:
-            if piece is None or reading is None:
-                self._step_apart(error)
-            else:
-                self.reading.remove(reading)
-                fail(reading.row, f"the prompt could not be read: {self._told('prompt', error)}")
+            self._step_apart(error, chosen)
             return
         seconds = time.monotonic() - began
         self.budget.took(seconds, rows, read)
@@ -162,30 +152,44 @@ class Engine:
             row.length += 1
             self._take(row, line, token)
         self._sweep()
-        if reading is not None and piece is not None and not reading.rest:
-            self._join(reading, logits[-1], likeliest[-1])
+        for (reading, _), line, token in zip(chosen, logits[rows:], likeliest[rows:], strict=True):
+            if not reading.rest:
+                self._join(reading, line, token)
 
-    def _next_reading(self) -> Reading | None:
-        if not self.reading or self.meter.steps % 2:
-            return self.reading[0] if self.reading else None
-        return min(self.reading, key=lambda each: each.rest)
+    def _pieces(self) -> list[tuple[Reading, Piece]]:
+        """What the next pass reads: of as many prompts as its budget allows, of the first at least a block."""
+        if not self.reading or not (left := self.budget.tokens(len(self.rows), [each.rest for each in self.reading])):
+            return []
+        found: list[tuple[Reading, Piece]] = []
+        for reading in self.reading if self.meter.steps % 2 else sorted(self.reading, key=lambda each: each.rest):
+            request = reading.row.request
+            if not reading.prompt.read:  # only now: what came with it may have been read meanwhile
+                reading.prompt = self._beginning(request)
+            part = blocks(reading.prompt.read, left, reading.prompt.length)
+            piece = Piece(request.prompt, request.adapter, reading.prompt, part)
+            left -= piece.stop - piece.start
+            if found and left < 0:
+                break
+            found.append((reading, piece))
+            if left <= 0:
+                break
+        return found
 
-    def _piece(self, reading: Reading) -> Piece | None:
-        request, prompt = reading.row.request, reading.prompt
-        if not (most := self.budget.tokens(len(self.rows))):
-            return None
-        return Piece(request.prompt, request.adapter, prompt, blocks(prompt.read, most, prompt.length))
+    def _beginning(self, request: Request) -> Prompt:
+        with suppress(MemoryError, RuntimeError):  # no memory for a copy: it is read anew
+            return self.prefixes.begin(request.prompt, request.adapter)
+        return Prompt(len(request.prompt))
 
-    def _run(self, rows: list[Row], first: int, piece: Piece | None) -> torch.Tensor:
+    def _run(self, rows: list[Row], first: int, pieces: list[Piece]) -> torch.Tensor:
         tokens, lengths = [row.chooser.output[-1] for row in rows], [row.length for row in rows]
-        return self.decoder.run(tokens, lengths, [row.request.adapter for row in rows], first=first, piece=piece)
+        return self.decoder.run(tokens, lengths, [row.request.adapter for row in rows], first=first, pieces=pieces)
 
-    def _step_apart(self, error: Exception) -> None:
-        """After a pass that failed: each row's own, so that only those fail whose own fails too."""
+    def _step_apart(self, error: Exception, chosen: list[tuple[Reading, Piece]]) -> None:
+        """After a pass that failed: each row's and each piece's own, so that only those fail whose own fails too."""
         self._told("step", error)
         for slot, row in enumerate(self.rows):
             try:
-                logits = self._run([row], slot, None)[0]
+                logits = self._run([row], slot, [])[0]
             except Exception as own:
                 fail(row, f"the engine failed: {self._told('row', own)}")
                 continue
@@ -193,6 +197,16 @@ class Engine:
             self.meter.steps += 1
             self._take(row, logits, int(logits.argmax()))
         self._sweep()
+        for reading, piece in chosen:
+            try:
+                logits = self._run([], 0, [piece])[0]
+            except Exception as own:
+                self.reading.remove(reading)
+                fail(reading.row, f"the prompt could not be read: {self._told('prompt', own)}")
+                continue
+            self.meter.steps += 1
+            if not reading.rest:
+                self._join(reading, logits, int(logits.argmax()))
 
     def _take(self, row: Row, logits: torch.Tensor, likeliest: int) -> None:
         try:

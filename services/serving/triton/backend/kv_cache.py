@@ -1,8 +1,8 @@
-"""Keys and values of the running rows, one slot a row, and of a prompt that is being read; it knows no request.
+"""Keys and values of the running rows, one slot a row, and of prompts that are being read; it knows no request.
 
 Rows stand at slots 0..n-1, each from position 0 on, so a row joins or leaves without moving the others' tokens and
 no row is padded on the left. There are as many slots, and as long ones, as the rows need, and they are given back.
-A pass holds one token of each row and then a piece of one prompt, side by side (1, tokens). Transformers calls
+A pass holds one token of each row and then pieces of prompts, side by side (1, tokens). Transformers calls
 `update` and, through its AttentionInterface, `attend`.
 """
 
@@ -31,16 +31,19 @@ class Prompt:
     layers: Layers = field(default_factory=Layers)
 
 
+Part = tuple[Prompt, Sequence[tuple[int, int]]]
+"""A prompt and its blocks (start, stop) that a pass reads, one behind the other."""
+
+
 @dataclass(slots=True)
 class Pass:
-    """What the tokens of one forward pass are: those of slots first.., at `positions`, then blocks of a prompt."""
+    """What the tokens of one forward pass are: those of slots first.., at `positions`, then blocks of prompts."""
 
     first: int
     positions: torch.Tensor  # (rows)
     seen: int  # keys that the rows attend to
     mask: torch.Tensor  # (rows, 1, 1, seen)
-    prompt: Prompt | None
-    blocks: Sequence[tuple[int, int]]
+    parts: Sequence[Part]
     masks: list[torch.Tensor] = field(default_factory=list[torch.Tensor])  # one a block, made at the first layer
 
 
@@ -54,12 +57,11 @@ class KVCache:
         self.now: Pass | None = None
         self.layer = 0
 
-    def begin(self, first: int, positions: torch.Tensor, longest: int, prompt: Prompt | None,
-              blocks: Sequence[tuple[int, int]]) -> None:  # fmt: skip
-        """The next pass of this thread holds a token of each slot from `first` on, then these blocks of a prompt."""
+    def begin(self, first: int, positions: torch.Tensor, longest: int, parts: Sequence[Part]) -> None:
+        """The next pass of this thread holds a token of each slot from `first` on, then these blocks of prompts."""
         seen = min(self.capacity, -(-longest // BLOCK) * BLOCK)
         mask = (torch.arange(seen, device=positions.device) <= positions[:, None])[:, None, None]
-        self.now = Pass(first, positions, seen, mask, prompt, blocks)
+        self.now = Pass(first, positions, seen, mask, parts)
         _current.cache = self
 
     def _sized(self, rows: int, longest: int) -> tuple[int, int]:
@@ -113,14 +115,15 @@ class KVCache:
             kept_keys, kept_values = self.layers[layer_idx]
             kept_keys[index, :, now.positions] = keys[0, :, :rows].transpose(0, 1)
             kept_values[index, :, now.positions] = values[0, :, :rows].transpose(0, 1)
-        if now.prompt is not None:
-            if layer_idx == len(now.prompt.layers):
-                now.prompt.layers.append(
-                    tuple(x.new_zeros((x.shape[1], now.prompt.length, x.shape[3])) for x in (keys, values))  # type: ignore[arg-type]
-                )
-            start, stop = now.blocks[0][0], now.blocks[-1][1]
-            for kept, new in zip(now.prompt.layers[layer_idx], (keys, values), strict=True):
-                kept[:, start:stop] = new[0, :, rows:]
+        at = rows
+        for prompt, blocks in now.parts:
+            if layer_idx == len(prompt.layers):
+                size = (keys.shape[1], prompt.length, keys.shape[3])
+                prompt.layers.append((keys.new_zeros(size), values.new_zeros((*size[:2], values.shape[3]))))
+            start, stop = blocks[0][0], blocks[-1][1]
+            for kept, new in zip(prompt.layers[layer_idx], (keys, values), strict=True):
+                kept[:, start:stop] = new[0, :, at : at + stop - start]
+            at += stop - start
         return keys, values
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -151,18 +154,17 @@ def attend(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, valu
         packed = query[0, :, :rows].transpose(0, 1).reshape(rows, key.shape[1], -1, query.shape[3])
         out = functional.scaled_dot_product_attention(packed, keys, values, attn_mask=now.mask, scale=scaling)
         parts.append(out.reshape(rows, heads, -1))
-    if now.prompt is not None:
-        keys, values = now.prompt.layers[cache.layer]
-        shared = heads // len(keys)
-        if not now.masks:
-            now.masks = [_causal(start, stop, shared, query) for start, stop in now.blocks]
-        offset = rows - now.blocks[0][0]
-        for (start, stop), mask in zip(now.blocks, now.masks, strict=True):
-            packed = query[:, :, offset + start : offset + stop].reshape(1, len(keys), -1, query.shape[3])
-            out = functional.scaled_dot_product_attention(
-                packed, keys[None, :, :stop], values[None, :, :stop], attn_mask=mask, scale=scaling
-            )
-            parts.append(out.reshape(heads, stop - start, -1).transpose(0, 1))
+    at, shared = rows, heads // key.shape[1]
+    blocks = [(prompt.layers[cache.layer], start, stop) for prompt, found in now.parts for start, stop in found]
+    now.masks = now.masks or [_causal(start, stop, shared, query) for _, start, stop in blocks]
+    for ((keys, values), start, stop), mask in zip(blocks, now.masks, strict=True):
+        end = at + stop - start
+        packed = query[:, :, at:end].reshape(1, len(keys), -1, query.shape[3])
+        out = functional.scaled_dot_product_attention(
+            packed, keys[None, :, :stop], values[None, :, :stop], attn_mask=mask, scale=scaling
+        )
+        parts.append(out.reshape(heads, stop - start, -1).transpose(0, 1))
+        at = end
     return torch.cat(parts)[None], None
 
 
