@@ -20,8 +20,39 @@ from torch.nn import functional
 from services.lm.adapters import Adapter
 
 Pair = tuple[torch.Tensor, torch.Tensor]
-Chunk = tuple[list[int], torch.Tensor, dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]]
-"""Up to ROWS rows, the same as an index of exactly ROWS, and module name -> A, B and mask of their adapters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Up to ROWS rows that one product serves."""
+
+    slots: list[int]
+    index: (
+        torch.Tensor | None
+    )  # exactly ROWS slots, filled up; None where `slots` follow one another: then they are sliced
+    pairs: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]  # module name -> A, B and mask
+
+    def take(self, x: torch.Tensor) -> torch.Tensor:
+        """Its rows of x (tokens, in), exactly ROWS."""
+        if self.index is not None:
+            return x.index_select(0, self.index)
+        part = x[self.slots[0] : self.slots[-1] + 1]
+        return part if len(part) == ROWS else functional.pad(part, (0, 0, 0, ROWS - len(part)))
+
+    def give(self, y: torch.Tensor, added: torch.Tensor) -> None:
+        """Adds to its rows of y (tokens, out) in place."""
+        added = added[: len(self.slots)]
+        if self.index is None:
+            part = y[self.slots[0] : self.slots[-1] + 1]
+            if y.dtype == added.dtype:
+                part += added
+            else:
+                part.copy_(part + added)
+        elif y.dtype == added.dtype:
+            y.index_add_(0, self.index[: len(self.slots)], added)
+        else:
+            index = self.index[: len(self.slots)]
+            y.index_copy_(0, index, (y.index_select(0, index) + added).to(y.dtype))
 
 
 ROWS = 8
@@ -54,7 +85,8 @@ class Active:
             return
         self.rows = tuple(rows)
         adapted = [(slot, row) for slot, row in enumerate(rows) if row is not None]
-        adapted.sort(key=lambda each: each[1].serial)
+        if len(adapted) > ROWS:
+            adapted.sort(key=lambda each: each[1].serial)
         self.chunks = [self._chunk(adapted[at : at + ROWS]) for at in range(0, len(adapted), ROWS)]
 
     def _chunk(self, rows: Sequence[tuple[int, Adapter]]) -> Chunk:
@@ -70,7 +102,10 @@ class Active:
                 masks[ranks] = mask(own, together, ranks, a) if len(together) > 1 else None
             pairs[module] = (a, b, masks[ranks])
         device = next((a.device for a, _ in joined.values()), None)
-        return [slot for slot, _ in rows], torch.tensor([slot for slot, _ in filled], device=device), pairs
+        slots = [slot for slot, _ in rows]
+        together_there = slots == list(range(slots[0], slots[0] + len(slots)))
+        index = None if together_there else torch.tensor([slot for slot, _ in filled], device=device)
+        return Chunk(slots, index, pairs)
 
     def _layout(self, wanted: set[Adapter]) -> tuple[Adapter, ...]:
         """Adapters that lie side by side and hold the wanted ones, not more than twice as many; lays them so if none do."""
@@ -89,13 +124,11 @@ class Active:
         """Adds to y (1, tokens, out) what the adapters make of x (1, tokens, in) in the module `name`, in place."""
         if (pair := self.everywhere.get(name)) is not None:
             return (y + functional.linear(functional.linear(x.to(pair[0].dtype), pair[0]), pair[1])).to(y.dtype)
-        for slots, index, pairs in self.chunks:
-            if (joined := pairs.get(name)) is not None:
+        for chunk in self.chunks:
+            if (joined := chunk.pairs.get(name)) is not None:
                 a, b, own = joined
-                low = functional.linear(x[0].index_select(0, index).to(a.dtype), a)
-                added = functional.linear(low if own is None else low * own, b)[: len(slots)]
-                index = index[: len(slots)]
-                y[0].index_copy_(0, index, (y[0].index_select(0, index) + added).to(y.dtype))
+                low = functional.linear(chunk.take(x[0]).to(a.dtype), a)
+                chunk.give(y[0], functional.linear(low if own is None else low * own, b))
         if any(adapter is not None and name in adapter.pairs for adapter, _ in self.pieces):
             self._add_to_pieces(name, x[0], y[0])
         return y

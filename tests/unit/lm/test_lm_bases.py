@@ -67,7 +67,7 @@ class Base:
         rendered = prompt_text(asked, target(template=self.text.template, prompt=Prompt()))
         sent = tensors.request("m", rendered, {}, stream=True)
         marked = tensors.MARKED in [tensor.name() for tensor in sent["inputs"]]
-        backend = Served(cast(Engine, _Engine()), self.text, None, "")
+        backend = Served(cast(Engine, _Engine()), self.text, None, cast(Any, None), "")
         parameters = json.dumps(sent["parameters"] or {})
         return backend.request(rendered.text, "{}", parameters, cast(Any, None), marked=marked).prompt
 

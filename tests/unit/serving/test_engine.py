@@ -10,10 +10,11 @@ import torch
 from transformers import LlamaForCausalLM
 
 from services.lm.adapters import read_adapter
+from services.lm.lora_linear import can_pack
 from services.serving.triton.backend import pieces
 from services.serving.triton.backend.decoder import Decoder, Piece
 from services.serving.triton.backend.engine import Engine
-from services.serving.triton.backend.kv_cache import KVCache
+from services.serving.triton.backend.kv_cache import KVCache, Prompt
 from services.serving.triton.backend.pieces import Budget, blocks
 from tests.integration.tiny_model import make_adapter, make_base
 from tests.unit.serving.engines import Heard, ask, engine, prompt
@@ -56,8 +57,6 @@ def test_an_answer_does_not_depend_on_neighbours_nor_on_how_prompts_are_cut(base
 
 
 def read(decoder: Decoder, ids: list[int], most: int, adapter: Any = None) -> torch.Tensor:
-    from services.serving.triton.backend.kv_cache import Prompt
-
     kept, logits = Prompt(len(ids)), torch.empty(0)
     while kept.read < len(ids):
         logits = decoder.run([], [], [], pieces=[Piece(ids, adapter, kept, blocks(kept.read, most, len(ids)))])
@@ -71,9 +70,10 @@ def test_a_prompt_gives_the_same_keys_and_logits_however_it_is_cut(base: Path, a
         lora = read_adapter("a", base.parent / "lora1", modules=one.decoder.modules, max_rank=8, like=one.decoder.like)
         whole = read(one.decoder, ids, 10_000, lora if adapted else None)
         for most in (1, 100, 512):
-            torch.testing.assert_close(
-                read(one.decoder, ids, most, lora if adapted else None), whole, rtol=1e-4, atol=1e-4
-            )
+            cut = read(one.decoder, ids, most, lora if adapted else None)
+            torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-4)
+            if can_pack(torch.float32, one.decoder.device):
+                assert torch.equal(cut, whole), "to the last bit with oneDNN's packed products"
 
 
 def test_blocks_are_the_same_wherever_a_pass_ends() -> None:
@@ -172,3 +172,52 @@ def test_no_more_run_than_there_is_memory_for(base: Path) -> None:
         assert [each.whole()[1].finish_reason for each in heard] == ["length"] * 12
         assert most == 4
         assert ask(one, prompt(2000), 3).whole()[1].finish_reason == "length", "one alone always runs"
+
+
+def test_prompts_that_come_together_are_read_together(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    original = Decoder.run
+
+    def run(self: Decoder, *args: Any, pieces: Any = (), **kwargs: Any) -> torch.Tensor:
+        passes.append(len(pieces))
+        return original(self, *args, pieces=pieces, **kwargs)
+
+    with engine(base, max_num_seqs=16) as one:
+        with one.changed:  # so that none is read before all are there
+            heard = [ask(one, prompt(20, seed), 10) for seed in range(8)]
+            monkeypatch.setattr(Decoder, "run", run)
+        together = [each.whole()[0] for each in heard]
+        assert max(passes) >= 3, "64 tokens are the first pass's"
+        monkeypatch.undo()
+        assert [ask(one, prompt(20, seed), 10).whole()[0] for seed in range(8)] == together
+
+
+def test_a_crowd_of_short_prompts_is_read_to_its_end_and_a_long_one_is_none() -> None:
+    budget = Budget()
+    budget.tokens(0, [100] * 8)
+    budget.took(0.1, 0, 64)
+    free = budget.tokens(0, [100] * 8)
+    assert budget.tokens(3, [100] * 5) == free, "a crowd"
+    assert budget.tokens(7, [100]) == free, "until the last of it"
+    assert budget.tokens(8, [8000] * 9) < free, "long prompts are none"
+    assert budget.tokens(8, [100] * 8) < free, "nor as many as rows run"
+    assert budget.tokens(1, [100] * 3) < free, "nor a few"
+    assert budget.tokens(1, [100] * 4) == free
+
+
+@pytest.mark.skipif(not can_pack(torch.float32, torch.device("cpu")), reason="no packed products here")
+def test_a_rows_logits_are_the_same_to_the_last_bit_alone_and_among_others_of_other_lengths(base: Path) -> None:
+    with engine(base, max_num_seqs=16) as one, torch.inference_mode():
+        decoder, lengths = one.decoder, [3, 60, 64, 65, 130, 300, 9, 40, 200, 33, 12]
+        modules, like = decoder.modules, decoder.like
+        lora = read_adapter("a", base.parent / "lora1", modules=modules, max_rank=8, like=like)
+        adapters = [(None, lora)[slot % 2] for slot in range(len(lengths))]
+        for slot, length in enumerate(lengths):
+            kept = Prompt(length)
+            decoder.run([], [], [], pieces=[Piece(prompt(length, slot), None, kept, blocks(0, length, length))])
+            decoder.slots.adopt(slot, kept, max(lengths) + 1)
+        beside = [Piece(prompt(50, 99), lora, Prompt(50), blocks(0, 50, 50)), Piece([1, 2], None, Prompt(2), [(0, 2)])]
+        together = decoder.run([7] * len(lengths), lengths, adapters, pieces=beside)
+        for slot, length in enumerate(lengths):
+            alone = decoder.run([7], [length], [adapters[slot]], first=slot)[0]
+            assert torch.equal(alone, together[slot])

@@ -16,10 +16,11 @@ import torch
 from services.serving.triton.backend.decoder import Decoder, Piece
 from services.serving.triton.backend.kv_cache import Prompt
 from services.serving.triton.backend.meter import Meter
-from services.serving.triton.backend.pieces import Budget, blocks
+from services.serving.triton.backend.pieces import Budget
 from services.serving.triton.backend.prefix_cache import PrefixCache
 from services.serving.triton.backend.rows import Delta, Reading, Request, Row, Tokens, advance, fail, finish, new_row
 from services.serving.triton.backend.sampler import choose
+from services.serving.triton.backend.schedule import next_pieces
 
 PREFIX_SHARE = 8  # of the memory for keys and values, one part in so many keeps beginnings of prompts
 
@@ -134,7 +135,8 @@ class Engine:
     def _step(self) -> None:
         self._drop_cancelled()
         self._make_room()
-        chosen = self._pieces()
+        left = self.budget.tokens(len(self.rows), [each.rest for each in self.reading]) if self.reading else 0
+        chosen = next_pieces(self.reading, left, self._beginning, oldest=self.meter.steps % 2 == 1)
         if not self.rows and not chosen:
             return
         rows, read = len(self.rows), sum(piece.stop - piece.start for _, piece in chosen)
@@ -155,25 +157,6 @@ class Engine:
         for (reading, _), line, token in zip(chosen, logits[rows:], likeliest[rows:], strict=True):
             if not reading.rest:
                 self._join(reading, line, token)
-
-    def _pieces(self) -> list[tuple[Reading, Piece]]:
-        """What the next pass reads: of as many prompts as its budget allows, of the first at least a block."""
-        if not self.reading or not (left := self.budget.tokens(len(self.rows), [each.rest for each in self.reading])):
-            return []
-        found: list[tuple[Reading, Piece]] = []
-        for reading in self.reading if self.meter.steps % 2 else sorted(self.reading, key=lambda each: each.rest):
-            request = reading.row.request
-            if not reading.prompt.read:  # only now: what came with it may have been read meanwhile
-                reading.prompt = self._beginning(request)
-            part = blocks(reading.prompt.read, left, reading.prompt.length)
-            piece = Piece(request.prompt, request.adapter, reading.prompt, part)
-            left -= piece.stop - piece.start
-            if found and left < 0:
-                break
-            found.append((reading, piece))
-            if left <= 0:
-                break
-        return found
 
     def _beginning(self, request: Request) -> Prompt:
         with suppress(MemoryError, RuntimeError):  # no memory for a copy: it is read anew
