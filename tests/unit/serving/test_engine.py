@@ -14,7 +14,7 @@ from services.lm.lora_linear import can_pack
 from services.serving.triton.backend import pieces
 from services.serving.triton.backend.decoder import Decoder, Piece
 from services.serving.triton.backend.engine import Engine
-from services.serving.triton.backend.kv_cache import KVCache, Prompt
+from services.serving.triton.backend.kv_cache import KVCache, Prompt, like_rows
 from services.serving.triton.backend.pieces import Budget, blocks
 from tests.integration.tiny_model import make_adapter, make_base
 from tests.unit.serving.engines import Heard, ask, engine, prompt
@@ -221,3 +221,10 @@ def test_a_rows_logits_are_the_same_to_the_last_bit_alone_and_among_others_of_ot
         for slot, length in enumerate(lengths):
             alone = decoder.run([7], [length], [adapters[slot]], first=slot)[0]
             assert torch.equal(alone, together[slot])
+
+
+def test_rows_of_like_length_attend_together_and_a_long_one_alone() -> None:
+    assert like_rows([]) == []
+    assert like_rows([2] * 32) == [(0, 32, 2)]
+    assert like_rows([1, 1, 1, 30, 1, 1]) == [(0, 3, 1), (3, 4, 30), (4, 6, 1)]
+    assert like_rows([3, 4, 3, 4]) == [(0, 4, 4)]

@@ -59,9 +59,7 @@ class Decoder:
         Returns logits (rows + pieces, vocabulary): after each row's token, then after each piece's last one.
         """
         self.active.use(adapters, [(each.adapter, [stop - start for start, stop in each.blocks]) for each in pieces])
-        positions = torch.tensor(lengths, device=self.device, dtype=torch.long)
-        parts = [(each.prompt, each.blocks) for each in pieces]
-        self.slots.begin(first, positions, max(lengths, default=0) + 1, parts)
+        self.slots.begin(first, lengths, self.device, [(each.prompt, each.blocks) for each in pieces])
         read = [*tokens, *(token for each in pieces for token in each.tokens[each.start : each.stop])]
         places = [*lengths, *(place for each in pieces for place in range(each.start, each.stop))]
         ends = accumulate((each.stop - each.start for each in pieces), initial=len(tokens) - 1)

@@ -18,6 +18,7 @@ from transformers import AttentionInterface
 ATTENTION = "noria_slots"
 FIRST_CAPACITY = 256  # tokens a slot; doubled when a row outgrows it
 BLOCK = 64  # attention reads whole blocks, masked, so that a row's sums do not depend on its neighbours' lengths
+IN_VAIN = 4  # blocks that one call of attention may read for nothing: about what a call more takes
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
@@ -31,6 +32,8 @@ class Prompt:
     layers: Layers = field(default_factory=Layers)
 
 
+Run = tuple[int, int, int, torch.Tensor]
+"""Rows (first, behind the last) that attend in one call, how many keys they see, and the mask (rows, 1, 1, keys)."""
 Part = tuple[Prompt, Sequence[tuple[int, int]]]
 """A prompt and its blocks (start, stop) that a pass reads, one behind the other."""
 
@@ -41,8 +44,7 @@ class Pass:
 
     first: int
     positions: torch.Tensor  # (rows)
-    seen: int  # keys that the rows attend to
-    mask: torch.Tensor  # (rows, 1, 1, seen)
+    runs: list[Run]
     parts: Sequence[Part]
     masks: list[torch.Tensor] = field(default_factory=list[torch.Tensor])  # one a block, made at the first layer
 
@@ -57,11 +59,15 @@ class KVCache:
         self.now: Pass | None = None
         self.layer = 0
 
-    def begin(self, first: int, positions: torch.Tensor, longest: int, parts: Sequence[Part]) -> None:
+    def begin(self, first: int, lengths: Sequence[int], device: torch.device, parts: Sequence[Part]) -> None:
         """The next pass of this thread holds a token of each slot from `first` on, then these blocks of prompts."""
-        seen = min(self.capacity, -(-longest // BLOCK) * BLOCK)
-        mask = (torch.arange(seen, device=positions.device) <= positions[:, None])[:, None, None]
-        self.now = Pass(first, positions, seen, mask, parts)
+        positions = torch.tensor(lengths, device=device, dtype=torch.long)
+        runs: list[Run] = []
+        for start, stop, blocks in like_rows([length // BLOCK + 1 for length in lengths]):
+            seen = min(self.capacity, blocks * BLOCK)
+            mask = torch.arange(seen, device=device) <= positions[start:stop, None]
+            runs.append((start, stop, seen, mask[:, None, None]))
+        self.now = Pass(first, positions, runs, parts)
         _current.cache = self
 
     def _sized(self, rows: int, longest: int) -> tuple[int, int]:
@@ -149,11 +155,11 @@ def attend(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, valu
     assert now is not None  # noqa: S101
     rows, heads = len(now.positions), query.shape[1]
     parts: list[torch.Tensor] = []
-    if rows:  # the query heads that share a key head stand as if they were tokens: no copy of the keys
-        keys, values = (x[now.first : now.first + rows, :, : now.seen] for x in cache.layers[cache.layer])
-        packed = query[0, :, :rows].transpose(0, 1).reshape(rows, key.shape[1], -1, query.shape[3])
-        out = functional.scaled_dot_product_attention(packed, keys, values, attn_mask=now.mask, scale=scaling)
-        parts.append(out.reshape(rows, heads, -1))
+    for start, stop, seen, mask in now.runs:  # query heads that share a key head stand as tokens: no copy of the keys
+        keys, values = (x[now.first + start : now.first + stop, :, :seen] for x in cache.layers[cache.layer])
+        packed = query[0, :, start:stop].transpose(0, 1).reshape(stop - start, key.shape[1], -1, query.shape[3])
+        out = functional.scaled_dot_product_attention(packed, keys, values, attn_mask=mask, scale=scaling)
+        parts.append(out.reshape(stop - start, heads, -1))
     at, shared = rows, heads // key.shape[1]
     blocks = [(prompt.layers[cache.layer], start, stop) for prompt, found in now.parts for start, stop in found]
     now.masks = now.masks or [_causal(start, stop, shared, query) for _, start, stop in blocks]
@@ -166,6 +172,18 @@ def attend(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, valu
         parts.append(out.reshape(heads, stop - start, -1).transpose(0, 1))
         at = end
     return torch.cat(parts)[None], None
+
+
+def like_rows(blocks: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Cuts rows of so many blocks into runs (first, behind the last, most blocks) that read few blocks in vain."""
+    found: list[tuple[int, int, int]] = []
+    start = most = own = 0
+    for row, size in enumerate(blocks):
+        if row > start and max(most, size) * (row + 1 - start) - own - size > IN_VAIN:
+            found.append((start, row, most))
+            start, most, own = row, 0, 0
+        most, own = max(most, size), own + size
+    return [*found, (start, len(blocks), most)] if blocks else []
 
 
 def _causal(start: int, stop: int, shared: int, like: torch.Tensor) -> torch.Tensor:
