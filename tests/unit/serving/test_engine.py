@@ -203,6 +203,8 @@ def test_a_crowd_of_short_prompts_is_read_to_its_end_and_a_long_one_is_none() ->
     assert budget.tokens(8, [100] * 8) < free, "nor as many as rows run"
     assert budget.tokens(1, [100] * 3) < free, "nor a few"
     assert budget.tokens(1, [100] * 4) == free
+    assert budget.tokens(5, []) == 0
+    assert budget.tokens(5, [100]) < free, "and nothing is left of a crowd that was read"
 
 
 @pytest.mark.skipif(not can_pack(torch.float32, torch.device("cpu")), reason="no packed products here")

@@ -135,7 +135,7 @@ class Engine:
     def _step(self) -> None:
         self._drop_cancelled()
         self._make_room()
-        left = self.budget.tokens(len(self.rows), [each.rest for each in self.reading]) if self.reading else 0
+        left = self.budget.tokens(len(self.rows), [each.rest for each in self.reading])
         chosen = next_pieces(self.reading, left, self._beginning, oldest=self.meter.steps % 2 == 1)
         if not self.rows and not chosen:
             return

@@ -56,6 +56,8 @@ class Budget:
         short = sum(rest <= SHORT for rest in rests)
         self.crowd = short > 0 and (self.crowd or short >= max(CROWD, rows + 1))
         self.free = not rows or self.crowd
+        if not rests:
+            return 0
         if self.free:
             return int(self.lone)
         self.passes += 1
