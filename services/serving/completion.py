@@ -34,6 +34,8 @@ class Completion:
     asked: Asked
     text: Rendered
     sampling: dict[str, Any]
+    id: str
+    """Of its record: that of the answer for the first choice."""
     started: float
     """time.perf_counter() when the request came."""
     progress: Progress = field(default_factory=Progress)
@@ -47,11 +49,11 @@ class Completion:
     def headers(self) -> dict[str, str]:
         """Who answered: on every answer from here on."""
         version = str(self.head.target.model.version)
-        return {"x-noria-request-id": self.head.id, "x-noria-model-version": version}
+        return {"x-noria-request-id": self.id, "x-noria-model-version": version}
 
 
-def begin(runtime: Runtime, asked: Asked, started: float) -> Completion:
-    """The completion for a request that came at `started` (time.perf_counter()).
+def begin(runtime: Runtime, asked: Asked, started: float, answer: str = "") -> Completion:
+    """The completion for a request that came at `started` (time.perf_counter()), part of the `answer` with this id.
 
     Raises:
         ModelNotFound: nothing answers to the name.
@@ -60,9 +62,23 @@ def begin(runtime: Runtime, asked: Asked, started: float) -> Completion:
     target = resolve(runtime.routes, asked.model)
     sampling = sampling_parameters(asked, target)
     text = prompt_text(asked, target)
-    id = _PREFIX[asked.endpoint] + uuid.uuid4().hex
-    head = Head(id, asked.endpoint, int(time.time()), target, asked.include_usage, offered_tools(asked, target))
-    return Completion(head, asked, text, sampling, started)
+    head = Head(
+        answer or new_id(asked),
+        asked.endpoint,
+        int(time.time()),
+        target,
+        asked.include_usage,
+        offered_tools(asked, target),
+        asked.index,
+        asked.logprobs,
+    )
+    id = f"{head.id}-{asked.index}" if asked.index else head.id
+    return Completion(head, asked, text, sampling, id, started)
+
+
+def new_id(asked: Asked) -> str:
+    """An id for an answer."""
+    return _PREFIX[asked.endpoint] + uuid.uuid4().hex
 
 
 async def check_structure(completion: Completion) -> None:
@@ -146,6 +162,7 @@ async def pieces(runtime: Runtime, triton: Triton, completion: Completion) -> As
         completion.text,
         completion.sampling,
         idle_seconds=runtime.settings.answer_seconds,
+        token_ids=completion.asked.token_ids,
     )
     try:
         async with aclosing(generated) as chunks:
@@ -203,6 +220,7 @@ async def _next(runtime: Runtime, completion: Completion, chunks: AsyncGenerator
 def _note(runtime: Runtime, completion: Completion, chunk: Chunk) -> None:
     progress, now = completion.progress, time.perf_counter()
     progress.text += chunk.text
+    progress.scores += chunk.logprobs
     progress.usage = Usage(chunk.prompt_tokens or progress.usage.prompt_tokens, chunk.completion_tokens)
     progress.finish_reason = chunk.finish_reason or progress.finish_reason
     if runtime.metrics and progress.first_token is not None:

@@ -1,4 +1,4 @@
-"""Sends a completion's answer over ASGI, whole or as a stream, and gives up when the client does. Knows no route.
+"""Sends the answer of a request over ASGI, whole or as a stream, and gives up when the client does. Knows no route.
 
 The record is on disk before the last byte leaves: before the body of a whole answer, before the finish chunk of a
 stream. An answer that cannot be recorded ends as an error, never silently.
@@ -6,19 +6,23 @@ stream. An answer that cannot be recorded ends as an error, never silently.
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from services.chassis.http.application import ApiError
 from services.serving.completion import Completion, broken_off, depart, pieces
-from services.serving.domain.answers import Chunks, opening, sse, whole
+from services.serving.domain.answers import Chunks, Usage, ending, gathered, opening, sse, whole
 from services.serving.domain.errors import ApiFault, Cut, ReaderStalled, Unavailable, error_body
 from services.serving.domain.record import Outcome
+from services.serving.domain.token_scores import Score
 from services.serving.recording import record
 from services.serving.runtime import Runtime
-from services.serving.triton.client import Triton
+from services.serving.triton.client import Chunk, Triton
 
 _STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -31,11 +35,11 @@ _BROKEN = "the model was lost"
 
 
 class CompletionResponse(Response):
-    """The response of one completion: an answer raced against the client's leaving."""
+    """The response of a request's completions: an answer raced against the client's leaving."""
 
-    def __init__(self, runtime: Runtime, completion: Completion, triton: Triton) -> None:
+    def __init__(self, runtime: Runtime, completions: Sequence[Completion], triton: Triton) -> None:
         self.runtime = runtime
-        self.completion = completion
+        self.completions = completions
         self.triton = triton
         self.background = None
 
@@ -46,13 +50,14 @@ class CompletionResponse(Response):
         leaving = asyncio.create_task(_left(receive))
         try:
             while not (await asyncio.wait((answering, leaving), timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED))[0]:
-                if broken_off(self.runtime, self.completion):
+                if any(broken_off(self.runtime, completion) for completion in self.completions):
                     answering.cancel(_BROKEN)
         finally:
             leaving.cancel()
             answering.cancel()
             await asyncio.gather(answering, leaving, return_exceptions=True)
-            depart(self.runtime, self.completion)
+            for completion in self.completions:
+                depart(self.runtime, completion)
             self._enter(-1)
         if not answering.cancelled() and (error := answering.exception()):
             raise error
@@ -70,43 +75,76 @@ async def _left(receive: Receive) -> None:
 
 async def _answer(response: CompletionResponse, scope: Scope, receive: Receive, send: Send) -> None:
     """The whole of an response, with its record in each of the three outcomes."""
-    runtime, completion = response.runtime, response.completion
-    stream = _Stream(completion, send, runtime.settings.reader_seconds) if completion.asked.stream else None
+    runtime, completions = response.runtime, response.completions
+    first = completions[0]
+    stream = _Stream(completions, send, runtime.settings.reader_seconds) if first.asked.stream else None
 
     async def fail(fault: ApiFault) -> None:
         outcome = "cancelled" if isinstance(fault, Cut) else "error"
-        await _record_anyway(runtime, completion, outcome, f"{fault.code}: {fault.message}")
+        for completion in completions:
+            await _record_anyway(runtime, completion, outcome, f"{fault.code}: {fault.message}")
         if isinstance(fault, ReaderStalled):
             return  # an answer that does not end: the server closes the connection
         if stream and stream.started:
             with contextlib.suppress(ReaderStalled):
                 await stream.fail(fault)
         else:
-            await fault_response(fault, completion.headers)(scope, receive, send)
+            await fault_response(fault, first.headers)(scope, receive, send)
 
     try:
-        async with aclosing(pieces(runtime, response.triton, completion)) as chunks:
-            async for chunk in chunks:
-                if stream and chunk.text:
-                    await stream.text(chunk.text)
-        await record(runtime, completion, "ok")
-        if stream:
-            await stream.close()
-        else:
-            body = whole(
-                completion.head,
-                completion.progress.text,
-                completion.progress.finish_reason or "stop",
-                completion.progress.usage,
-            )
-            await JSONResponse(body, headers=completion.headers)(scope, receive, send)
+        await _all([_choice(response, completion, stream) for completion in completions])
+        if not stream:
+            bodies = [_body(completion) for completion in completions]
+            body = gathered(bodies, usage(completions))
+            await JSONResponse(body, headers=first.headers)(scope, receive, send)
     except asyncio.CancelledError as cancelled:
         if cancelled.args != (_BROKEN,):
-            await _record_anyway(runtime, completion, "cancelled", None)
+            for completion in completions:
+                await _record_anyway(runtime, completion, "cancelled", None)
             raise
         await fail(Unavailable("The model's process was lost; the request can be sent again.", "answer_broken_off"))
     except ApiFault as fault:
         await fail(fault)
+
+
+async def _all(choices: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Lets all choices be made at once; where one fails the others end.
+
+    Raises:
+        ApiFault: of the first that failed.
+    """
+    if len(choices) == 1:
+        await choices[0]
+        return
+    try:
+        async with asyncio.TaskGroup() as group:
+            for choice in choices:
+                group.create_task(choice)
+    except BaseExceptionGroup as faults:
+        raise next((fault for fault in faults.exceptions if isinstance(fault, ApiFault)), faults) from None
+
+
+async def _choice(response: CompletionResponse, completion: Completion, stream: "_Stream | None") -> None:
+    """One choice, from its first token to its record and what ends it in a stream."""
+    async with aclosing(pieces(response.runtime, response.triton, completion)) as chunks:
+        async for chunk in chunks:
+            if stream and (chunk.text or chunk.logprobs):
+                await stream.take(completion, chunk)
+    await record(response.runtime, completion, "ok")
+    if stream:
+        await stream.close(completion)
+
+
+def _body(completion: Completion) -> dict[str, Any]:
+    progress = completion.progress
+    reason = progress.finish_reason or "stop"
+    return whole(completion.head, progress.text, reason, progress.usage, progress.scores)
+
+
+def usage(completions: Sequence[Completion]) -> Usage:
+    """Of a request: the tokens of a prompt that several choices have are counted once."""
+    counted = (replace(c.progress.usage, prompt_tokens=0) if c.asked.again else c.progress.usage for c in completions)
+    return sum(counted, Usage())
 
 
 async def _record_anyway(runtime: Runtime, completion: Completion, outcome: Outcome, error: str | None) -> None:
@@ -128,37 +166,64 @@ def openai_shape(error: ApiError) -> JSONResponse:
     return JSONResponse({"error": said | {"detail": error.detail}}, error.status, error.headers)
 
 
+@dataclass
+class _Shown:
+    """What a stream has told of one choice."""
+
+    chunks: Chunks
+    begun: bool = False
+    scores: list[Score] = field(default_factory=list[Score])
+    """Not told yet."""
+
+
 class _Stream:
     """A stream of server-sent events; its status goes out with the first text, so a fault before it has its own."""
 
-    def __init__(self, completion: Completion, send: Send, seconds: float) -> None:
-        self.completion = completion
+    def __init__(self, completions: Sequence[Completion], send: Send, seconds: float) -> None:
+        self.completions = completions
         self.seconds = seconds
         self.send = send
-        self.chunks = Chunks(completion.head)
+        self.shown = [_Shown(Chunks(completion.head)) for completion in completions]
+        self.open = len(completions)
+        self.turn = asyncio.Lock()
         self.started = False
 
-    async def text(self, text: str) -> None:
-        if body := self.chunks.piece(text):
-            await self._body(body)
+    async def take(self, completion: Completion, chunk: Chunk) -> None:
+        """The next piece of a choice. Scores wait for the text that they are of."""
+        shown = self.shown[completion.head.index]
+        shown.scores += chunk.logprobs
+        if not chunk.text:
+            return
+        scores, shown.scores = shown.scores, []
+        if body := shown.chunks.piece(chunk.text, scores):
+            await self._body(self._begun(completion) + body)
 
-    async def close(self) -> None:
-        progress = self.completion.progress
-        await self._body(self.chunks.closing(progress.finish_reason or "stop", progress.usage), more=False)
+    async def close(self, completion: Completion) -> None:
+        """The end of a choice, and of the stream with the last of them."""
+        shown, progress = self.shown[completion.head.index], completion.progress
+        self.open -= 1
+        last = not self.open
+        body = self._begun(completion) + shown.chunks.closing(progress.finish_reason or "stop", shown.scores)
+        await self._body(body + (ending(completion.head, usage(self.completions)) if last else b""), more=not last)
 
     async def fail(self, fault: ApiFault) -> None:
         """The status is out already: the error is an event, which OpenAI's clients raise, and no [DONE] follows."""
         await self._body(sse(error_body(fault)), more=False)
 
+    def _begun(self, completion: Completion) -> bytes:
+        shown = self.shown[completion.head.index]
+        begun, shown.begun = shown.begun, True
+        return b"" if begun else opening(completion.head)
+
     async def _body(self, body: bytes, more: bool = True) -> None:
-        if not self.started:
-            self.started = True
-            pairs = {**_STREAM_HEADERS, **self.completion.headers}
-            headers = [(name.encode(), value.encode()) for name, value in pairs.items()]
-            await self.send({"type": "http.response.start", "status": 200, "headers": headers})
-            body = opening(self.completion.head) + body
-        try:  # the server lets a body wait while the client takes nothing
-            async with asyncio.timeout(self.seconds):
-                await self.send({"type": "http.response.body", "body": body, "more_body": more})
-        except TimeoutError:
-            raise ReaderStalled(self.seconds) from None
+        async with self.turn:
+            if not self.started:
+                self.started = True
+                pairs = {**_STREAM_HEADERS, **self.completions[0].headers}
+                headers = [(name.encode(), value.encode()) for name, value in pairs.items()]
+                await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+            try:  # the server lets a body wait while the client takes nothing
+                async with asyncio.timeout(self.seconds):
+                    await self.send({"type": "http.response.body", "body": body, "more_body": more})
+            except TimeoutError:
+                raise ReaderStalled(self.seconds) from None

@@ -14,15 +14,17 @@ from services.chassis.http.application import errors
 from services.chassis.http.guard import By, caller, needs
 from services.chassis.http.keys import SCOPES
 from services.chassis.storage.pages import decode, moment, page
-from services.serving.completion import admit, begin, check_structure
+from services.serving.completion import Completion, admit, begin, check_structure, depart, new_id
 from services.serving.completion_response import CompletionResponse, fault_response
 from services.serving.domain.answers import model_card
+from services.serving.domain.choices import parts
 from services.serving.domain.errors import ApiFault, ModelNotFound, TooLarge, UnknownUrl
 from services.serving.domain.requests import Asked, ChatBody, CompletionBody, parse_chat, parse_completion
 from services.serving.domain.routing import project_of, resolve
 from services.serving.request_document import request_document
 from services.serving.runtime import Runtime
 from services.serving.store import Store
+from services.serving.triton.client import Triton
 
 _ANSWERS = errors(404, 415, 503)
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -104,15 +106,30 @@ async def _generate(runtime: Runtime, request: Request, parse: Callable[[bytes],
         asked = parse(await _body(request, runtime.settings.max_body_bytes))
         by = caller(request)
         by.check(project_of(asked.model))
-        completion = begin(runtime, asked, started)
-        await check_structure(completion)
-        return CompletionResponse(runtime, completion, admit(runtime, completion, by.name))
+        answer = new_id(asked)
+        completions = [begin(runtime, part, started, answer) for part in parts(asked)]
+        await check_structure(completions[0])
+        return CompletionResponse(runtime, completions, _admitted(runtime, completions, by.name))
     except ApiFault as fault:
         if runtime.metrics:
             runtime.metrics.refused.labels(str(fault.status)).inc()
         return fault_response(fault)
     except ClientDisconnect:
         return Response(status_code=499)  # nobody reads it; nginx's code for a client that left
+
+
+def _admitted(runtime: Runtime, completions: list[Completion], key: str) -> Triton:
+    """The connection to Triton, where all choices of a request are let in."""
+    triton = None
+    try:
+        for completion in completions:
+            triton = admit(runtime, completion, key)
+    except ApiFault:
+        for completion in completions:
+            depart(runtime, completion)
+        raise
+    assert triton is not None  # noqa: S101  a request has a choice
+    return triton
 
 
 async def _body(request: Request, limit: int) -> bytes:

@@ -23,7 +23,7 @@ async def record(runtime: Runtime, completion: Completion, outcome: Outcome, err
     ):
         seconds = time.perf_counter() - completion.started
         event = inference(
-            completion.head.id, completion.asked, completion.head.target, completion.progress, outcome, error, seconds
+            completion.id, completion.asked, completion.head.target, completion.progress, outcome, error, seconds
         )
         completion.record = asyncio.ensure_future(_write(runtime, event))
         _count(runtime, completion, outcome, seconds)

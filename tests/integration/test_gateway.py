@@ -131,7 +131,7 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
         ({"model": "nobody"}, openai.NotFoundError, "model_not_found", "model"),
         ({"model": "shop@7"}, openai.NotFoundError, "model_not_found", "model"),
         ({"temperature": 3}, openai.BadRequestError, "invalid_value", "temperature"),
-        ({"n": 2}, openai.BadRequestError, "unsupported_parameter", "n"),
+        ({"n": 200}, openai.BadRequestError, "invalid_value", "n"),
         ({"extra_body": {"tempature": 1}}, openai.BadRequestError, "unknown_parameter", "tempature"),
         ({"tool_choice": "required"}, openai.BadRequestError, "invalid_value", "tool_choice"),
         (

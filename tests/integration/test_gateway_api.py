@@ -12,6 +12,7 @@ import jsonschema
 import openai
 import pytest
 from pydantic import BaseModel, Field
+from tokenizers import pre_tokenizers
 
 from tests.integration.serving_parts import Stack, Upstream, make_upstream, running
 
@@ -124,3 +125,58 @@ def test_a_forced_call_is_a_call_with_arguments_that_fit(client: openai.OpenAI, 
     assert call.function.name in (["order"] if isinstance(choice, dict) else ["order", "bye"])
     schema = Order.model_json_schema() if call.function.name == "order" else {"maxProperties": 0}
     jsonschema.validate(json.loads(call.function.arguments), schema)
+
+
+def test_several_choices_of_one_prompt(client: openai.OpenAI) -> None:
+    ask: Any = client.chat.completions.create
+    one = ask(model="shop", messages=USER, max_tokens=6, temperature=1.5, seed=3)
+    answer = ask(model="shop", messages=USER, max_tokens=6, temperature=1.5, seed=3, n=3)
+    texts = [choice.message.content for choice in answer.choices]
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert texts[0] == one.choices[0].message.content
+    assert len(set(texts)) == 3
+    assert answer.usage.prompt_tokens == one.usage.prompt_tokens
+    assert answer.usage.completion_tokens <= 18
+
+
+def test_prompts_of_texts_and_token_ids(client: openai.OpenAI, parts: Upstream) -> None:
+    """The byte-level tokenizer's id of a letter is its place among its 256 letters."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    ids = [alphabet.index(letter) for letter in "ab"]
+    ask: Any = client.completions.create
+    whole = ask(model="shop", prompt="cd", max_tokens=5)
+    several = ask(model="shop", prompt=["cd", "ab"], max_tokens=5)
+    by_ids = ask(model="shop", prompt=[ids], max_tokens=5)
+    assert several.choices[0].text == whole.choices[0].text
+    assert (several.choices[1].index, several.choices[1].text) == (1, by_ids.choices[0].text)
+    assert several.usage.prompt_tokens == 4
+    with pytest.raises(openai.BadRequestError, match="below the vocabulary's 258"):
+        ask(model="shop", prompt=[258], max_tokens=5)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_logprobs_of_a_chat(client: openai.OpenAI, stream: bool) -> None:
+    asked: Any = {"model": "shop", "messages": USER, "max_tokens": 6, "logprobs": True, "top_logprobs": 2}
+    create: Any = client.chat.completions.create
+    if stream:
+        told = [c.choices[0].logprobs for c in create(stream=True, **asked)]
+        entries = [entry for each in told if each for entry in each.content]
+    else:
+        entries = create(**asked).choices[0].logprobs.content
+    assert len(entries) == 6
+    for entry in entries:
+        assert (entry.top_logprobs[0].token, entry.top_logprobs[0].logprob) == (entry.token, entry.logprob)
+        assert 0 >= entry.top_logprobs[0].logprob >= entry.top_logprobs[1].logprob
+
+
+def test_logprobs_of_a_completion_and_a_bias(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model="shop", prompt="ab", max_tokens=4, logprobs=1, logit_bias={"5": 100})
+    told = answer.choices[0].logprobs
+    assert told
+    letter = sorted(pre_tokenizers.ByteLevel.alphabet())[5]
+    assert answer.choices[0].text == letter * 4
+    assert told.tokens == [letter] * 4
+    assert told.text_offset == [0, 1, 2, 3]
+    assert all(
+        top[letter] == logprob for top, logprob in zip(told.top_logprobs or [], told.token_logprobs or [], strict=True)
+    )

@@ -5,12 +5,14 @@ Source: https://platform.openai.com/docs/api-reference/chat/object, .../chat/str
 
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from services.lm.tool_format import ToolFormat
 from services.serving.domain.requests import Endpoint
 from services.serving.domain.routing import Target
+from services.serving.domain.token_scores import Score, chat_logprobs, text_logprobs
 from services.serving.domain.tool_calls import Arguments, CallBegun, Content, Delta, ToolCallParser
 
 DONE = b"data: [DONE]\n\n"
@@ -22,6 +24,10 @@ class Usage:
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Of two answers together."""
+        return Usage(self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens)
 
     def body(self) -> dict[str, int]:
         """OpenAI's `usage` object."""
@@ -62,6 +68,10 @@ class Head:
     include_usage: bool = False
     tools: OfferedTools | None = None
     """What the model may call: its answer is then read for calls."""
+    index: int = 0
+    """Of its choice among those of a request."""
+    logprobs: int | None = None
+    """How many likeliest tokens are told beside each; None tells of none."""
 
     def body(self, chunk: bool) -> dict[str, Any]:
         """The fields around `choices`."""
@@ -75,8 +85,8 @@ class Head:
         }
 
 
-def whole(head: Head, text: str, finish_reason: str, usage: Usage) -> dict[str, Any]:
-    """The body of an answer that is not streamed."""
+def whole(head: Head, text: str, finish_reason: str, usage: Usage, scores: Sequence[Score] = ()) -> dict[str, Any]:
+    """The body of an answer that is not streamed, with one choice."""
     calls: list[dict[str, Any]] = []
     if head.tools is not None:
         text, calls = _read(head.tools.parser(), text)
@@ -86,8 +96,22 @@ def whole(head: Head, text: str, finish_reason: str, usage: Usage) -> dict[str, 
         if head.endpoint == "chat.completions"
         else {"text": text}
     )
-    choice = {"index": 0, **said, "logprobs": None, "finish_reason": _reason(finish_reason, bool(calls))}
+    told = {"logprobs": _logprobs(head, scores), "finish_reason": _reason(finish_reason, bool(calls))}
+    choice = {"index": head.index, **said, **told}
     return {**head.body(chunk=False), "choices": [choice], "usage": usage.body()}
+
+
+def gathered(bodies: Sequence[dict[str, Any]], usage: Usage) -> dict[str, Any]:
+    """Bodies of one choice each as the body of one request."""
+    return {**bodies[0], "choices": [choice for body in bodies for choice in body["choices"]], "usage": usage.body()}
+
+
+def _logprobs(head: Head, scores: Sequence[Score], offset: int = 0) -> dict[str, Any] | None:
+    if head.logprobs is None:
+        return None
+    if head.endpoint == "completions":
+        return text_logprobs(scores, head.logprobs, offset)
+    return chat_logprobs(scores, head.logprobs)
 
 
 def _read(parser: ToolCallParser, text: str) -> tuple[str, list[dict[str, Any]]]:
@@ -120,22 +144,34 @@ class Chunks:
     def __init__(self, head: Head) -> None:
         self._head = head
         self._parser = head.tools.parser() if head.tools is not None else None
+        self._shown = 0
 
-    def piece(self, text: str) -> bytes:
-        """What the next part of the text adds; nothing while it may become a call."""
-        return self._deltas(self._parser.feed(text)) if self._parser else _chunk(self._head, {"content": text}, text)
+    def piece(self, text: str, scores: Sequence[Score] = ()) -> bytes:
+        """What the next part of the text adds; nothing while it may become a call. Of calls no logprobs are told."""
+        if self._parser:
+            return self._deltas(self._parser.feed(text))
+        self._shown += len(text)
+        return _chunk(self._head, {"content": text}, text, logprobs=self._told(scores, len(text)))
 
-    def closing(self, finish_reason: str, usage: Usage) -> bytes:
-        """The last chunks: what was held, why the answer ended, the usage where it was asked for, and [DONE]."""
-        head, rest, called = self._head, b"", False
+    def closing(self, finish_reason: str, scores: Sequence[Score] = ()) -> bytes:
+        """The last chunks of a choice: what was held, and why it ended."""
+        rest, called = b"", False
         if self._parser:
             rest, called = self._deltas(self._parser.finish()), self._parser.calls > 0
-        counted = {**head.body(chunk=True), "choices": [], "usage": usage.body()}
-        end = _chunk(head, {}, "", _reason(finish_reason, called))
-        return rest + end + (sse(counted) if head.include_usage else b"") + DONE
+        told = self._told(scores, 0) if scores and not self._parser else None
+        return rest + _chunk(self._head, {}, "", _reason(finish_reason, called), told)
+
+    def _told(self, scores: Sequence[Score], length: int) -> dict[str, Any] | None:
+        return _logprobs(self._head, scores, self._shown - length)
 
     def _deltas(self, deltas: list[Delta]) -> bytes:
         return b"".join(_chunk(self._head, _delta_body(delta)) for delta in deltas)
+
+
+def ending(head: Head, usage: Usage) -> bytes:
+    """The end of a stream: the usage where it was asked for, and [DONE]."""
+    counted = {**head.body(chunk=True), "choices": [], "usage": usage.body()}
+    return (sse(counted) if head.include_usage else b"") + DONE
 
 
 def _delta_body(delta: Delta) -> dict[str, Any]:
@@ -149,9 +185,15 @@ def _delta_body(delta: Delta) -> dict[str, Any]:
             return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
 
 
-def _chunk(head: Head, delta: dict[str, Any], text: str = "", finish_reason: str | None = None) -> bytes:
+def _chunk(
+    head: Head,
+    delta: dict[str, Any],
+    text: str = "",
+    finish_reason: str | None = None,
+    logprobs: dict[str, Any] | None = None,
+) -> bytes:
     said = {"delta": delta} if head.endpoint == "chat.completions" else {"text": text}
-    choice = {"index": 0, **said, "logprobs": None, "finish_reason": finish_reason}
+    choice = {"index": head.index, **said, "logprobs": logprobs, "finish_reason": finish_reason}
     body = {**head.body(chunk=True), "choices": [choice]}
     return sse(body | {"usage": None} if head.include_usage else body)
 

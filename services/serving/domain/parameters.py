@@ -19,7 +19,20 @@ EXTRAS = (
 )
 """VLLM's parameters that both backends know under these names (triton/backend/sampling_parameters.py)."""
 PENALTIES = ("presence_penalty", "frequency_penalty")
-RECORDED = ("temperature", "top_p", "max_tokens", "stop", "seed", *PENALTIES, *EXTRAS, *STRUCTURED)
+RECORDED = (
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "stop",
+    "seed",
+    *PENALTIES,
+    *EXTRAS,
+    *STRUCTURED,
+    "n",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+)
 _HARMLESS = frozenset(
     {
         "service_tier",
@@ -32,14 +45,10 @@ _HARMLESS = frozenset(
 )
 """Parameters of OpenAI and vLLM that change no answer here: they are taken and ignored."""
 _UNOFFERED: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
     "best_of": (1,),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "logprobs": (False, 0),
-    "top_logprobs": (0,),
     "prompt_logprobs": (),
-    "logit_bias": ({},),
     "echo": (False,),
     "suffix": ("",),
     "audio": (),

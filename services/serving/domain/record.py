@@ -1,12 +1,13 @@
 """A request and its answer as the event that feedback and monitoring live on. Knows no spool."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from contracts.events.serving import InferenceCompletedV1
 from services.serving.domain.answers import Usage
 from services.serving.domain.requests import Asked
 from services.serving.domain.routing import Target
+from services.serving.domain.token_scores import Score
 
 Outcome = Literal["ok", "error", "cancelled"]
 
@@ -19,6 +20,7 @@ class Progress:
     finish_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
     first_token: float | None = None
+    scores: list[Score] = field(default_factory=list[Score])
 
 
 def inference(
@@ -41,7 +43,7 @@ def inference(
         endpoint=asked.endpoint,
         messages=asked.messages if asked.store else None,
         prompt=asked.prompt if asked.store else None,
-        parameters=dict(asked.parameters) if asked.store else {},
+        parameters=_parameters(asked) if asked.store else {},
         stream=asked.stream,
         user=asked.user if asked.store else None,
         metadata=dict(asked.metadata) if asked.store and asked.metadata else None,
@@ -55,3 +57,8 @@ def inference(
         status=outcome,
         error=error if asked.store or error is None else error.partition(":")[0],
     )
+
+
+def _parameters(asked: Asked) -> dict[str, Any]:
+    """What the request set; a prompt of token ids too, whose text only the model's own tokenizer knows."""
+    return {**asked.parameters, **({"prompt_token_ids": list(asked.token_ids)} if asked.token_ids else {})}

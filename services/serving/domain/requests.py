@@ -21,6 +21,9 @@ from services.serving.domain.turns import MAX_TOOLS, Tool, Turn, check_calls, fo
 
 Endpoint = Literal["chat.completions", "completions"]
 MAX_MESSAGES = 1000
+MAX_CHOICES = 128
+_TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+_Token = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
 MetadataKey = Annotated[str, Field(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
 
@@ -33,6 +36,18 @@ class Asked:
     model: str
     messages: tuple[dict[str, Any], ...] | None = None
     prompt: str | None = None
+    token_ids: tuple[int, ...] = ()
+    """Of the prompt, where it came as such; `prompt` is empty then."""
+    prompts: tuple[str | tuple[int, ...], ...] = ()
+    """Of a completion: all, of which `parts` makes requests of one each."""
+    n: int = 1
+    index: int = 0
+    """Of its choice among those of the request."""
+    again: bool = False
+    """Whether a choice before it has the same prompt, whose tokens the client is told of once."""
+    logprobs: int | None = None
+    """How many likeliest tokens are told beside each; None tells of none."""
+    logit_bias: Mapping[str, float] = field(default_factory=dict[str, float])
     stream: bool = False
     include_usage: bool = False
     max_tokens: int | None = None
@@ -66,14 +81,13 @@ def _as_list(value: Any) -> Any:
     return [] if value is None else [value] if isinstance(value, str) else value
 
 
-def _only_prompt(value: Any) -> Any:
-    """The one prompt of a list of one; several, and token ids, are refused."""
-    if not isinstance(value, list):
-        return value
-    items = cast(list[Any], value)
-    if len(items) != 1 or not isinstance(items[0], str):
-        raise ValueError("give one prompt as text; several prompts and token ids are not offered")
-    return items[0]
+def _prompts(value: Any) -> Any:
+    """A prompt is a text or token ids; one, or a list of them."""
+    items: list[Any] = cast(list[Any], value) if isinstance(value, list) else [value]
+    prompts = [items] if isinstance(value, list) and items and all(type(item) is int for item in items) else items
+    if not all(prompt and isinstance(prompt, str | list) for prompt in prompts):
+        raise ValueError("give a text, a list of token ids, or a list of either, and none of them empty")
+    return prompts
 
 
 class _StreamOptions(BaseModel):
@@ -98,6 +112,8 @@ class Body(Structured):
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    logit_bias: dict[_TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = Field(default=None, max_length=1024)
     user: str | None = Field(default=None, max_length=1000)
     metadata: dict[MetadataKey, MetadataValue] | None = Field(default=None, max_length=16)
     store: bool | None = None
@@ -118,12 +134,19 @@ class ChatBody(Body):
     tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
     tool_choice: Any = Field(default=None, description="'auto', 'none', 'required' or a function by name")
     parallel_tool_calls: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
 
 class CompletionBody(Body):
     """The body of a request to /v1/completions."""
 
-    prompt: Annotated[str, BeforeValidator(_only_prompt, json_schema_input_type=str | list[str]), Field(min_length=1)]
+    prompt: Annotated[
+        list[str | list[_Token]],
+        BeforeValidator(_prompts, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
+        Field(min_length=1, max_length=MAX_CHOICES),
+    ]
+    logprobs: int | None = Field(default=None, ge=0, le=20)
 
 
 def parse_chat(body: bytes) -> Asked:
@@ -142,6 +165,10 @@ def parse_chat(body: bytes) -> Asked:
     asked = _asked(parsed, "chat.completions", messages=tuple(message(t) for t in parsed.messages))
     parameters = {**asked.parameters, **(given if tools else {})}
     names, strict = tuple(tool.function.name for tool in forced), any(tool.function.strict for tool in forced)
+    if parsed.top_logprobs is not None and not parsed.logprobs:
+        raise Invalid("top_logprobs: needs logprobs: true", "invalid_value", "top_logprobs")
+    logprobs = (parsed.top_logprobs or 0) if parsed.logprobs else None
+    asked = replace(asked, logprobs=logprobs)
     return replace(asked, tools=offered, forced=names, strict=strict, parallel=parallel, parameters=parameters)
 
 
@@ -152,7 +179,10 @@ def parse_completion(body: bytes) -> Asked:
         Invalid: with the parameter at fault.
     """
     parsed = _validated(CompletionBody, body)
-    return _asked(parsed, "completions", prompt=parsed.prompt)
+    prompts = tuple(tuple(prompt) if isinstance(prompt, list) else prompt for prompt in parsed.prompt)
+    if len(prompts) * (parsed.n or 1) > MAX_CHOICES:
+        raise Invalid(f"n: at most {MAX_CHOICES} choices are given at once", "invalid_value", "n")
+    return _asked(parsed, "completions", prompts=prompts, logprobs=parsed.logprobs)
 
 
 B = TypeVar("B", bound=Body)
@@ -204,6 +234,8 @@ def _asked(body: Body, endpoint: Endpoint, **content: Any) -> Asked:
         top_p=body.top_p,
         stop=tuple(body.stop),
         seed=body.seed,
+        n=body.n or 1,
+        logit_bias=body.logit_bias or {},
         penalties={k: v for k, v in parameters.items() if k in PENALTIES},
         extras={k: v for k, v in parameters.items() if k in EXTRAS},
         structured=structured,

@@ -98,6 +98,10 @@ def sampling_parameters(asked: Asked, target: Target) -> dict[str, Any]:
     chosen: dict[str, Any] = {"max_tokens": limit, "temperature": 0.0 if asked.top_p == 0 else temperature}
     chosen.update(asked.penalties)
     chosen.update(asked.extras)
+    if asked.logit_bias:
+        chosen["logit_bias"] = dict(asked.logit_bias)
+    if asked.logprobs is not None:
+        chosen["logprobs"] = asked.logprobs
     if "min_tokens" in chosen:
         chosen["min_tokens"] = min(chosen["min_tokens"], limit)
     if asked.tools and target.template and hides_calls(target.template):

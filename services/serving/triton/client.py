@@ -11,7 +11,7 @@ Errors:
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,16 +77,16 @@ async def connect(address: str) -> AsyncGenerator[Triton]:
 
 
 async def generate(triton: Triton, model: str, prompt: str | Rendered, sampling: Mapping[str, Any], *, stream: bool = True,
-                   idle_seconds: float = 120.0) -> AsyncGenerator[Chunk]:  # fmt: skip
+                   idle_seconds: float = 120.0, token_ids: Sequence[int] = ()) -> AsyncGenerator[Chunk]:  # fmt: skip
     """Yields the answer as it comes, or whole if not `stream`. Closing the iterator cancels the request.
 
-    A prompt that is a str is a plain text.
+    A prompt that is a str is a plain text; one that came as `token_ids` is empty.
     `sampling` is vLLM's SamplingParams as JSON has it, with lora_name. Raises TritonFault; Unavailable also when
     nothing comes for `idle_seconds`, since a model's process that is killed leaves its streams silent.
     """
     # Never with the header triton_grpc_error: a cancelled stream with it crashes tritonserver 2.51.
     text = Rendered(prompt, plain=True) if isinstance(prompt, str) else prompt
-    responses: Any = triton.grpc.stream_infer(once(request(model, text, sampling, stream=stream)))
+    responses: Any = triton.grpc.stream_infer(once(request(model, text, sampling, stream=stream, token_ids=token_ids)))
     tokens, over = 0, False
     try:
         while (result := await following(responses, model, idle_seconds)) is not None:

@@ -4,7 +4,7 @@ Source: https://github.com/triton-inference-server/vllm_backend (README, docs/ad
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from services.serving.triton.status import STATUS
 WANTED = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
 
 MARKED = "control_tokens_marked"
+IDS = "prompt_token_ids"
 SPECIAL = "add_special_tokens"
 
 
@@ -28,22 +29,31 @@ class Chunk:
     finish_reason: str | None
     prompt_tokens: int
     completion_tokens: int
+    logprobs: tuple[Mapping[str, Any], ...] = ()
+    """Of its tokens, where they were asked for: {id: {"logprob", "rank", "decoded_token"}}, the chosen one first."""
 
 
-def request(model: str, prompt: Rendered, sampling: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
+def request(
+    model: str, prompt: Rendered, sampling: Mapping[str, Any], *, stream: bool, token_ids: Sequence[int] = ()
+) -> dict[str, Any]:
     """Returns what tritonclient sends: the vLLM backend's inputs, and two words on how the prompt becomes tokens.
 
     The request parameter add_special_tokens (transformers' name) says that a template has written the BOS; a backend that does
     not know it does as for a plain text. The input control_tokens_marked says that the prompt holds marked control tokens
-    (services/lm/control_tokens.py): a tensor, because a server whose backend does not know it must refuse the request.
+    (services/lm/control_tokens.py): a tensor, because a server whose backend does not know it must refuse the request;
+    so is prompt_token_ids, a prompt that came as tokens, as JSON text.
     """
     flags = {"stream": stream, "exclude_input_in_output": True, **dict.fromkeys(WANTED, True)}
     inputs = [
         tensor("text_input", "BYTES", prompt.text.encode()),
         tensor("sampling_parameters", "BYTES", json.dumps(dict(sampling)).encode()),
     ]
+    if sampling.get("logprobs") is not None:
+        flags["return_logprobs"] = True
     if prompt.marked:
         flags[MARKED] = True
+    if token_ids:
+        inputs.append(tensor(IDS, "BYTES", json.dumps(list(token_ids)).encode()))
     inputs += [tensor(name, "BOOL", value) for name, value in flags.items()]
     return {"model_name": model, "inputs": inputs, "parameters": None if prompt.plain else {SPECIAL: False}}
 
@@ -75,4 +85,5 @@ def read(result: InferResult, before: int) -> Chunk:
         finish,
         int(first("num_input_tokens") or 0),
         before + int(first("num_output_tokens") or 0),
+        tuple(json.loads(first("logprobs") or b"null") or ()),
     )

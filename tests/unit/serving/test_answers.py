@@ -7,7 +7,7 @@ from typing import Any
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from services.serving.domain.answers import DONE, Chunks, Head, OfferedTools, Usage, model_card, opening, whole
+from services.serving.domain.answers import DONE, Chunks, Head, OfferedTools, Usage, ending, model_card, opening, whole
 from services.serving.domain.record import Progress, inference
 from tests.unit.serving.builders import chat, target
 
@@ -39,7 +39,9 @@ def test_a_whole_completion() -> None:
 
 def test_a_stream_of_a_chat() -> None:
     chunked = Chunks(head())
-    stream = opening(head()) + chunked.piece("a\n") + chunked.piece("b") + chunked.closing("stop", USAGE)
+    stream = (
+        opening(head()) + chunked.piece("a\n") + chunked.piece("b") + chunked.closing("stop") + ending(head(), USAGE)
+    )
     chunks = [ChatCompletionChunk.model_validate(e, strict=True) for e in events(stream)]
     assert [c.choices[0].delta.content for c in chunks] == ["", "a\n", "b", None]
     assert [c.choices[0].finish_reason for c in chunks] == [None, None, None, "stop"]
@@ -50,7 +52,7 @@ def test_a_stream_of_a_chat() -> None:
 
 def test_usage_is_the_last_chunk_where_asked_for() -> None:
     with_usage = Chunks(head(include_usage=True))
-    parsed = events(with_usage.piece("a") + with_usage.closing("stop", USAGE))
+    parsed = events(with_usage.piece("a") + with_usage.closing("stop") + ending(head(include_usage=True), USAGE))
     assert [e["usage"] for e in parsed] == [None, None, USAGE.body()]
     assert parsed[-1]["choices"] == []
 
@@ -59,7 +61,9 @@ def test_a_stream_of_a_completion() -> None:
     at = head("completions")
     assert opening(at) == b""
     chunked = Chunks(at)
-    assert [e["choices"][0]["text"] for e in events(chunked.piece("a") + chunked.closing("stop", USAGE))] == ["a", ""]
+    assert [
+        e["choices"][0]["text"] for e in events(chunked.piece("a") + chunked.closing("stop") + ending(head(), USAGE))
+    ] == ["a", ""]
 
 
 CALLS = (
@@ -99,7 +103,7 @@ def test_mistrals_ids_are_nine_letters_and_digits() -> None:
 
 def test_streamed_calls_begin_with_id_and_name() -> None:
     chunked = Chunks(with_tools())
-    stream = b"".join(chunked.piece(char) for char in CALLS) + chunked.closing("stop", USAGE)
+    stream = b"".join(chunked.piece(char) for char in CALLS) + chunked.closing("stop") + ending(head(), USAGE)
     chunks = [ChatCompletionChunk.model_validate(e, strict=True) for e in events(stream)]
     deltas = [call for c in chunks for call in c.choices[0].delta.tool_calls or []]
     first = [d for d in deltas if d.id]

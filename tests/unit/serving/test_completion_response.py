@@ -12,6 +12,7 @@ import pytest
 from contracts.events.serving import InferenceCompletedV1
 from services.serving.completion import admit, begin
 from services.serving.completion_response import CompletionResponse
+from services.serving.domain.choices import parts
 from services.serving.domain.errors import Unavailable
 from services.serving.domain.fair_queue import Flow
 from services.serving.domain.reconcile import Loaded
@@ -76,10 +77,9 @@ class Gateway:
             return {"type": "http.disconnect"}
 
         async def run() -> None:
-            call = begin(self.runtime, chat(extra), time.perf_counter())
-            await CompletionResponse(self.runtime, call, admit(self.runtime, call))(
-                {"type": "http"}, receive, self.send
-            )
+            calls = [begin(self.runtime, part, time.perf_counter(), "chatcmpl-1") for part in parts(chat(extra))]
+            (triton, *_) = [admit(self.runtime, call) for call in calls]
+            await CompletionResponse(self.runtime, calls, triton)({"type": "http"}, receive, self.send)
 
         asyncio.run(run())
         return b"".join(m.get("body", b"") for m in self.sent).decode()
@@ -100,6 +100,57 @@ def test_a_streams_end_leaves_after_its_record(tmp_path: Path, monkeypatch: pyte
     desk = Gateway(tmp_path, monkeypatch)
     assert desk.ask(',"stream":true').endswith("data: [DONE]\n\n")
     assert desk.order == ["start", "body", "body", "record", "body"]
+
+
+def test_several_choices_are_one_answer_and_a_record_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Gateway(tmp_path, monkeypatch)
+    body = json.loads(desk.ask(',"n":3'))
+    assert [(c["index"], c["message"]["content"]) for c in body["choices"]] == [(0, "ab"), (1, "ab"), (2, "ab")]
+    assert body["usage"] == {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11}
+    assert {r.request_id for r in desk.records} == {"chatcmpl-1", "chatcmpl-1-1", "chatcmpl-1-2"}
+    assert desk.order == ["record"] * 3 + ["start", "body"]
+    assert desk.runtime.in_flight == 0
+
+
+def test_several_choices_stream_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Gateway(tmp_path, monkeypatch)
+    body = desk.ask(',"n":2,"stream":true,"stream_options":{"include_usage":true}')
+    *events, usage, done = [line.removeprefix("data: ") for line in body.strip().split("\n\n")]
+    choices = [json.loads(e)["choices"][0] for e in events]
+    for index in (0, 1):
+        own = [c for c in choices if c["index"] == index]
+        assert own[0]["delta"]["role"] == "assistant"
+        assert "".join(c["delta"].get("content", "") for c in own) == "ab"
+        assert [c["finish_reason"] for c in own][-1] == "stop"
+    assert (json.loads(usage)["usage"]["total_tokens"], done) == (9, "[DONE]")
+
+
+def test_a_choice_that_fails_fails_the_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Gateway(tmp_path, monkeypatch, Chunk("a", None, 5, 1), client.Failed("boom"))
+    body = json.loads(desk.ask(',"n":2'))
+    assert (desk.status, body["error"]["code"]) == (503, "model_failed")
+    assert len(desk.records) == 2
+
+
+SCORED = {
+    "5": {"logprob": -0.5, "rank": 2, "decoded_token": "é"},
+    "9": {"logprob": -0.1, "rank": 1, "decoded_token": "b"},
+}
+
+
+@pytest.mark.parametrize("extra", ["", ',"stream":true'])
+def test_logprobs_have_openais_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
+    """The second token's text waits for more, so its score comes with the last chunk."""
+    answer = (Chunk("é", None, 5, 1, (SCORED,)), Chunk("", None, 5, 2, (SCORED,)), Chunk("", "stop", 5, 2))
+    body = Gateway(tmp_path, monkeypatch, *answer).ask(',"logprobs":true,"top_logprobs":1' + extra)
+    if extra:
+        events = [json.loads(e.removeprefix("data: ")) for e in body.strip().split("\n\n")[:-1]]
+        told = [c["choices"][0]["logprobs"] for c in events]
+        entries = [entry for each in told if each for entry in each["content"]]
+    else:
+        entries = json.loads(body)["choices"][0]["logprobs"]["content"]
+    one = {"token": "é", "logprob": -0.5, "bytes": [195, 169]}
+    assert entries == [one | {"top_logprobs": [{"token": "b", "logprob": -0.1, "bytes": [98]}]}] * 2
 
 
 def test_an_answer_that_cannot_be_recorded_is_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +302,7 @@ def test_a_model_that_was_lost_while_a_request_waited_is_not_asked(
     desk.runtime.loaded.clear()
 
     async def run() -> None:
-        await CompletionResponse(desk.runtime, call, triton)({"type": "http"}, asyncio.Event().wait, desk.send)  # type: ignore[arg-type]
+        await CompletionResponse(desk.runtime, [call], triton)({"type": "http"}, asyncio.Event().wait, desk.send)  # type: ignore[arg-type]
 
     asyncio.run(run())
     assert json.loads(desk.sent[-1]["body"])["error"]["code"] == "model_loading"

@@ -5,8 +5,9 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
+from services.serving.domain.choices import parts
 from services.serving.domain.errors import Invalid, error_body
-from services.serving.domain.requests import ChatBody, parse_chat, parse_completion
+from services.serving.domain.requests import Asked, ChatBody, parse_chat, parse_completion
 from services.serving.domain.sampling import sampling_parameters
 from services.serving.request_document import request_document
 from services.serving.triton.backend.sampling_parameters import parse
@@ -57,7 +58,6 @@ def test_harmless_parameters_are_survived(extra: str) -> None:
 @pytest.mark.parametrize(
     ("extra", "param"),
     [
-        (',"n":2', "n"),
         (',"tools":[{"type":"function"}]', "tools.0.function"),
         (',"tools":[{"type":"web_search"}]', "tools.0.type"),
         (',"tools":[{"type":"function","function":{"name":"a b"}}]', "tools.0.function.name"),
@@ -69,7 +69,11 @@ def test_harmless_parameters_are_survived(extra: str) -> None:
         (',"repetition_penalty":0', "repetition_penalty"),
         (',"stop_token_ids":[-1]', "stop_token_ids.0"),
         (',"metadata":{"a":1}', "metadata.a"),
-        (',"logprobs":true', "logprobs"),
+        (',"n":0', "n"),
+        (',"n":129', "n"),
+        (',"top_logprobs":3', "top_logprobs"),
+        (',"logprobs":true,"top_logprobs":21', "top_logprobs"),
+        (',"logit_bias":{"5":101}', "logit_bias.5"),
         (',"temperature":2.5', "temperature"),
         (',"temperature":"hot"', "temperature"),
         (',"top_p":-0.1', "top_p"),
@@ -198,16 +202,45 @@ def test_an_escaped_backslash_before_u0000_is_no_nul() -> None:
     assert chat("", '[{"role":"user","content":"\\\\u0000"}]').messages == ({"role": "user", "content": "\\u0000"},)
 
 
-def test_one_prompt_is_taken_as_text_or_in_a_list() -> None:
-    assert parse_completion(b'{"model":"a","prompt":"x"}').prompt == "x"
-    assert parse_completion(b'{"model":"a","prompt":["x"]}').prompt == "x"
+def completion(extra: str) -> list[Asked]:
+    return parts(parse_completion(('{"model":"a",' + extra + "}").encode()))
 
 
-@pytest.mark.parametrize("prompt", [b'["x","y"]', b"[1,2]", b"[[1]]", b'""', b"null", b"3"])
+def test_prompts_are_texts_or_token_ids_one_or_several() -> None:
+    for given in ('"x"', '["x"]'):
+        (one,) = completion(f'"prompt":{given}')
+        assert (one.prompt, one.token_ids) == ("x", ())
+    (one,) = completion('"prompt":[1,2]')
+    assert (one.prompt, one.token_ids) == ("", (1, 2))
+    both = completion('"prompt":["x",[3]],"n":2,"seed":5')
+    assert [(p.prompt, p.token_ids) for p in both] == [("x", ()), ("x", ()), ("", (3,)), ("", (3,))]
+    assert [(p.index, p.seed, p.again) for p in both] == [(0, 5, False), (1, 6, True), (2, 5, False), (3, 6, True)]
+
+
+def test_no_more_choices_than_are_given_at_once() -> None:
+    with pytest.raises(Invalid, match="at most 128 choices"):
+        completion('"prompt":["a","b"],"n":65')
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [("", None), (',"logprobs":true', 0), (',"logprobs":true,"top_logprobs":3', 3), (',"logprobs":false', None)],
+)
+def test_logprobs_of_a_chat_are_asked_for_by_two_parameters(extra: str, expected: int | None) -> None:
+    asked = chat(extra)
+    assert (asked.logprobs, sampling_parameters(asked, target()).get("logprobs")) == (expected, expected)
+
+
+def test_biases_reach_the_backend() -> None:
+    sent = sampling_parameters(chat(',"logit_bias":{"5":-100,"7":2.5}'), target())
+    assert parse(json.dumps(sent)).logit_bias == ((5, -100), (7, 2.5))
+
+
+@pytest.mark.parametrize("prompt", [b'""', b"null", b"3", b"[]", b"[[]]", b"[1.5]", b"[-1]", b'[{"a":1}]'])
 def test_other_prompts_are_refused(prompt: bytes) -> None:
     with pytest.raises(Invalid) as refused:
         parse_completion(b'{"model":"a","prompt":' + prompt + b"}")
-    assert refused.value.param == "prompt"
+    assert str(refused.value.param).startswith("prompt")
 
 
 def test_the_document_types_what_a_request_may_hold() -> None:

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from services.serving.triton.backend.sampler import Sampler, choose, generator
@@ -55,3 +56,19 @@ def test_penalties_lower_what_was_used() -> None:
     assert choose(LOGITS[None], [row(Sampling(temperature=0, presence_penalty=2.0), output=[1])]) == [2]
     assert choose(LOGITS[None], [row(Sampling(temperature=0, frequency_penalty=0.6), output=[1, 1])]) == [2]
     assert choose(LOGITS[None], [row(Sampling(temperature=0, repetition_penalty=2.0), prompt=[1])]) == [2]
+
+
+def test_biases_are_added_before_the_choice() -> None:
+    assert choose(LOGITS[None], [row(Sampling(temperature=0, logit_bias=((4, 100.0),)))]) == [4]
+    assert choose(LOGITS[None], [row(Sampling(temperature=0, logit_bias=((1, -100.0),)))]) == [2]
+
+
+def test_scores_are_the_models_own_whatever_was_wished_of_the_choice() -> None:
+    chooser = row(Sampling(temperature=0, logprobs=2, logit_bias=((0, 100.0),)))
+    assert choose(LOGITS[None], [chooser]) == [0]
+    (score,) = chooser.scores
+    logprobs = LOGITS.log_softmax(-1)
+    assert (score.token, score.rank) == (0, 3)
+    assert score.logprob == pytest.approx(float(logprobs[0]))
+    assert [token for token, _ in score.likeliest] == [1, 2]
+    assert score.likeliest[0][1] == pytest.approx(float(logprobs[1]))

@@ -50,7 +50,7 @@ def test_a_client_that_stops_reading_is_cut_and_frees_its_row(tmp_path: Path) ->
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         completion = begin(runtime, chat(',"stream":true'), time.perf_counter())
-        await CompletionResponse(runtime, completion, admit(runtime, completion))(scope, receive, send)
+        await CompletionResponse(runtime, [completion], admit(runtime, completion))(scope, receive, send)
 
     async def run() -> None:
         server = uvicorn.Server(uvicorn.Config(app, port=port, lifespan="off", log_config=None))

@@ -38,7 +38,8 @@ INPUTS = (
     ("return_logprobs", "TYPE_BOOL", True),
     ("return_num_input_tokens", "TYPE_BOOL", True),
     ("return_num_output_tokens", "TYPE_BOOL", True),
-    ("control_tokens_marked", "TYPE_BOOL", True),  # ours: services/serving/triton/tensors.py
+    ("control_tokens_marked", "TYPE_BOOL", True),  # ours, as is the next: services/serving/triton/tensors.py
+    ("prompt_token_ids", "TYPE_STRING", True),
 )
 OUTPUTS = (
     ("text_output", "TYPE_STRING", [-1]),
@@ -120,7 +121,8 @@ class TritonPythonModel:
         reply = Reply(request, response_sender, self.sender, prompt)
         marked = flag(request, "control_tokens_marked", default=False)
         sampling = text(request, "sampling_parameters")
-        wanted = served.request(prompt, sampling, request.parameters(), reply, marked=marked)
+        ids = text(request, "prompt_token_ids")
+        wanted = served.request(prompt, sampling, request.parameters(), reply, marked=marked, ids=ids)
         reply.prompt_tokens = len(wanted.prompt)
         self.sender.open(reply)
         served.engine.submit(wanted)
@@ -144,6 +146,7 @@ class Reply:
             raise ValueError("When streaming, `exclude_input_in_output` = False is not allowed.")
         self.wants = {name for name, _, _ in OUTPUTS if flag(request, f"return_{name}", default=False)}
         self.text, self.tokens, self.prompt_tokens = "" if exclude else prompt, 0, 0
+        self.logprobs: tuple[dict[int, Any], ...] = ()
         self.cancelled = False
 
     def emit(self, delta: "Delta") -> None:
@@ -157,6 +160,7 @@ class Reply:
         if delta.finish_reason == "cancelled":
             return failure("Request was cancelled", pb_utils.TritonError.CANCELLED)
         self.text, self.tokens = self.text + delta.text, self.tokens + delta.tokens
+        self.logprobs += delta.logprobs
         if not self.stream and delta.finish_reason is None:
             return None
         values: dict[str, Any] = {
@@ -164,10 +168,10 @@ class Reply:
             "finish_reason": np.array([str(delta.finish_reason).encode()], dtype=np.object_),
             "num_input_tokens": np.array([self.prompt_tokens], dtype=np.uint32),
             "num_output_tokens": np.array([self.tokens], dtype=np.uint32),
-            "cumulative_logprob": np.array([np.nan], dtype=np.float32),  # this backend counts no probabilities
-            "logprobs": np.array([b"null"], dtype=np.object_),
+            "cumulative_logprob": np.array([np.nan], dtype=np.float32),  # not summed here
+            "logprobs": np.array([json.dumps(self.logprobs or None).encode()], dtype=np.object_),
         }
-        self.text, self.tokens = "", 0
+        self.text, self.tokens, self.logprobs = "", 0, ()
         wanted = {"text_output"} | self.wants
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor(name, value) for name, value in values.items() if name in wanted]

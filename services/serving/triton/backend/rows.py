@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -11,7 +11,7 @@ from services.lm.adapters import Adapter
 from services.serving.triton.backend.constraints import Constraint
 from services.serving.triton.backend.detokenizer import Detokenizer, scan
 from services.serving.triton.backend.kv_cache import Prompt
-from services.serving.triton.backend.sampler import Sampler, generator
+from services.serving.triton.backend.sampler import Sampler, Score, generator
 from services.serving.triton.backend.sampling_parameters import Sampling
 
 
@@ -23,6 +23,7 @@ class Delta:
     tokens: int = 0
     finish_reason: str | None = None
     error: str | None = None
+    logprobs: tuple[dict[int, Any], ...] = ()  # of its tokens, as vLLM has them, where they are wanted
 
 
 class Listener(Protocol):
@@ -114,6 +115,8 @@ def advance(row: Row, token: int) -> None:
     row.owed += 1
     enough = len(row.chooser.output) >= row.request.sampling.min_tokens
     ended = token in row.ends and enough
+    if ended:
+        row.chooser.scores = row.chooser.scores[:-1]  # the end is no part of the text
     complete = row.request.constraint is not None and row.request.constraint.complete
     full = len(row.chooser.output) >= row.max_tokens
     news = "" if ended else row.text.push(token)
@@ -128,14 +131,26 @@ def advance(row: Row, token: int) -> None:
     elif ended or full or complete:
         finish(row, "stop" if ended or complete else "length", shown + row.held)
     elif shown:
-        row.request.listener.emit(Delta(shown, row.owed))
+        row.request.listener.emit(Delta(shown, row.owed, logprobs=_told(row)))
         row.owed = 0
 
 
 def finish(row: Row, reason: str, text: str = "") -> None:
     """Ends a row with its last text."""
     row.done = True
-    row.request.listener.emit(Delta(text, row.owed, reason))
+    row.request.listener.emit(Delta(text, row.owed, reason, logprobs=_told(row)))
+
+
+def _told(row: Row) -> tuple[dict[int, Any], ...]:
+    """What the scores since the last time say, token by token: the chosen one first."""
+    scores, row.chooser.scores = row.chooser.scores, []
+    return tuple(_shown(score, row.text.decode) for score in scores)
+
+
+def _shown(score: Score, decode: Callable[[Sequence[int]], str]) -> dict[int, Any]:
+    ranked = [(score.token, score.logprob, score.rank)]
+    ranked += [(token, logprob, i + 1) for i, (token, logprob) in enumerate(score.likeliest) if token != score.token]
+    return {t: {"logprob": logprob, "rank": rank, "decoded_token": decode([t])} for t, logprob, rank in ranked}
 
 
 def fail(row: Row, message: str) -> None:

@@ -5,7 +5,7 @@ frequency) and of CTRL (repetition, arXiv:1909.05858), counted as vLLM counts th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -13,6 +13,16 @@ from services.serving.triton.backend.constraints import Constraint
 from services.serving.triton.backend.sampling_parameters import Sampling
 
 HEAD = 256  # candidates looked at before all of them are sorted: the nucleus nearly always lies within
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Natural logarithms of a token's probability and of the likeliest ones', and its rank among all (1: likeliest)."""
+
+    token: int
+    logprob: float
+    rank: int
+    likeliest: tuple[tuple[int, float], ...]
 
 
 @dataclass(slots=True)
@@ -25,11 +35,13 @@ class Sampler:
     ends: tuple[int, ...]  # tokens that end the text, forbidden before min_tokens
     generator: torch.Generator | None
     constraint: Constraint | None = None
+    scores: list[Score] = field(default_factory=list[Score])  # of the tokens so far, where they are wanted
 
     @property
     def plain(self) -> bool:
         """Whether the likeliest token is the choice."""
-        free = self.constraint is None and not self.sampling.penalised
+        asked = self.sampling.logit_bias or self.sampling.logprobs is not None
+        free = self.constraint is None and not self.sampling.penalised and not asked
         return free and self.sampling.greedy and len(self.output) >= self.sampling.min_tokens
 
 
@@ -52,8 +64,8 @@ def choose(logits: torch.Tensor, rows: Sequence[Sampler]) -> list[int]:
 
 
 def _choose_one(logits: torch.Tensor, row: Sampler) -> int:
-    sampling = row.sampling
-    logits = penalise(logits.float(), row)
+    sampling, raw = row.sampling, logits.float()
+    logits = penalise(raw, row)
     if row.constraint is not None:
         logits = row.constraint.restrict(logits)
     if len(row.output) < sampling.min_tokens:
@@ -61,7 +73,17 @@ def _choose_one(logits: torch.Tensor, row: Sampler) -> int:
     token = _drawn(logits, row)
     if row.constraint is not None and token not in row.ends:
         row.constraint.take(token)
+    if sampling.logprobs is not None:
+        row.scores.append(score(raw, token, sampling.logprobs))
     return token
+
+
+def score(logits: torch.Tensor, token: int, count: int) -> Score:
+    """How likely the model found a token, and its `count` likeliest: before penalties and temperature, as vLLM tells it."""
+    logprobs = logits.log_softmax(-1)
+    values, tokens = logprobs.topk(min(count, len(logprobs)))
+    rank = int((logprobs > logprobs[token]).sum()) + 1
+    return Score(token, float(logprobs[token]), rank, tuple(zip(tokens.tolist(), values.tolist(), strict=True)))
 
 
 def _later(logits: torch.Tensor, ends: Sequence[int]) -> torch.Tensor:
@@ -81,7 +103,7 @@ def _drawn(logits: torch.Tensor, row: Sampler) -> int:
 
 
 def penalise(logits: torch.Tensor, row: Sampler) -> torch.Tensor:
-    """Returns a copy of logits (vocabulary) lowered for tokens that were used before."""
+    """Returns a copy of logits (vocabulary) lowered for tokens that were used before, and biased as the request wishes."""
     logits = logits.clone()
     sampling = row.sampling
     if sampling.repetition_penalty != 1.0:
@@ -91,6 +113,9 @@ def penalise(logits: torch.Tensor, row: Sampler) -> torch.Tensor:
     if row.output and (sampling.presence_penalty or sampling.frequency_penalty):
         used, counts = torch.tensor(row.output, device=logits.device).unique(return_counts=True)
         logits[used] -= sampling.presence_penalty + sampling.frequency_penalty * counts
+    if sampling.logit_bias:
+        tokens, added = zip(*sampling.logit_bias, strict=True)
+        logits[list(tokens)] += torch.tensor(added, device=logits.device)
     return logits
 
 

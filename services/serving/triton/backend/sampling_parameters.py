@@ -14,8 +14,8 @@ from typing import Any, cast
 from services.serving.triton.grammars import GrammarRefused, grammar
 
 MAX_STOPS = 64
+MAX_LOGPROBS = 20  # of a token, as vLLM has it by default
 IGNORED = {
-    "logprobs",
     "prompt_logprobs",
     "spaces_between_special_tokens",
     "detokenize",
@@ -44,6 +44,8 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token, added to its logit)
+    logprobs: int | None = None  # likeliest tokens to tell of beside the chosen one
     seed: int | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
@@ -150,6 +152,13 @@ def _token_ids(name: str, value: Any) -> tuple[int, ...]:
     return tuple(_integer(0)(name, item) for item in cast(list[Any], value))
 
 
+def _biases(name: str, value: Any) -> tuple[tuple[int, float], ...]:
+    if not isinstance(value, dict):
+        raise BadSampling(f"{name} must be an object of token ids and numbers")
+    read, add = _integer(0), _real(-100, 100)
+    return tuple((read(name, token), add(name, bias)) for token, bias in cast(dict[str, Any], value).items())
+
+
 def _grammar(name: str, value: Any) -> str:
     """The parameter is JSON text, as the Triton backend of vLLM reads it."""
     try:
@@ -175,6 +184,8 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
     "presence_penalty": _real(-2, 2),
     "frequency_penalty": _real(-2, 2),
     "repetition_penalty": _real(0, 100, open_low=True),
+    "logit_bias": _biases,
+    "logprobs": _optional(_integer(0, MAX_LOGPROBS)),
     "seed": _integer(-(2**63), 2**63 - 1),
     "stop": _stops,
     "stop_token_ids": _token_ids,

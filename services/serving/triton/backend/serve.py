@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from services.lm.adapters import Adapter
 from services.lm.template import Rendered
@@ -34,10 +34,18 @@ class Served:
     summary: str
 
     def request(
-        self, prompt: str, sampling: str | None, parameters: str, listener: Listener, *, marked: bool = False
+        self,
+        prompt: str,
+        sampling: str | None,
+        parameters: str,
+        listener: Listener,
+        *,
+        marked: bool = False,
+        ids: str | None = None,
     ) -> Request:
         """Returns the request to submit.
 
+        `ids` is the JSON text of a prompt's tokens, which are taken as they are; `prompt` is empty then.
         `parameters` are Triton's request parameters as JSON; without the tensor `sampling` they are the sampling parameters.
 
         Raises:
@@ -47,7 +55,8 @@ class Served:
         plain = given.pop("add_special_tokens", True) not in (False, "false")
         wanted = parse(json.dumps(given) if sampling is None else sampling)
         adapter = self._adapter(wanted.lora_name)
-        tokens, limit = self.text.encode(Rendered(prompt, marked, plain)), self.engine.decoder.max_model_len
+        tokens = self.text.encode(Rendered(prompt, marked, plain)) if ids is None else self._tokens(ids)
+        limit = self.engine.decoder.max_model_len
         if not tokens:
             raise BadSampling("text_input is empty: there is nothing to continue")
         if len(tokens) >= limit:
@@ -56,8 +65,17 @@ class Served:
             )
         if any(token >= self.engine.decoder.vocabulary for token in wanted.stop_token_ids):
             raise BadSampling(f"stop_token_ids must be below the vocabulary's {self.engine.decoder.vocabulary}")
+        if any(token >= self.engine.decoder.vocabulary for token, _ in wanted.logit_bias):
+            raise BadSampling(f"logit_bias names tokens below the vocabulary's {self.engine.decoder.vocabulary} alone")
         lead = "" if plain else self.text.lead
         return Request(tokens, wanted, adapter, listener, lead, self._constraint(wanted.structured_outputs))
+
+    def _tokens(self, ids: str) -> list[int]:
+        given: Any = json.loads(ids)
+        most = self.engine.decoder.vocabulary
+        if not isinstance(given, list) or not all(type(i) is int and 0 <= i < most for i in cast(list[Any], given)):
+            raise BadSampling(f"prompt_token_ids must be whole numbers from 0 and below the vocabulary's {most}")
+        return cast(list[int], given)
 
     def _constraint(self, grammar: str | None) -> Constraint | None:
         try:
