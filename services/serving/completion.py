@@ -168,6 +168,7 @@ async def pieces(runtime: Runtime, triton: Triton, completion: Completion) -> As
         async with aclosing(generated) as chunks:
             while (chunk := await _next(runtime, completion, chunks)) is not None:
                 if completion.progress.first_token is None:
+                    _echo(completion, chunk)
                     chunk = replace(chunk, text=begun(completion.asked, completion.head.target) + chunk.text)
                 _note(runtime, completion, chunk)
                 yield chunk
@@ -215,6 +216,14 @@ async def _next(runtime: Runtime, completion: Completion, chunks: AsyncGenerator
         runtime.suspect(completion.head.target.triton_model)
         kind = "first token" if first else "next token"
         raise Unavailable(f"The {kind} did not come in {silence:g} s.", "model_silent") from None
+
+
+def _echo(completion: Completion, chunk: Chunk) -> None:
+    """What an answer that begins with its prompt says first."""
+    if completion.asked.echo:
+        tokens = "".join(str(next(iter(score.values()))["decoded_token"]) for score in chunk.prompt_logprobs)
+        completion.progress.echo = completion.asked.prompt or tokens
+        completion.progress.echoed = list(chunk.prompt_logprobs) if completion.asked.logprobs is not None else []
 
 
 def _note(runtime: Runtime, completion: Completion, chunk: Chunk) -> None:

@@ -138,7 +138,8 @@ async def _choice(response: CompletionResponse, completion: Completion, stream: 
 def _body(completion: Completion) -> dict[str, Any]:
     progress = completion.progress
     reason = progress.finish_reason or "stop"
-    return whole(completion.head, progress.text, reason, progress.usage, progress.scores)
+    text, scores = progress.echo + progress.text, progress.echoed + progress.scores
+    return whole(completion.head, text, reason, progress.usage, scores)
 
 
 def usage(completions: Sequence[Completion]) -> Usage:
@@ -195,8 +196,9 @@ class _Stream:
         if not chunk.text:
             return
         scores, shown.scores = shown.scores, []
+        begun = self._begun(completion) if not completion.head.tools else b""
         if body := shown.chunks.piece(chunk.text, scores):
-            await self._body(self._begun(completion) + body)
+            await self._body((begun or self._begun(completion)) + body)
 
     async def close(self, completion: Completion) -> None:
         """The end of a choice, and of the stream with the last of them."""
@@ -212,8 +214,10 @@ class _Stream:
 
     def _begun(self, completion: Completion) -> bytes:
         shown = self.shown[completion.head.index]
-        begun, shown.begun = shown.begun, True
-        return b"" if begun else opening(completion.head)
+        if shown.begun:
+            return b""
+        shown.begun, said = True, completion.progress
+        return opening(completion.head) + (shown.chunks.piece(said.echo, said.echoed) if said.echo else b"")
 
     async def _body(self, body: bytes, more: bool = True) -> None:
         async with self.turn:

@@ -180,3 +180,25 @@ def test_logprobs_of_a_completion_and_a_bias(client: openai.OpenAI) -> None:
     assert all(
         top[letter] == logprob for top, logprob in zip(told.top_logprobs or [], told.token_logprobs or [], strict=True)
     )
+
+
+def test_echo_tells_the_prompts_logprobs_as_lm_eval_reads_them(client: openai.OpenAI) -> None:
+    """What lm-eval's local-completions asks: token ids, echo, logprobs, one token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    ids = [alphabet.index(letter) for letter in "hello"]
+    create: Any = client.completions.create
+    asked: Any = {"model": "shop", "max_tokens": 1, "logprobs": 1, "echo": True, "temperature": 0}
+    by_ids, by_text = (create(prompt=p, **asked).choices[0] for p in ([ids], "hello"))
+    assert by_ids.text == by_text.text
+    assert by_ids.text.startswith("hello")
+    told = by_ids.logprobs
+    assert told.tokens[:5] == list("hello")
+    assert (len(told.tokens), told.token_logprobs[0], told.top_logprobs[0]) == (6, None, None)
+    assert all(
+        logprob <= max(top.values()) <= 0
+        for logprob, top in zip(told.token_logprobs[1:], told.top_logprobs[1:], strict=True)
+    )
+    assert told.token_logprobs[1:5] == pytest.approx(by_text.logprobs.token_logprobs[1:5])
+    streamed = [c.choices[0] for c in create(prompt="hello", stream=True, **asked)]
+    assert "".join(c.text for c in streamed) == by_text.text
+    assert [t for c in streamed if c.logprobs for t in c.logprobs.tokens] == by_text.logprobs.tokens

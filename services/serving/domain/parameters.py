@@ -80,11 +80,12 @@ def check_names(raw: Mapping[str, Any], taken: Iterable[str]) -> None:
     Raises:
         Invalid: naming the first that is not, and what a misspelt one may have meant.
     """
-    known = {*taken, *_UNOFFERED, *_HARMLESS}
+    mine = set(taken)
+    known = {*mine, *_UNOFFERED, *_HARMLESS}
     for name, value in raw.items():
         if name not in known:
             near = get_close_matches(name[:100], sorted(known), 1, 0.75)
             meant = f"; did you mean {near[0]!r}?" if near else ""
             raise Invalid(f"Unrecognized request argument: {name[:100]}{meant}", "unknown_parameter", name[:100])
-        if value is not None and name in _UNOFFERED and value not in _UNOFFERED[name]:
+        if value is not None and name in _UNOFFERED.keys() - mine and value not in _UNOFFERED[name]:
             raise Invalid(f"{name} is not offered here; leave it out", "unsupported_parameter", name)

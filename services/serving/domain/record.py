@@ -21,6 +21,9 @@ class Progress:
     usage: Usage = field(default_factory=Usage)
     first_token: float | None = None
     scores: list[Score] = field(default_factory=list[Score])
+    echo: str = ""
+    """The prompt, where the answer's text begins with it."""
+    echoed: list[Score] = field(default_factory=list[Score])
 
 
 def inference(

@@ -47,6 +47,8 @@ class Asked:
     """Whether a choice before it has the same prompt, whose tokens the client is told of once."""
     logprobs: int | None = None
     """How many likeliest tokens are told beside each; None tells of none."""
+    echo: bool = False
+    """Whether the answer's text begins with the prompt."""
     logit_bias: Mapping[str, float] = field(default_factory=dict[str, float])
     stream: bool = False
     include_usage: bool = False
@@ -147,6 +149,7 @@ class CompletionBody(Body):
         Field(min_length=1, max_length=MAX_CHOICES),
     ]
     logprobs: int | None = Field(default=None, ge=0, le=20)
+    echo: bool | None = None
 
 
 def parse_chat(body: bytes) -> Asked:
@@ -182,7 +185,7 @@ def parse_completion(body: bytes) -> Asked:
     prompts = tuple(tuple(prompt) if isinstance(prompt, list) else prompt for prompt in parsed.prompt)
     if len(prompts) * (parsed.n or 1) > MAX_CHOICES:
         raise Invalid(f"n: at most {MAX_CHOICES} choices are given at once", "invalid_value", "n")
-    return _asked(parsed, "completions", prompts=prompts, logprobs=parsed.logprobs)
+    return _asked(parsed, "completions", prompts=prompts, logprobs=parsed.logprobs, echo=bool(parsed.echo))
 
 
 B = TypeVar("B", bound=Body)

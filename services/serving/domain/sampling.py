@@ -102,6 +102,8 @@ def sampling_parameters(asked: Asked, target: Target) -> dict[str, Any]:
         chosen["logit_bias"] = dict(asked.logit_bias)
     if asked.logprobs is not None:
         chosen["logprobs"] = asked.logprobs
+    if asked.echo and (asked.logprobs is not None or asked.token_ids):  # the text of tokens is told with them
+        chosen["prompt_logprobs"] = asked.logprobs or 0
     if "min_tokens" in chosen:
         chosen["min_tokens"] = min(chosen["min_tokens"], limit)
     if asked.tools and target.template and hides_calls(target.template):

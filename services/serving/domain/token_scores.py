@@ -47,8 +47,10 @@ def _top(score: Score, count: int) -> list[dict[str, Any]]:
     return [_entry(each) for each in _ranked(score, count)]
 
 
-def _likeliest(score: Score, count: int) -> dict[str, float]:
+def _likeliest(score: Score, count: int) -> dict[str, float] | None:
     """By text; the chosen token is there whatever its rank. Of tokens with one text the likelier counts."""
+    if _chosen(score)["logprob"] is None:
+        return None
     found: dict[str, float] = {}
     for each in (*_ranked(score, count), _chosen(score)):
         found.setdefault(str(each["decoded_token"]), each["logprob"])

@@ -31,6 +31,8 @@ class Chunk:
     completion_tokens: int
     logprobs: tuple[Mapping[str, Any], ...] = ()
     """Of its tokens, where they were asked for: {id: {"logprob", "rank", "decoded_token"}}, the chosen one first."""
+    prompt_logprobs: tuple[Mapping[str, Any], ...] = ()
+    """Of the prompt's, with the first piece; its first token has none ("logprob" is null)."""
 
 
 def request(
@@ -50,6 +52,8 @@ def request(
     ]
     if sampling.get("logprobs") is not None:
         flags["return_logprobs"] = True
+    if sampling.get("prompt_logprobs") is not None:
+        flags["return_prompt_logprobs"] = True
     if prompt.marked:
         flags[MARKED] = True
     if token_ids:
@@ -86,4 +90,5 @@ def read(result: InferResult, before: int) -> Chunk:
         int(first("num_input_tokens") or 0),
         before + int(first("num_output_tokens") or 0),
         tuple(json.loads(first("logprobs") or b"null") or ()),
+        tuple(json.loads(first("prompt_logprobs") or b"null") or ()),
     )

@@ -230,3 +230,24 @@ def test_rows_of_like_length_attend_together_and_a_long_one_alone() -> None:
     assert like_rows([2] * 32) == [(0, 32, 2)]
     assert like_rows([1, 1, 1, 30, 1, 1]) == [(0, 3, 1), (3, 4, 30), (4, 6, 1)]
     assert like_rows([3, 4, 3, 4]) == [(0, 4, 4)]
+
+
+def test_a_prompts_own_probabilities_are_transformers(base: Path) -> None:
+    """Of a prompt read in pieces, between others, and of one whose beginning is known."""
+    ids = prompt(150)
+    model: Any = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
+    expected = model(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+    with engine(base) as one:
+        ask(one, ids, 2).whole()
+        others = [ask(one, prompt(90, seed), 4) for seed in (1, 2)]
+        heard = ask(one, ids, 2, prompt_logprobs=1, logprobs=0)
+        deltas = [heard.deltas.get(timeout=30) for _ in range(2)]
+        assert all(each.whole()[1].error is None for each in others)
+    told = [score for delta in deltas for score in delta.prompt_logprobs]
+    assert [next(iter(score)) for score in told] == ids
+    assert told[0][ids[0]]["logprob"] is None
+    for score, token, line in zip(told[1:], ids[1:], expected, strict=True):
+        assert score[token]["logprob"] == pytest.approx(float(line[token]), abs=1e-3)
+        assert min(each["rank"] for each in score.values()) == 1
+        assert score[token]["rank"] == 1 + int((line > line[token]).sum())
+    assert sum(len(delta.logprobs) for delta in deltas) == 2

@@ -17,7 +17,7 @@ def test_values_may_be_strings_as_triton_parameters_carry_them() -> None:
 
 
 def test_one_stop_string_is_a_list_of_one_and_none_is_the_default() -> None:
-    assert parse('{"stop": "END", "seed": null, "prompt_logprobs": 3, "n": 1}') == Sampling(stop=("END",))
+    assert parse('{"stop": "END", "seed": null, "detokenize": true, "n": 1}') == Sampling(stop=("END",))
 
 
 def test_max_tokens_null_means_as_far_as_the_context_goes() -> None:

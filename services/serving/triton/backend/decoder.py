@@ -4,9 +4,9 @@ Any model of transformers with full attention over the AttentionInterface will d
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,12 @@ class Decoder:
         self.slots.begin(first, lengths, self.device, [(each.prompt, each.blocks) for each in pieces])
         read = [*tokens, *(token for each in pieces for token in each.tokens[each.start : each.stop])]
         places = [*lengths, *(place for each in pieces for place in range(each.start, each.stop))]
-        ends = accumulate((each.stop - each.start for each in pieces), initial=len(tokens) - 1)
-        kept = [*range(len(tokens)), *islice(ends, 1, None)]
+        ends = list(accumulate((each.stop - each.start for each in pieces), initial=len(tokens)))
+        spans = [
+            range(start if each.scored else end - 1, end)
+            for each, (start, end) in zip(pieces, pairwise(ends), strict=True)
+        ]
+        kept = [*range(len(tokens)), *(place for span in spans for place in span)]
         out = self.model(
             input_ids=torch.tensor([read], device=self.device),
             position_ids=torch.tensor([places], device=self.device),
@@ -73,7 +77,15 @@ class Decoder:
         )
         for each in pieces:
             each.prompt.read = each.stop
-        return out.logits[0]
+        return self._last(out.logits[0], len(tokens), pieces, [len(span) for span in spans])
+
+    def _last(self, logits: torch.Tensor, rows: int, pieces: "Sequence[Piece]", sizes: Sequence[int]) -> torch.Tensor:
+        """Logits of rows and after each piece's last token; pieces that want those of all their tokens are told."""
+        ends = list(accumulate(sizes, initial=rows))
+        for each, (start, end) in zip(pieces, pairwise(ends), strict=True):
+            if each.scored is not None:
+                each.scored(each.start, logits[start:end])
+        return logits if len(logits) == rows + len(pieces) else logits[[*range(rows), *(end - 1 for end in ends[1:])]]
 
     def bytes_a_token(self) -> int:
         """Memory that one token's keys and values take."""
@@ -91,6 +103,8 @@ class Piece:
     adapter: Adapter | None
     prompt: Prompt
     blocks: Sequence[tuple[int, int]]
+    scored: Callable[[int, torch.Tensor], None] | None = None
+    """Told of the logits (tokens, vocabulary) after each of its tokens, and where it starts."""
 
     @property
     def start(self) -> int:

@@ -160,6 +160,8 @@ class Engine:
 
     def _beginning(self, request: Request) -> Prompt:
         with suppress(MemoryError, RuntimeError):  # no memory for a copy: it is read anew
+            if request.sampling.prompt_logprobs is not None:  # of all its tokens: all are read
+                return Prompt(len(request.prompt))
             return self.prefixes.begin(request.prompt, request.adapter)
         return Prompt(len(request.prompt))
 

@@ -40,12 +40,14 @@ INPUTS = (
     ("return_num_output_tokens", "TYPE_BOOL", True),
     ("control_tokens_marked", "TYPE_BOOL", True),  # ours, as is the next: services/serving/triton/tensors.py
     ("prompt_token_ids", "TYPE_STRING", True),
+    ("return_prompt_logprobs", "TYPE_BOOL", True),
 )
 OUTPUTS = (
     ("text_output", "TYPE_STRING", [-1]),
     ("finish_reason", "TYPE_STRING", [-1]),
     ("cumulative_logprob", "TYPE_FP32", [-1]),
     ("logprobs", "TYPE_STRING", [-1]),
+    ("prompt_logprobs", "TYPE_STRING", [-1]),
     ("num_input_tokens", "TYPE_UINT32", [1]),
     ("num_output_tokens", "TYPE_UINT32", [-1]),
 )
@@ -147,6 +149,7 @@ class Reply:
         self.wants = {name for name, _, _ in OUTPUTS if flag(request, f"return_{name}", default=False)}
         self.text, self.tokens, self.prompt_tokens = "" if exclude else prompt, 0, 0
         self.logprobs: tuple[dict[int, Any], ...] = ()
+        self.read: tuple[dict[int, Any], ...] = ()
         self.cancelled = False
 
     def emit(self, delta: "Delta") -> None:
@@ -160,7 +163,7 @@ class Reply:
         if delta.finish_reason == "cancelled":
             return failure("Request was cancelled", pb_utils.TritonError.CANCELLED)
         self.text, self.tokens = self.text + delta.text, self.tokens + delta.tokens
-        self.logprobs += delta.logprobs
+        self.logprobs, self.read = self.logprobs + delta.logprobs, self.read + delta.prompt_logprobs
         if not self.stream and delta.finish_reason is None:
             return None
         values: dict[str, Any] = {
@@ -169,9 +172,10 @@ class Reply:
             "num_input_tokens": np.array([self.prompt_tokens], dtype=np.uint32),
             "num_output_tokens": np.array([self.tokens], dtype=np.uint32),
             "cumulative_logprob": np.array([np.nan], dtype=np.float32),  # not summed here
+            "prompt_logprobs": np.array([json.dumps(self.read or None).encode()], dtype=np.object_),
             "logprobs": np.array([json.dumps(self.logprobs or None).encode()], dtype=np.object_),
         }
-        self.text, self.tokens, self.logprobs = "", 0, ()
+        self.text, self.tokens, self.logprobs, self.read = "", 0, (), ()
         wanted = {"text_output"} | self.wants
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor(name, value) for name, value in values.items() if name in wanted]

@@ -11,7 +11,7 @@ from services.lm.adapters import Adapter
 from services.serving.triton.backend.constraints import Constraint
 from services.serving.triton.backend.detokenizer import Detokenizer, scan
 from services.serving.triton.backend.kv_cache import Prompt
-from services.serving.triton.backend.sampler import Sampler, Score, generator
+from services.serving.triton.backend.sampler import Sampler, Score, generator, score_all
 from services.serving.triton.backend.sampling_parameters import Sampling
 
 
@@ -24,6 +24,7 @@ class Delta:
     finish_reason: str | None = None
     error: str | None = None
     logprobs: tuple[dict[int, Any], ...] = ()  # of its tokens, as vLLM has them, where they are wanted
+    prompt_logprobs: tuple[dict[int, Any], ...] = ()  # of all of the prompt's, with the first delta
 
 
 class Listener(Protocol):
@@ -62,7 +63,21 @@ class Row:
     lead: str = ""  # not yet met
     held: str = ""  # text that may become a stop string
     owed: int = 0  # tokens not yet reported
+    prompt_scores: dict[int, Score] = field(default_factory=dict[int, Score])  # by place, not yet told
     done: bool = field(default=False)
+
+    @property
+    def scored(self) -> Callable[[int, torch.Tensor], None] | None:
+        """Who takes the logits of the prompt's tokens, if anybody."""
+        return None if self.request.sampling.prompt_logprobs is None else self._score
+
+    def _score(self, start: int, logits: torch.Tensor) -> None:
+        """Takes logits (tokens, vocabulary) after the prompt's tokens from `start` on."""
+        following = self.request.prompt[start + 1 : start + 1 + len(logits)]
+        count = self.request.sampling.prompt_logprobs or 0
+        if following:
+            found = score_all(logits[: len(following)], following, count)
+            self.prompt_scores.update(enumerate(found, start + 1))
 
     @property
     def most(self) -> int:
@@ -131,20 +146,30 @@ def advance(row: Row, token: int) -> None:
     elif ended or full or complete:
         finish(row, "stop" if ended or complete else "length", shown + row.held)
     elif shown:
-        row.request.listener.emit(Delta(shown, row.owed, logprobs=_told(row)))
+        row.request.listener.emit(Delta(shown, row.owed, None, None, _told(row), _prompt_told(row)))
         row.owed = 0
 
 
 def finish(row: Row, reason: str, text: str = "") -> None:
     """Ends a row with its last text."""
     row.done = True
-    row.request.listener.emit(Delta(text, row.owed, reason, logprobs=_told(row)))
+    row.request.listener.emit(Delta(text, row.owed, reason, None, _told(row), _prompt_told(row)))
 
 
 def _told(row: Row) -> tuple[dict[int, Any], ...]:
     """What the scores since the last time say, token by token: the chosen one first."""
     scores, row.chooser.scores = row.chooser.scores, []
     return tuple(_shown(score, row.text.decode) for score in scores)
+
+
+def _prompt_told(row: Row) -> tuple[dict[int, Any], ...]:
+    """Of the whole prompt, once. Nothing comes before its first token: it has no probability."""
+    if not row.prompt_scores:
+        return ()
+    scores, row.prompt_scores = row.prompt_scores, {}
+    prompt = row.request.prompt
+    first = {prompt[0]: {"logprob": None, "rank": 0, "decoded_token": row.text.decode(prompt[:1])}}
+    return (first, *(_shown(scores[i], row.text.decode) for i in range(1, len(prompt))))
 
 
 def _shown(score: Score, decode: Callable[[Sequence[int]], str]) -> dict[int, Any]:

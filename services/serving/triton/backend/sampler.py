@@ -74,16 +74,8 @@ def _choose_one(logits: torch.Tensor, row: Sampler) -> int:
     if row.constraint is not None and token not in row.ends:
         row.constraint.take(token)
     if sampling.logprobs is not None:
-        row.scores.append(score(raw, token, sampling.logprobs))
+        row.scores.append(score_all(raw[None], [token], sampling.logprobs)[0])
     return token
-
-
-def score(logits: torch.Tensor, token: int, count: int) -> Score:
-    """How likely the model found a token, and its `count` likeliest: before penalties and temperature, as vLLM tells it."""
-    logprobs = logits.log_softmax(-1)
-    values, tokens = logprobs.topk(min(count, len(logprobs)))
-    rank = int((logprobs > logprobs[token]).sum()) + 1
-    return Score(token, float(logprobs[token]), rank, tuple(zip(tokens.tolist(), values.tolist(), strict=True)))
 
 
 def _later(logits: torch.Tensor, ends: Sequence[int]) -> torch.Tensor:
@@ -100,6 +92,18 @@ def _drawn(logits: torch.Tensor, row: Sampler) -> int:
     values, tokens = nucleus(logits / sampling.temperature, sampling)
     drawn = torch.multinomial(values, 1, generator=row.generator)
     return int(tokens[drawn]) if tokens is not None else int(drawn)
+
+
+def score_all(logits: torch.Tensor, tokens: Sequence[int], count: int) -> list[Score]:
+    """How likely the model found tokens after logits (tokens, vocabulary): before penalties and temperature, as vLLM tells it."""
+    logprobs = logits.float().log_softmax(-1)
+    chosen = logprobs.gather(-1, torch.tensor(tokens, device=logits.device)[:, None])
+    ranks: list[int] = ((logprobs > chosen).sum(-1) + 1).tolist()
+    values, best = logprobs.topk(min(count, logprobs.shape[-1]))
+    told = zip(tokens, chosen[:, 0].tolist(), ranks, best.tolist(), values.tolist(), strict=True)
+    return [
+        Score(token, logprob, rank, tuple(zip(ids, scores, strict=True))) for token, logprob, rank, ids, scores in told
+    ]
 
 
 def penalise(logits: torch.Tensor, row: Sampler) -> torch.Tensor:

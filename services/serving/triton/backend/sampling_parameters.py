@@ -16,7 +16,6 @@ from services.serving.triton.grammars import GrammarRefused, grammar
 MAX_STOPS = 64
 MAX_LOGPROBS = 20  # of a token, as vLLM has it by default
 IGNORED = {
-    "prompt_logprobs",
     "spaces_between_special_tokens",
     "detokenize",
     "best_of",
@@ -46,6 +45,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     logit_bias: tuple[tuple[int, float], ...] = ()  # (token, added to its logit)
     logprobs: int | None = None  # likeliest tokens to tell of beside the chosen one
+    prompt_logprobs: int | None = None  # the same of the prompt's tokens
     seed: int | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
@@ -186,6 +186,7 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
     "repetition_penalty": _real(0, 100, open_low=True),
     "logit_bias": _biases,
     "logprobs": _optional(_integer(0, MAX_LOGPROBS)),
+    "prompt_logprobs": _optional(_integer(0, MAX_LOGPROBS)),
     "seed": _integer(-(2**63), 2**63 - 1),
     "stop": _stops,
     "stop_token_ids": _token_ids,

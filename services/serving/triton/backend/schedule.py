@@ -23,7 +23,8 @@ def next_pieces(
         request = each.row.request
         if not each.prompt.read:
             each.prompt = begin(request)
-        piece = Piece(request.prompt, request.adapter, each.prompt, blocks(each.prompt.read, most, each.prompt.length))
+        part = blocks(each.prompt.read, most, each.prompt.length)
+        piece = Piece(request.prompt, request.adapter, each.prompt, part, each.row.scored)
         most -= piece.stop - piece.start
         if found and most < 0:
             break
