@@ -17,7 +17,7 @@ from fastapi import FastAPI, Response
 
 from services.chassis import memory
 from services.chassis.errors import SettingRefused
-from services.chassis.http import application, artifacts, guard, health, keys, operations
+from services.chassis.http import application, artifacts, guard, health, keys, operations, tracing
 from services.chassis.observability import logs, traces
 from services.chassis.retention import references
 from services.chassis.runtime import Runtime
@@ -43,7 +43,9 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
         runtime.metrics.http_errors.labels(str(error.status)).inc()
         return service.shape(error)
 
-    app = FastAPI(title=f"Noria {service.name}", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=f"Noria {service.name}", lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=tracing.TELEMETRY
+    )
     application.install_errors(app, shape)
     checks = runtime.checks()
     bootstrap = service.settings.kafka_bootstrap
@@ -60,6 +62,7 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
     guard.install(app, guard.Guard(service.settings, lambda: runtime.migrated), shape, *routers)
     for each in service.middleware:
         app.add_middleware(each.cls, *each.args, **each.kwargs)
+    app.add_middleware(tracing.Traceparent)
     return app
 
 

@@ -14,6 +14,7 @@ from sqlmodel import Session
 from contracts.envelope import Event
 from services.chassis.jobs.queue import CHANGED
 from services.chassis.messaging import outbox
+from services.chassis.observability import traces
 from services.chassis.observability.metrics import Metrics
 from services.chassis.settings import Settings
 from services.chassis.storage.artifacts import ArtifactStore
@@ -83,7 +84,7 @@ class Context(Generic[S]):
             key = (self.settings.source, cause or uuid.uuid4().hex)
             now = at or datetime.now(UTC)
             names = {"group": self.settings.group, "source": self.settings.source}
-            rows = outbox.emitted(list(events), cause=key, now=now, **names)
+            rows = outbox.emitted(list(events), cause=key, now=now, traceparent=traces.current(), **names)
             session.flush()
             outbox.put(connection, rows, now)
             return result, CHANGED in session.info

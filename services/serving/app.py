@@ -25,7 +25,7 @@ def make_service(settings: ServingSettings) -> Service:
     runtime = Runtime(settings)
 
     async def serve(ctx: Context[Any]) -> None:
-        runtime.metrics = gateway_metrics(ctx.metrics)
+        runtime.metrics = gateway_metrics(ctx.metrics, runtime.settings)
         await asyncio.gather(deployer.run(runtime, ctx), request_spool.run(runtime, ctx))
 
     return Service(

@@ -42,6 +42,8 @@ class Completion:
     last_piece: float = 0.0
     restarts: int = 0
     """Of its Triton model when it was let on."""
+    key: str = ""
+    """The id of its API key, or the address where none is needed."""
     ticket: Ticket | None = None
     record: asyncio.Future[None] | None = None
 
@@ -121,6 +123,7 @@ def admit(runtime: Runtime, completion: Completion, key: str = "") -> Triton:
             f"{completion.head.target.name} is being loaded; the request can be sent again soon.", "model_loading"
         )
     target = completion.head.target
+    completion.key = key
     completion.ticket = runtime.turns.join(
         model,
         Flow(target.model.name, key),

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.chassis.observability.metrics import Metrics
+from services.chassis.observability.metrics import Bounded, Metrics
+from services.serving.settings import ServingSettings
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayMetrics:
-    """No project, model or request is a label: their number has no bound."""
+    """No model or request is a label: their number has no bound. Projects and keys are, up to `metrics_values` of each."""
 
     requests: Counter
     refused: Counter
@@ -22,20 +23,37 @@ class GatewayMetrics:
     triton_up: Gauge
     spool_waiting: Gauge
     spool_age: Gauge
+    of_project: Counter
+    project_tokens: Counter
+    project_seconds: Counter
+    project: Bounded
+    key: Bounded
 
 
-def gateway_metrics(metrics: Metrics) -> GatewayMetrics:
+def gateway_metrics(metrics: Metrics, settings: ServingSettings) -> GatewayMetrics:
     """The gateway's metrics in the service's registry, under noria_serving_."""
+    by_caller, longest = ("project", "key"), settings.answer_seconds
     return GatewayMetrics(
         requests=metrics.counter("requests_total", "Requests answered, failed or cancelled", "endpoint", "status"),
         refused=metrics.counter("refused_total", "Requests refused before a model was asked", "status"),
         tokens=metrics.counter("tokens_total", "Tokens read and written", "kind"),
-        first_token=metrics.histogram("time_to_first_token_seconds", "From the request to its first text"),
-        next_token=metrics.histogram("inter_token_seconds", "Between two pieces of a stream, a piece being a token"),
-        seconds=metrics.histogram("request_seconds", "From the request to the end of its answer"),
+        first_token=metrics.histogram(
+            "time_to_first_token_seconds", "From the request to its first text", most=longest
+        ),
+        next_token=metrics.histogram(
+            "inter_token_seconds",
+            "Between two pieces of a stream, a piece being a token",
+            most=settings.silence_seconds,
+        ),
+        seconds=metrics.histogram("request_seconds", "From the request to the end of its answer", most=longest),
         in_flight=metrics.gauge("in_flight", "Requests at work"),
         deployments=metrics.counter("deployments_total", "Changes of what is served", "status"),
         triton_up=metrics.gauge("triton_up", "1 while Triton answers"),
         spool_waiting=metrics.gauge("spool_waiting", "Records of requests to publish"),
         spool_age=metrics.gauge("spool_age_seconds", "Age of the oldest record of a request to publish"),
+        of_project=metrics.counter("project_requests_total", "Requests by who sent them", *by_caller, "status"),
+        project_tokens=metrics.counter("project_tokens_total", "Tokens read and written", *by_caller, "kind"),
+        project_seconds=metrics.counter("project_seconds_total", "Seconds from request to end", *by_caller),
+        project=Bounded(settings.metrics_values),
+        key=Bounded(settings.metrics_values),
     )

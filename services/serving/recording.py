@@ -4,8 +4,10 @@ import asyncio
 import time
 
 from contracts.events.serving import InferenceCompletedV1
+from services.chassis.observability import traces
 from services.serving.completion import Completion
 from services.serving.domain.errors import Unavailable
+from services.serving.domain.generation_span import generation
 from services.serving.domain.record import Outcome, inference
 from services.serving.runtime import Runtime
 
@@ -27,6 +29,9 @@ async def record(runtime: Runtime, completion: Completion, outcome: Outcome, err
         )
         completion.record = asyncio.ensure_future(_write(runtime, event))
         _count(runtime, completion, outcome, seconds)
+        name, attributes = generation(completion.asked, completion.head.id, completion.head.target, completion.progress)
+        code = error.partition(":")[0] if error else None
+        traces.note(name, "CLIENT", seconds, attributes, code or (outcome if outcome != "ok" else None))
     await asyncio.shield(completion.record)
 
 
@@ -48,3 +53,9 @@ def _count(runtime: Runtime, completion: Completion, outcome: Outcome, seconds: 
     runtime.metrics.seconds.observe(seconds)
     runtime.metrics.tokens.labels("input").inc(usage.prompt_tokens)
     runtime.metrics.tokens.labels("output").inc(usage.completion_tokens)
+    metrics = runtime.metrics
+    who = metrics.project(completion.head.target.model.name), metrics.key(completion.key)
+    metrics.of_project.labels(*who, outcome).inc()
+    metrics.project_tokens.labels(*who, "input").inc(usage.prompt_tokens)
+    metrics.project_tokens.labels(*who, "output").inc(usage.completion_tokens)
+    metrics.project_seconds.labels(*who).inc(seconds)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from contracts.events.serving import InferenceCompletedV1
 from services.chassis.context import Context
 from services.chassis.messaging.relay import Backlog
+from services.chassis.observability import traces
 from services.chassis.storage.spool import Spool
 from services.serving.metrics import GatewayMetrics
 from services.serving.runtime import Runtime
@@ -37,7 +38,8 @@ async def run(runtime: Runtime, ctx: Context[Store]) -> None:
         loop = asyncio.get_running_loop()
 
         async def record(event: InferenceCompletedV1) -> None:
-            await loop.run_in_executor(writer, lambda: spool.put(event, event.request_id))
+            traceparent = traces.current()
+            await loop.run_in_executor(writer, lambda: spool.put(event, event.request_id, traceparent=traceparent))
 
         runtime.record = record
         relay = asyncio.create_task(spool.relay())

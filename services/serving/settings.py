@@ -53,5 +53,7 @@ class ServingSettings(Settings):
     """A client that takes nothing of its stream for so long is cut, and its row is free."""
     drain_seconds: float = Field(default=60.0, ge=0)
     """A gateway that is told to end says that it is not ready and lets running answers end for so long."""
+    metrics_values: int = Field(default=100, ge=0)
+    """Projects, and API keys, that metrics tell apart; further ones count as `other`."""
     spool_bytes: int = 2_000_000_000
     """Requests are refused while more than this waits for Kafka."""

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,7 @@ from contracts.project import Freeze, Prep, ProjectSpec
 from contracts.records import Conversation, Message
 from contracts.types import ModelRef
 from tests.broker import running
-from tests.conftest import free_port
-
-
-def until(what: str, check: Callable[[], Any], seconds: float = 40) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = check()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"{what}: not within {seconds:g} s")
+from tests.integration.service_process import service, until
 
 
 @dataclass
@@ -58,9 +48,9 @@ class Stage:
     def define(self, project: str, **prep: Any) -> None:
         spec = ProjectSpec(project=project, base="none", prep=Prep.model_validate(prep))
         self.send(ProjectDefinedV1(project=project, revision=uuid.uuid4().hex * 2, spec=spec))
-        for service in (self.ingestion, self.prep):
-            path = "records/counts" if service == self.ingestion else "pending"
-            until("the project", lambda at=f"{service}/v1/projects/{project}/{path}": httpx.get(at).is_success)
+        for url in (self.ingestion, self.prep):
+            path = "records/counts" if url == self.ingestion else "pending"
+            until("the project", lambda at=f"{url}/v1/projects/{project}/{path}": httpx.get(at).is_success)
 
     def pending(self, project: str) -> dict[str, Any]:
         return httpx.get(f"{self.prep}/v1/projects/{project}/pending").json()
@@ -85,31 +75,6 @@ class Stage:
         finally:
             consumer.close()
         return found
-
-
-@contextmanager
-def service(name: str, home: Path, kafka: str) -> Any:
-    port = free_port()
-    settings = {"HOME": str(home), "KAFKA_BOOTSTRAP": kafka, f"{name.upper()}_PORT": str(port)}
-    environment = {**os.environ, **{f"NORIA_{key}": value for key, value in settings.items()}}
-    log = home / f"{name}.log"
-    with log.open("wb") as out:
-        command = [sys.executable, "-m", f"services.{name}.app"]
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
-
-    def ready() -> bool:
-        assert process.poll() is None, log.read_text()[-3000:]
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/health/ready").is_success
-        except httpx.TransportError:
-            return False
-
-    try:
-        until(f"{name} ready", ready)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        assert process.wait(15) == 0, log.read_text()[-3000:]
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,8 @@ class Job:
     code: str | None = None
     detail: str | None = None
     finished_at: datetime | None = None
+    traceparent: str | None = None
+    """Of what queued it: what comes of the job goes on in that trace."""
 
 
 OnDone = Callable[[Any, Job, dict[str, Any]], Iterable[Event]]

@@ -14,6 +14,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from services.chassis.jobs import fair_share
 from services.chassis.jobs.failures import Failure, RetryPolicy, pause
 from services.chassis.jobs.job import Job
+from services.chassis.observability import traces
 from services.chassis.storage.projects import ProjectRevisions
 from services.chassis.storage.tables import KEPT_CHECKPOINT, OPEN_JOB, JobRow
 
@@ -37,7 +38,9 @@ class JobQueue:
             return False
         self._session.info[CHANGED] = True
         self._take_part(kind, project or "")
-        self._session.add(JobRow(id=id, kind=kind, project=project or "", spec=spec, created_at=datetime.now(UTC)))
+        row = JobRow(id=id, kind=kind, project=project or "", spec=spec, created_at=datetime.now(UTC))
+        row.traceparent = traces.current()
+        self._session.add(row)
         self._session.flush()
         return True
 

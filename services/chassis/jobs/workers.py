@@ -18,6 +18,7 @@ from services.chassis.jobs.failures import Failure, classify
 from services.chassis.jobs.job import Job, JobKind
 from services.chassis.jobs.outcomes import Outcomes, failure_of
 from services.chassis.jobs.queue import JobQueue
+from services.chassis.observability import traces
 from services.chassis.storage.database import clock, log_failure, reading, writing
 from services.chassis.timeouts import wait_at_most
 
@@ -124,12 +125,16 @@ class Workers:
             await self._outcomes.given_up(kind, job, failure)
         else:
             LOG.info("job begins", job=job.id, kind=job.kind, attempt=job.attempts)
-            try:
-                attempt = Attempt(job, await self._start(kind, job))
-            except OSError as error:  # no room for a folder, no memory for a process
-                await self._outcomes.failed(kind, job, classify(error))
-            else:
-                await self._conclude(kind, attempt, await self._follow(kind, attempt, wake))
+            about = {"noria.job.id": job.id, "noria.project": job.project or "", "noria.job.attempt": job.attempts}
+            with traces.span(f"job {kind.kind}", "INTERNAL", job.traceparent, about) as span:
+                try:
+                    attempt = Attempt(job, await self._start(kind, job))
+                except OSError as error:  # no room for a folder, no memory for a process
+                    await self._outcomes.failed(kind, job, classify(error))
+                else:
+                    await self._conclude(kind, attempt, await self._follow(kind, attempt, wake))
+                    if failure := attempt.outcome.get("failure"):
+                        span.fail(failure["code"], failure["detail"])
 
     async def _start(self, kind: JobKind, job: Job) -> process.Process:
         settings = self._context.settings

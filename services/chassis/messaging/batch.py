@@ -163,10 +163,15 @@ def handle(context: BatchContext, item: ParsedMessage, result: BatchResult, stor
     topic = item.raw.topic
     handler = context.routes[topic].handler
     if traces.recording():
-        with traces.handling(topic, context.group, meta) as traceparent:
+        with traces.handling(topic, context.group, meta) as span:
+            events, traceparent = list(handler(event, meta, store)), span.traceparent
+    else:  # the same without a context manager a message
+        traceparent = traces.next_traceparent(meta.traceparent)
+        token = traces.enter(traceparent)
+        try:
             events = list(handler(event, meta, store))
-    else:
-        events, traceparent = list(handler(event, meta, store)), traces.next_traceparent(meta.traceparent)
+        finally:
+            traces.leave(token)
     if events:
         cause = (meta.source, meta.id)
         result.rows += outbox.emitted(

@@ -4,6 +4,33 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
+LONG = (30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
+OTHER = "other"
+
+
+def buckets(most: float) -> tuple[float, ...]:
+    """Upper bounds of a histogram whose longest time is `most` seconds; that one is a bound itself."""
+    return (*SECONDS, *(bound for bound in LONG if bound < most), *([most] if most > SECONDS[-1] else []))
+
+
+class Bounded:
+    """Values of a label whose number has no bound: the first `limit` of them stand for themselves, the others for `other`.
+
+    So many series are made and no more, whatever comes (Prometheus, "Naming", on cardinality).
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        """The label's value for `value`."""
+        if value not in self._known:
+            if len(self._known) >= self._limit:
+                return OTHER
+            self._known.add(value)
+        return value
+
 
 class Metrics:
     """Counters and gauges that the chassis keeps; a service adds its own to `registry` with `prefix`."""
@@ -56,9 +83,9 @@ class Metrics:
         """A gauge of this service."""
         return Gauge(self.prefix + name, text, labels, registry=self.registry)
 
-    def histogram(self, name: str, text: str, *labels: str) -> Histogram:
-        """A histogram of this service, in seconds."""
-        return Histogram(self.prefix + name, text, labels, registry=self.registry, buckets=SECONDS)
+    def histogram(self, name: str, text: str, *labels: str, most: float = SECONDS[-1]) -> Histogram:
+        """A histogram of this service, in seconds; its buckets reach the longest time that is allowed, `most`."""
+        return Histogram(self.prefix + name, text, labels, registry=self.registry, buckets=buckets(most))
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

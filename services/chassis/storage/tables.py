@@ -141,6 +141,7 @@ class JobRow(Base, table=True):
     detail: str | None = Field(default=None, sa_column=Column(Text))
     created_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     finished_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    traceparent: str | None = None
 
 
 class FairShare(Base, table=True):

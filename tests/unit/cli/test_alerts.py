@@ -9,6 +9,7 @@ from services.chassis.observability.metrics import Metrics
 from services.cli.alerts import SYMPTOMS, Symptom, find, read
 from services.registry.metrics import registry_metrics
 from services.serving.metrics import gateway_metrics
+from services.serving.settings import ServingSettings
 
 READY: dict[str, Any] = {"status": "ready", "checks": {"kafka": {"ok": True, "detail": ""}}}
 RUNBOOK = (Path(__file__).parents[3] / "docs" / "runbook.md").read_text()
@@ -47,7 +48,7 @@ def test_symptom_is_told_beyond_its_limit_alone_and_names_the_place(symptom: Sym
 
 def test_symptoms_read_metrics_that_services_show() -> None:
     metrics = Metrics("serving")
-    gateway_metrics(metrics)
+    gateway_metrics(metrics, ServingSettings())
     registry_metrics(metrics)
     shown = metrics.text().decode()
     for symptom in SYMPTOMS:

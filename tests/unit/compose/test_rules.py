@@ -13,6 +13,7 @@ from services.chassis.observability.metrics import Metrics
 from services.registry.collection_metrics import collection_gauges
 from services.registry.metrics import registry_metrics
 from services.serving.metrics import gateway_metrics
+from services.serving.settings import ServingSettings
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "compose" / "prometheus"
@@ -38,7 +39,7 @@ def exposed(metrics: Metrics) -> set[str]:
 def test_every_metric_in_the_rules_is_one_that_services_show() -> None:
     of_any = exposed(Metrics("any"))
     serving = Metrics("serving")
-    gateway_metrics(serving)
+    gateway_metrics(serving, ServingSettings())
     of_serving = exposed(serving)
     registry = Metrics("registry")
     collection_gauges(registry)
