@@ -180,12 +180,15 @@ def mixed(count: int) -> list[Ask]:
 
 
 def measured(work: Callable[[list[Ask]], None], asks: list[Ask]) -> dict[str, float]:
-    """Tokens a second of the whole, and the quantiles of the seconds to the first token."""
+    """Tokens a second by the clock and of the processor (on a machine in use that compares), seconds to the first token."""
+    cpu = time.process_time()
     work(asks)
+    cpu = time.process_time() - cpu
     firsts = sorted(ask.first - ask.at for ask in asks)
     seconds = max(ask.end for ask in asks) - min(ask.at for ask in asks)
     return {
         "tokens/s": round(sum(ask.tokens for ask in asks) / seconds, 1),
+        "tokens/cpu s": round(sum(ask.tokens for ask in asks) / cpu, 1),
         "first p50": round(firsts[len(firsts) // 2], 2),
         "first p99": round(firsts[min(len(firsts) - 1, int(len(firsts) * 0.99))], 2),
     }
@@ -234,7 +237,11 @@ def main() -> None:
     noria(ours, equal(2, given))
     found: dict[str, dict[str, dict[str, float]]] = {}
     parts = given.parts.split(",")
-    print("| | | tokens/s | of static | first token p50, s | p99, s |\n|---|---|---|---|---|---|")
+    print(
+        "| | | tokens/s | of static | a processor second | of static | first token p50, s | p99, s |\n"
+        + "|---" * 8
+        + "|"
+    )
     for rows in [int(x) for x in given.rows.split(",")] if "equal" in parts else []:
         line = found[f"{rows} at once"] = {}
         line["static"] = measured(lambda asks: static(net, asks), equal(rows, given))
@@ -268,8 +275,10 @@ def tried(net: Any, asks: list[Ask]) -> dict[str, float]:
 def show(case: str, line: dict[str, dict[str, float]]) -> None:
     """Prints a case's lines of the table; ratios are of static's tokens/s."""
     for name, x in line.items():
-        ratio = x["tokens/s"] / line["static"]["tokens/s"] if x else 0.0
-        cells = [f"{x['tokens/s']}", f"{ratio:.2f}", f"{x['first p50']}", f"{x['first p99']}"] if x else ["-"] * 4
+        cells = ["-"] * 6
+        if x:
+            ratios = [(x[unit], round(x[unit] / line["static"][unit], 2)) for unit in ("tokens/s", "tokens/cpu s")]
+            cells = [str(value) for value in (*ratios[0], *ratios[1], x["first p50"], x["first p99"])]
         print(f"| {case} | {name} | {' | '.join(cells)} |", flush=True)
 
 
