@@ -26,7 +26,10 @@ def make_service(settings: ServingSettings) -> Service:
 
     async def serve(ctx: Context[Any]) -> None:
         runtime.metrics = gateway_metrics(ctx.metrics, runtime.settings)
-        await asyncio.gather(deployer.run(runtime, ctx), request_spool.run(runtime, ctx))
+        try:
+            await asyncio.gather(deployer.run(runtime, ctx), request_spool.run(runtime, ctx))
+        finally:
+            runtime.templates.end()
 
     return Service(
         settings=settings,

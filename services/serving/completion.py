@@ -16,7 +16,7 @@ from services.serving.domain.fair_queue import Flow
 from services.serving.domain.record import Progress
 from services.serving.domain.requests import Asked
 from services.serving.domain.routing import Target, resolve
-from services.serving.domain.sampling import begun, offered_tools, prompt_text, sampling_parameters
+from services.serving.domain.sampling import begun, offered_tools, sampling_parameters
 from services.serving.runtime import Runtime
 from services.serving.triton import client
 from services.serving.triton.client import Chunk, Triton
@@ -54,16 +54,17 @@ class Completion:
         return {"x-noria-request-id": self.id, "x-noria-model-version": version}
 
 
-def begin(runtime: Runtime, asked: Asked, started: float, answer: str = "") -> Completion:
+async def begin(runtime: Runtime, asked: Asked, started: float, answer: str = "") -> Completion:
     """The completion for a request that came at `started` (time.perf_counter()), part of the `answer` with this id.
 
     Raises:
         ModelNotFound: nothing answers to the name.
         Invalid: the template or the model's length refuse it.
+        Unavailable: too many requests wait for the template.
     """
     target = resolve(runtime.routes, asked.model)
     sampling = sampling_parameters(asked, target)
-    text = prompt_text(asked, target)
+    text = await runtime.templates.prompt_text(asked, target)
     head = Head(
         answer or new_id(asked),
         asked.endpoint,

@@ -107,7 +107,7 @@ async def _generate(runtime: Runtime, request: Request, parse: Callable[[bytes],
         by = caller(request)
         by.check(project_of(asked.model))
         answer = new_id(asked)
-        completions = [begin(runtime, part, started, answer) for part in parts(asked)]
+        completions = [await begin(runtime, part, started, answer) for part in parts(asked)]
         await check_structure(completions[0])
         return CompletionResponse(runtime, completions, _admitted(runtime, completions, by.name))
     except ApiFault as fault:

@@ -12,11 +12,12 @@ from contracts.types import BaseRef
 from services.chassis.storage.artifacts import ArtifactStore
 from services.lm.base_files import fingerprint, read_length
 from services.lm.errors import TemplateRefused
-from services.lm.template import TEMPLATE_FILES, ChatTemplate, read_template
+from services.lm.template import TEMPLATE_FILES, ChatTemplate
 from services.serving.domain.reconcile import TritonTarget, triton_target
 from services.serving.domain.routing import Target
 from services.serving.domain.served_version import ServedVersion
 from services.serving.settings import ServingSettings
+from services.serving.templates import Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,9 @@ class MaterialisedVersion:
     target: Target
 
 
-def materialise(artifacts: ArtifactStore, settings: ServingSettings, served: ServedVersion) -> MaterialisedVersion:
+def materialise(
+    artifacts: ArtifactStore, settings: ServingSettings, templates: Templates, served: ServedVersion
+) -> MaterialisedVersion:
     """The version's files, verified by their digests and laid out for Triton. Blocks; needs the project's definition.
 
     Raises:
@@ -50,7 +53,7 @@ def materialise(artifacts: ArtifactStore, settings: ServingSettings, served: Ser
         triton_model=where.model,
         lora=where.adapter,
         fingerprint=mark if version else fingerprint(served.base.files),
-        template=_template(*filter(None, (files, _template_files(artifacts, models, served.base)))),
+        template=_template(templates, *filter(None, (files, _template_files(artifacts, models, served.base)))),
         model_length=read_length(weights, settings.max_model_length),
         prompt=served.prompt or Prompt(),
         serve=served.serve or Serve(),
@@ -59,11 +62,11 @@ def materialise(artifacts: ArtifactStore, settings: ServingSettings, served: Ser
     return MaterialisedVersion(where, weights, None if whole else files, target)
 
 
-def _template(*directories: Path) -> ChatTemplate | None:
+def _template(templates: Templates, *directories: Path) -> ChatTemplate | None:
     """The chat template of the first directory that has one: a version's own, then its base's."""
     for directory in directories:
         with suppress(TemplateRefused):
-            if (found := read_template(directory)) is not None:
+            if (found := templates.read(directory)) is not None:
                 return found
     return None
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from contracts.events.serving import DeploymentChangedV1
 from services.serving.deployer_state import ROUND_SECONDS, DeployerState, promotion
@@ -38,12 +39,16 @@ async def step(state: DeployerState, model: str, work: Callable[[], Awaitable[No
 
 async def bring(state: DeployerState, versions: list[ServedVersion]) -> None:
     """Brings the files of versions, one after the other. One whose files cannot be had fails; the others go on."""
+    runtime = state.runtime
     for served in versions:
         try:
-            found = await asyncio.to_thread(materialise, state.ctx.artifacts, state.runtime.settings, served)
+            work = partial(materialise, state.ctx.artifacts, runtime.settings, runtime.templates, served)
+            found = await asyncio.to_thread(work)
         except Exception as fault:  # whatever the store or the disk met is this version's alone
             await fail(state, served, f"its files cannot be brought: {fault}")
         else:
+            if found.target.template is not None:
+                runtime.templates.start(found.target.template)
             state.materialised[served.key] = served, found
             state.route()
 

@@ -11,6 +11,7 @@ from services.serving.domain.reconcile import Loaded
 from services.serving.domain.routing import Routes
 from services.serving.metrics import GatewayMetrics
 from services.serving.settings import ServingSettings
+from services.serving.templates import Templates
 from services.serving.triton.client import Triton
 from services.serving.triton.status import EngineStatus
 from services.serving.turns import Turns
@@ -44,10 +45,12 @@ class Runtime:
     metrics: GatewayMetrics | None = None
     in_flight: int = 0
     turns: Turns = field(init=False)
+    templates: Templates = field(init=False)
     stopping: bool = False
     """Told to end: no request is begun any more."""
 
     def __post_init__(self) -> None:
+        self.templates = Templates(self.settings.template_seconds)
         self.turns = Turns(self.settings.max_in_flight, self.rows, self.per_row)
 
     def rows(self, model: str) -> int:

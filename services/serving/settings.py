@@ -30,6 +30,8 @@ class ServingSettings(Settings):
     """Origins whose pages a browser may let call the gateway, with commas between them; `*` is all, empty none."""
     max_in_flight: int = Field(default=512, ge=1)
     """Requests that wait or run at once; more get 503. One key of one project may hold as many as are still free."""
+    template_seconds: float = Field(default=5.0, gt=0)
+    """That a chat template may take for one conversation; then the request is refused."""
     check_seconds: float = 5.0
     """Between two looks at whether Triton lives and holds what it should."""
     load_seconds: float = 300.0

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import statistics
 import tempfile
 import time
 import uuid
@@ -64,36 +65,47 @@ def test_a_rush_is_answered_or_refused_early_and_nothing_is_reloaded(parts: Upst
         assert (
             status != 200 or said["usage"]["completion_tokens"] == 256 or said["choices"][0]["finish_reason"] == "stop"
         )
-    refused = sorted(seconds for status, seconds, *_ in answers if status != 200)
-    print(f"{requests}: {len(refused)} refused, median {refused[len(refused) // 2]:.3f} s, last {refused[-1]:.3f} s")
+    refused = [seconds for status, seconds, *_ in answers if status != 200]
+    late = [seconds for _, seconds, *_ in answers[requests:]]
+    print(
+        f"{requests}: {len(refused)} refused, at once {max(refused):.3f} s, one by one {statistics.median(late):.3f} s"
+    )
     assert 20 <= len(answers) - len(refused) < requests
-    assert refused[-1] < 5  # all come at once, on the cores that the model takes: not while answers are made
+    assert statistics.median(late) < 2  # on cores that the model takes, beside whatever else runs here
     assert stubs(stack) == before
 
 
 async def rush(stack: Stack, requests: int) -> list[tuple[int, float, dict[str, str], Any]]:
-    """As many at once, of two projects."""
+    """As many at once, of two projects; then some one by one of the project that would not wait."""
     ask(stack, max_tokens=256)  # the pace is known
-    open = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(timeout=100, limits=open) as http:
+    async with httpx.AsyncClient(timeout=300, limits=httpx.Limits(max_connections=None)) as http:
 
-        async def one(n: int) -> tuple[int, float, dict[str, str], Any]:
-            began, wanted = time.monotonic(), body(("shop", "hasty")[n % 3 == 0], max_tokens=256)
+        async def one(model: str) -> tuple[int, float, dict[str, str], Any]:
+            began, wanted = time.monotonic(), body(model, max_tokens=256, ignore_eos=True)
             answer = await http.post(f"{stack.url}/v1/chat/completions", json=wanted)
             return answer.status_code, time.monotonic() - began, dict(answer.headers), answer.json()
 
-        return await asyncio.gather(*map(one, range(requests)))
+        first = [asyncio.create_task(one(("shop", "hasty")[n % 3 == 0])) for n in range(requests)]
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(1)
+        late: list[tuple[int, float, dict[str, str], Any]] = []
+        while len(late) < 10 and not all(task.done() for task in first):
+            late.append(await one("hasty"))
+            if late[-1][0] == 200:  # the rush is over
+                late.pop()
+                break
+        return [*await asyncio.gather(*first), *late]
 
 
 def test_a_client_that_stops_reading_is_cut_and_its_row_is_free(parts: Upstream) -> None:
     """What it does not read fills what its own system and the gateway's keep of it, some 100 KB: 400 tokens, then it is cut."""
     stack, name = parts.stack, f"reader-{uuid.uuid4().hex}"
-    wanted = json.dumps(body(stream=True, max_tokens=20_000, user=name)).encode()
+    wanted = json.dumps(body(stream=True, max_tokens=20_000, ignore_eos=True, user=name)).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(wanted)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", stack.ports["serving"])) as reader:
         reader.sendall(head.encode() + wanted)
         (cut,) = ended(parts, name)
-    assert (cut["status"], cut["error"].split(":")[0]) == ("cancelled", "reader_stalled")
+    assert (cut["status"], str(cut["error"]).split(":")[0]) == ("cancelled", "reader_stalled")
     assert 0 < cut["completion_tokens"] < 20_000
     until(lambda: rows(stack) == 0, 5, "its row is free")
 

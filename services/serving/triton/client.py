@@ -209,13 +209,17 @@ async def status(triton: Triton, model: str, seconds: float) -> EngineStatus | N
 
 async def _status_text(triton: Triton, model: str, seconds: float) -> str | None:
     responses: Any = triton.grpc.stream_infer(once(status_request(model)))
+    said, over = None, False
     try:
-        result = await following(responses, model, seconds)
+        while (result := await following(responses, model, seconds)) is not None:
+            said = read(result, 0).text
+        over = True
     except (BadRequest, Failed):
         return None
     finally:
-        responses.cancel()
-    return None if result is None else read(result, 0).text
+        if not over:
+            responses.cancel()
+    return said
 
 
 async def once(item: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:

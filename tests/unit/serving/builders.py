@@ -6,9 +6,10 @@ from typing import Any
 from contracts.project import Prompt, Serve
 from contracts.types import ModelRef
 from services.lm.control_tokens import ControlVocabulary
-from services.lm.template import ChatTemplate, compile_template
+from services.lm.template import ChatTemplate, Rendered, compile_template
 from services.serving.domain.requests import Asked, parse_chat
 from services.serving.domain.routing import Target
+from services.serving.domain.sampling import prompt_text
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + eos_token }}\n"
@@ -21,6 +22,13 @@ VOCABULARY = ControlVocabulary(frozenset({"<|im_start|>", "<|im_end|>"}))
 
 def template(source: str = CHATML) -> ChatTemplate:
     return compile_template(source, {"eos_token": "<|im_end|>"}, VOCABULARY)
+
+
+class TemplatesHere:
+    """Renders in this process, without its bounds."""
+
+    async def prompt_text(self, asked: Asked, target: Target) -> Rendered:
+        return prompt_text(asked, target)
 
 
 def target(project: str = "shop", version: int = 1, **changes: Any) -> Target:

@@ -22,7 +22,7 @@ from services.serving.settings import ServingSettings
 from services.serving.triton import client
 from services.serving.triton.client import Chunk
 from services.serving.turns import Turns
-from tests.unit.serving.builders import chat, target
+from tests.unit.serving.builders import TemplatesHere, chat, target
 
 Sent = list[dict[str, Any]]
 NOWHERE: Any = object()
@@ -38,6 +38,8 @@ class Gateway:
         self.sent: Sent = []
         self.fault: Exception | None = None
         self.runtime = Runtime(ServingSettings(home=tmp_path), up=True, triton=NOWHERE, record=self.record)
+        here: Any = TemplatesHere()
+        self.runtime.templates = here
         self.runtime.routes = build([target()], {"shop": 1}, ["shop"])
         self.runtime.loaded = {target().triton_model: Loaded()}
         self.hold: asyncio.Event | None = None
@@ -77,7 +79,7 @@ class Gateway:
             return {"type": "http.disconnect"}
 
         async def run() -> None:
-            calls = [begin(self.runtime, part, time.perf_counter(), "chatcmpl-1") for part in parts(chat(extra))]
+            calls = [await begin(self.runtime, part, time.perf_counter(), "chatcmpl-1") for part in parts(chat(extra))]
             (triton, *_) = [admit(self.runtime, call) for call in calls]
             await CompletionResponse(self.runtime, calls, triton)({"type": "http"}, receive, self.send)
 
@@ -160,7 +162,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_given(tmp_path: Path, monkeypa
     assert (desk.status, body["error"]["code"]) == (503, "record_unavailable")
     assert "No space left" in (desk.runtime.record_fault or "")
     with pytest.raises(Unavailable, match="No space left"):
-        admit(desk.runtime, begin(desk.runtime, chat(), 0.0))
+        admit(desk.runtime, asyncio.run(begin(desk.runtime, chat(), 0.0)))
 
 
 def test_a_stream_that_cannot_be_recorded_ends_as_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +299,7 @@ def test_a_model_that_was_lost_while_a_request_waited_is_not_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk = Gateway(tmp_path, monkeypatch)
-    call = begin(desk.runtime, chat(), time.perf_counter())
+    call = asyncio.run(begin(desk.runtime, chat(), time.perf_counter()))
     triton = admit(desk.runtime, call)
     desk.runtime.loaded.clear()
 

@@ -87,14 +87,14 @@ class Fake:
     async def transact(self, change: Callable[[Any], tuple[Any, Any]], **_: Any) -> Any:
         return change(self)[0]
 
-    def materialise(self, artifacts: Any, settings: Any, version: ServedVersion) -> MaterialisedVersion:
+    def materialise(self, artifacts: Any, settings: Any, templates: Any, version: ServedVersion) -> MaterialisedVersion:
         if version.key[0] in self.slow_files:
             assert self.come.wait(20)
         adapter = self.folder / f"{version.key[0]}-{version.key[1]}"
         adapter.mkdir(exist_ok=True)
         (adapter / "adapter_config.json").write_text(json.dumps({"r": 4}))
         where = triton_target(version.deployment)
-        routed = target(*version.key, triton_model=where.model)
+        routed = target(*version.key, triton_model=where.model, template=None)
         return MaterialisedVersion(where, self.folder, adapter, routed)
 
     # Triton

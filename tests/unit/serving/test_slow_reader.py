@@ -20,7 +20,7 @@ from services.serving.settings import ServingSettings
 from services.serving.triton import client
 from services.serving.triton.client import Chunk
 from tests.conftest import free_port
-from tests.unit.serving.builders import chat, target
+from tests.unit.serving.builders import TemplatesHere, chat, target
 
 PIECE, PIECES = "x" * 5000, 100_000
 NOWHERE: Any = object()
@@ -46,10 +46,12 @@ def test_a_client_that_stops_reading_is_cut_and_frees_its_row(tmp_path: Path) ->
         recorded.set()
 
     runtime = Runtime(ServingSettings(home=tmp_path, reader_seconds=0.5), up=True, triton=NOWHERE, record=record)
+    here: Any = TemplatesHere()
+    runtime.templates = here
     runtime.routes, runtime.loaded = build([target()], {"shop": 1}, ["shop"]), {target().triton_model: Loaded()}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        completion = begin(runtime, chat(',"stream":true'), time.perf_counter())
+        completion = await begin(runtime, chat(',"stream":true'), time.perf_counter())
         await CompletionResponse(runtime, [completion], admit(runtime, completion))(scope, receive, send)
 
     async def run() -> None:
