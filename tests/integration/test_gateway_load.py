@@ -78,7 +78,9 @@ def test_a_rush_is_answered_or_refused_early_and_nothing_is_reloaded(parts: Upst
 async def rush(stack: Stack, requests: int) -> list[tuple[int, float, dict[str, str], Any]]:
     """As many at once, of two projects; then some one by one of the project that would not wait."""
     ask(stack, max_tokens=256)  # the pace is known
-    async with httpx.AsyncClient(timeout=300, limits=httpx.Limits(max_connections=None)) as http:
+    # A connection of its own for each: one that was refused idles as long as the server keeps it, and breaks when used again.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    async with httpx.AsyncClient(timeout=300, limits=limits) as http:
 
         async def one(model: str) -> tuple[int, float, dict[str, str], Any]:
             began, wanted = time.monotonic(), body(model, max_tokens=256, ignore_eos=True)
