@@ -23,6 +23,7 @@ CROWD = (
     4  # short prompts to read, and more than rows run: then all are read first, since passes with few rows cost most
 )
 SHORT = 512  # tokens; a longer prompt makes no crowd
+LEAST_LONE = 96.0  # tokens of such a pass however long it takes: with fewer the weights are read for too little
 PLAIN_EVERY = 16  # one pass in so many only decodes, to know how long that takes now
 
 
@@ -68,7 +69,7 @@ class Budget:
         if rows and not read:
             self.plain.append(seconds)
         elif self.free:
-            self.lone = min(max((rows + read) * LONE_SECONDS / max(seconds, 1e-3) - rows, 32.0), MOST_TOKENS)
+            self.lone = min(max((rows + read) * LONE_SECONDS / max(seconds, 1e-3) - rows, LEAST_LONE), MOST_TOKENS)
         else:
             goal = SLOWDOWN * median(self.plain)
             self.beside = min(max(self.beside, read) * 1.2 + 1, MOST_TOKENS) if seconds < goal * 0.8 else self.beside
