@@ -3,10 +3,11 @@
 Source: https://platform.openai.com/docs/api-reference/chat/object, .../chat/streaming and .../completions/object.
 """
 
+import hashlib
 import json
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from services.lm.tool_format import ToolFormat
@@ -47,13 +48,13 @@ class OfferedTools:
     names: frozenset[str]
     parallel: bool = True
 
-    def parser(self) -> ToolCallParser:
-        """A new reader of one answer."""
-        return ToolCallParser(self.format, self.names, self._id, self.parallel)
+    def parser(self, answer: str) -> ToolCallParser:
+        """A new reader of one answer, whose name makes its calls' ids unlike any other's."""
+        words = (hashlib.sha256(f"{answer} {n}".encode()).hexdigest() for n in count())
+        return ToolCallParser(self.format, self.names, lambda: self._id(next(words)), self.parallel)
 
-    def _id(self) -> str:
+    def _id(self, word: str) -> str:
         """Mistral's templates take no other ids than nine letters and digits."""
-        word = uuid.uuid4().hex
         return word[:9] if self.format == "mistral" else f"call_{word[:24]}"
 
 
@@ -89,7 +90,7 @@ def whole(head: Head, text: str, finish_reason: str, usage: Usage, scores: Seque
     """The body of an answer that is not streamed, with one choice."""
     calls: list[dict[str, Any]] = []
     if head.tools is not None:
-        text, calls = _read(head.tools.parser(), text)
+        text, calls = _read(head.tools.parser(f"{head.id} {head.index}"), text)
     message = {"role": "assistant", "content": text or None if calls else text, "refusal": None}
     said = (
         {"message": message | ({"tool_calls": calls} if calls else {})}
@@ -143,7 +144,7 @@ class Chunks:
 
     def __init__(self, head: Head) -> None:
         self._head = head
-        self._parser = head.tools.parser() if head.tools is not None else None
+        self._parser = head.tools.parser(f"{head.id} {head.index}") if head.tools is not None else None
         self._shown = 0
 
     def piece(self, text: str, scores: Sequence[Score] = ()) -> bytes:
