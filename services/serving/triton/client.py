@@ -12,7 +12,7 @@ Errors:
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,11 @@ async def following(responses: Any, model: str, seconds: float) -> InferResult |
         except TimeoutError:
             raise Unavailable(f"{model} sent nothing for {seconds:g} s") from None
         if error is not None:
+            with suppress(
+                TimeoutError, StopAsyncIteration
+            ):  # to its end: cancelled after its last response it holds its model
+                async with asyncio.timeout(1.0):
+                    await anext(responses)
             raise error
         return result
 
