@@ -9,7 +9,9 @@ from torch import Tensor
 
 from services.lm.learning import Row
 
-FILL = 32
+FILL = {torch.bfloat16: 32, torch.float32: 8}
+"""Tokens of a pass are filled up to a multiple of this: oneDNN compiles a kernel for every new shape of bfloat16; float32
+goes to a BLAS that compiles none and works in small tiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Pack:
 def collate(chosen: Sequence[int], rows: Sequence[Row], prefix: int, device: str, dtype: torch.dtype) -> Pack:
     """The pack of the rows `chosen`; their first `prefix` tokens are one and the same and stand once.
 
-    Tokens and targets are filled up to a multiple of FILL: oneDNN compiles a kernel for every new shape.
+    Tokens and targets are filled up to a multiple of FILL.
     """
     ids, positions, segment = list(rows[chosen[0]].ids[:prefix]), list(range(prefix)), [-1] * prefix
     keep: list[int] = []
@@ -45,7 +47,7 @@ def collate(chosen: Sequence[int], rows: Sequence[Row], prefix: int, device: str
         for start, end in row.learnt:
             keep += range(offset + start - 1, offset + end - 1)
             targets += row.ids[start:end]
-    blank, spare = -len(ids) % FILL, -len(keep) % FILL
+    blank, spare = -len(ids) % FILL[dtype], -len(keep) % FILL[dtype]
     segment += [-2] * blank
     return Pack(
         rows=tuple(chosen),
