@@ -224,7 +224,7 @@ def test_a_client_that_leaves_is_recorded_as_cancelled(tmp_path: Path, monkeypat
         ({"stopping": True}, "stopping"),
         ({"record": None}, "record_unavailable"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
 def test_what_cannot_be_answered_now_is_not_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], code: str
