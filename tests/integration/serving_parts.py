@@ -155,7 +155,10 @@ class Upstream:
 
     def define(self, project: str, system: str | None = "Be brief.", **serve: Any) -> None:
         spec = ProjectSpec(
-            project=project, base="tiny", prompt=Prompt(system=system), serve=Serve.model_validate({"max_tokens": 8, **serve})
+            project=project,
+            base="tiny",
+            prompt=Prompt(system=system),
+            serve=Serve.model_validate({"max_tokens": 8, **serve}),
         )
         digest = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
         self.send(ProjectDefinedV1(project=project, revision=digest, spec=spec))

@@ -142,7 +142,10 @@ def test_a_busy_model_tells_how_it_fares_at_once(server: Server) -> None:
         busy = [asyncio.create_task(endless()) for _ in range(ROWS + 4)]
         try:
             deadline = time.monotonic() + 20
-            while (told := await client.status(triton, TINY["tiny"], 5)) is None or told.queue < 4:
+            while (told := await client.status(triton, TINY["tiny"], 5)) is None or (told.rows, told.queue) != (
+                ROWS,
+                4,
+            ):
                 assert time.monotonic() < deadline
             found: list[tuple[float, EngineStatus | None]] = []
             for _ in range(20):

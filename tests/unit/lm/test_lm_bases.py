@@ -18,6 +18,7 @@ from services.lm.errors import TextRefused
 from services.lm.learning import Encoded, encode_records
 from services.lm.system_prompt import system_refusal
 from services.lm.tokens import TextTokenizer, open_tokenizer
+from services.serving.domain.choices import parts
 from services.serving.domain.requests import parse_chat, parse_completion
 from services.serving.domain.sampling import prompt_text
 from services.serving.triton import tensors
@@ -61,7 +62,7 @@ class Base:
         """What the backend's engine gets, from the body of a request by way of what is sent to Triton."""
         body: dict[str, Any] = {"model": "shop"}
         if self.text.template is None:
-            asked = parse_completion(json.dumps({**body, "prompt": messages[0]["content"]}).encode())
+            [asked] = parts(parse_completion(json.dumps({**body, "prompt": messages[0]["content"]}).encode()))
         else:
             asked = parse_chat(json.dumps({**body, "messages": messages}).encode())
         rendered = prompt_text(asked, target(template=self.text.template, prompt=Prompt()))
