@@ -92,14 +92,17 @@ async def stopping_check(runtime: Runtime) -> str | None:
 
 
 async def triton_check(runtime: Runtime) -> str | None:
-    """What is wrong with Triton, None where nothing is: for /health/ready."""
+    """What is wrong with Triton, None where nothing is: for /health/ready.
+
+    A model that no project's production needs may fail to load: what answers goes on, and /v1/deployments tells.
+    """
     if not runtime.up:
         at = f"{runtime.settings.triton_host}:{runtime.settings.triton_grpc_port}"
         return f"Triton does not answer at {at}; requests get 503 until it does"
     routes = runtime.routes
     needed = {routes.targets[name].triton_model for name in routes.production.values()}
-    lacking = {model: "is being loaded" for model in needed if not runtime.answers(model)}
-    return "; ".join(f"{model}: {why}" for model, why in sorted((lacking | runtime.faults).items())) or None
+    lacking = sorted(model for model in needed if not runtime.answers(model))
+    return "; ".join(f"{model}: {runtime.faults.get(model, 'is being loaded')}" for model in lacking) or None
 
 
 async def spool_check(runtime: Runtime) -> str | None:
