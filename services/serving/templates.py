@@ -27,7 +27,9 @@ from services.serving.domain.sampling import prompt_text
 from services.serving.template_child import REPLY, Reply, frame
 
 PROCESSES = 16
-"""Templates that have a process at once, some 70 MB each; the one that was used longest ago goes first."""
+"""Templates that have a process at once, some 70 MB each; of those that nobody waits for, the one used longest ago goes first."""
+KNOWN = 1000
+"""Directories whose template is remembered."""
 WAITING = 128
 """Requests that may wait for one template."""
 START_SECONDS = 60.0
@@ -101,10 +103,8 @@ def _begin(template: ChatTemplate | None) -> subprocess.Popen[bytes]:
 
 def _receive(source: int, size: int, deadline: float) -> bytes:
     """So many bytes. Raises TimeoutError, OSError at the end of the stream."""
-    received, ready = (
-        bytearray(),
-        select.poll(),
-    )  # select takes no number above 1,023, and a gateway has many connections
+    received = bytearray()
+    ready = select.poll()  # select takes no number above 1,023, and a gateway has many connections
     ready.register(source, select.POLLIN)
     while len(received) < size:
         if not ready.poll(max(0.0, deadline - time.monotonic()) * 1000):
@@ -184,7 +184,10 @@ class Templates:
             if reply.refused is not None:
                 raise TemplateRefused(reply.refused)
             same = (known for known in self._known.values() if known == reply.template)
-            self._known[directory] = next(same, reply.template)
+            found = next(same, reply.template)
+            if len(self._known) >= KNOWN:
+                del self._known[next(iter(self._known))]
+            self._known[directory] = found
         return self._known[directory]
 
     def end(self) -> None:
@@ -195,7 +198,8 @@ class Templates:
     def _process(self, template: ChatTemplate) -> TemplateProcess:
         if id(template) not in self._processes:
             self._processes[id(template)] = template, TemplateProcess(template)
-            if len(self._processes) > PROCESSES:
-                self._processes.popitem(last=False)[1][1].end()
+            idle = (key for key, (_, process) in self._processes.items() if not process.waiting and key != id(template))
+            if len(self._processes) > PROCESSES and (oldest := next(idle, None)) is not None:
+                self._processes.pop(oldest)[1].end()
         self._processes.move_to_end(id(template))
         return self._processes[id(template)][1]

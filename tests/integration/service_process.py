@@ -24,15 +24,24 @@ def until(what: str, check: Callable[[], Any], seconds: float = 40) -> Any:
     raise AssertionError(f"{what}: not within {seconds:g} s")
 
 
+def environment(name: str, home: Path, kafka: str, port: int, **settings: str) -> dict[str, str]:
+    """That of a service, and of a command that talks to it."""
+    own = {"HOME": str(home), "KAFKA_BOOTSTRAP": kafka, f"{name.upper()}_PORT": str(port), **settings}
+    return {**os.environ, **{f"NORIA_{key}": value for key, value in own.items()}}
+
+
 @contextmanager
-def service(name: str, home: Path, kafka: str) -> Generator[str]:
-    port = free_port()
-    settings = {"HOME": str(home), "KAFKA_BOOTSTRAP": kafka, f"{name.upper()}_PORT": str(port)}
-    environment = {**os.environ, **{f"NORIA_{key}": value for key, value in settings.items()}}
+def service(name: str, home: Path, kafka: str, port: int | None = None, **settings: str) -> Generator[str]:
+    """Runs a service until it is ready, and ends it; its URL. `settings` by their names in capitals, without NORIA_."""
+    port = port or free_port()
     log = home / f"{name}.log"
     with log.open("wb") as out:
-        command = [sys.executable, "-m", f"services.{name}.app"]
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"services.{name}.app"],
+            env=environment(name, home, kafka, port, **settings),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
 
     def ready() -> bool:
         assert process.poll() is None, log.read_text()[-3000:]

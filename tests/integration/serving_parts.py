@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Generator
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import openai
 from confluent_kafka import Consumer, Producer
 
 from contracts.envelope import Event, encode, new_meta
@@ -199,6 +202,26 @@ def make_upstream(stack: Stack, scratch: Path) -> Upstream:
         BaseRef(name="tiny", digest=digest, files=files),
         Producer({"bootstrap.servers": stack.kafka}),
     )
+
+
+@contextmanager
+def shop(kafka: str, settings: dict[str, str] | None = None, **serve: Any) -> Generator[Upstream]:
+    """A stack that answers as `shop` with an adapter of the tiny base."""
+    folder = Path(tempfile.mkdtemp(prefix="noria-serving-"))
+    try:
+        with running(Stack(folder / "home", kafka, settings=settings or {})) as stack:
+            upstream = make_upstream(stack, folder / "scratch")
+            upstream.define("shop", **serve)
+            upstream.promote("shop", 1, upstream.adapter("one", 1))
+            stack.wait_for("shop", "shop@1")
+            yield upstream
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def openai_client(stack: Stack) -> openai.OpenAI:
+    """OpenAI's own client, which tries nothing twice."""
+    return openai.OpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0, timeout=60)
 
 
 SOURCE = ("ce_source", b"/noria/serving")

@@ -1,13 +1,11 @@
 """Two instances on one PostgreSQL: members come, stop, wake up as zombies and go, while jobs and messages run."""
 
-import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
 
 from tests.integration.tiny.harness import Harness, until
 
@@ -15,18 +13,11 @@ KEYS = 7
 
 
 @pytest.fixture
-def harness(kafka: str, postgres: str, tmp_path: Path) -> Iterator[Harness]:
-    name = f"members_{os.getpid()}_{tmp_path.name[-2:]}".replace("-", "_")
-    admin = create_engine(postgres, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    url = make_url(postgres).set(database=name).render_as_string(hide_password=False)
-    harness = Harness(kafka, url, tmp_path, partitions=4)
+def harness(kafka: str, database: str, tmp_path: Path) -> Iterator[Harness]:
+    harness = Harness(kafka, database, tmp_path, partitions=4)
     harness.make_topics()
     yield harness
     harness.stop()
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 def send(harness: Harness, numbers: range) -> None:

@@ -1,12 +1,10 @@
 """Feedback and the command `noria` on a real broker: a thumb and a correction from the command line to the topic."""
 
 import json
-import os
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from confluent_kafka import Consumer, Producer
 
 from services.cli.kafka import lag, run
 from tests.conftest import free_port
+from tests.integration.service_process import environment, service, until
 
 INFERENCE = "serving.inference.completed.v1"
 SIGNAL = "feedback.signal.recorded.v1"
@@ -50,39 +49,11 @@ class Running:
         assert producer.flush(10) == 0
 
 
-def until(what: str, check: Callable[[], Any], seconds: float = 30) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = check()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"{what}: not within {seconds:g} s")
-
-
 @pytest.fixture
 def feedback(kafka: str, tmp_path: Path, database_url: str) -> Iterator[Running]:
     port = free_port()
-    settings = {"HOME": str(tmp_path), "KAFKA_BOOTSTRAP": kafka, "FEEDBACK_PORT": str(port), "DATABASE": database_url}
-    environment = {**os.environ, **{f"NORIA_{name}": value for name, value in settings.items()}}
-    with (tmp_path / "feedback.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "services.feedback.app"], env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
-
-    def ready() -> bool:
-        assert process.poll() is None, (tmp_path / "feedback.log").read_text()[-3000:]
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/health/ready").is_success
-        except httpx.TransportError:
-            return False
-
-    try:
-        until("feedback ready", ready)
-        yield Running(kafka, port, environment)
-    finally:
-        process.terminate()
-        assert process.wait(15) == 0, (tmp_path / "feedback.log").read_text()[-3000:]
+    with service("feedback", tmp_path, kafka, port, DATABASE=database_url):
+        yield Running(kafka, port, environment("feedback", tmp_path, kafka, port))
 
 
 def inference(request_id: str) -> bytes:

@@ -2,10 +2,10 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
-import tempfile
+import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,34 +13,35 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from confluent_kafka import Consumer
 
 from services.lm.tokens import open_tokenizer
 from services.serving.triton import launch
 from tests.conftest import free_port
 from tests.integration.gateway_traffic import Traffic
-from tests.integration.serving_parts import Stack, Upstream, make_upstream, read_topic, running, until
+from tests.integration.otlp_receiver import Receiver
+from tests.integration.serving_parts import Stack, Upstream, openai_client, read_topic, shop, until
 from tests.integration.tiny_model import CONTEXT, make_base
 
 USER: Any = [{"role": "user", "content": "hello"}]
 
 
 @pytest.fixture(scope="module")
-def parts(kafka: str) -> Iterator[Upstream]:
-    folder = Path(tempfile.mkdtemp(prefix="noria-serving-"))
-    try:
-        with running(Stack(folder / "home", kafka)) as stack:
-            upstream = make_upstream(stack, folder / "scratch")
-            upstream.define("shop")
-            upstream.promote("shop", 1, upstream.adapter("one", 1))
-            stack.wait_for("shop", "shop@1")
-            yield upstream
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.stop()
+
+
+@pytest.fixture(scope="module")
+def parts(kafka: str, receiver: Receiver) -> Iterator[Upstream]:
+    with shop(kafka, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}) as upstream:
+        yield upstream
 
 
 @pytest.fixture
 def client(parts: Upstream) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{parts.stack.url}/v1", api_key="none", max_retries=0, timeout=60)
+    return openai_client(parts.stack)
 
 
 def say(client: openai.OpenAI, model: str = "shop", **options: Any) -> str:
@@ -239,6 +240,37 @@ def test_every_answer_is_recorded_on_kafka(parts: Upstream, client: openai.OpenA
     cancelled = next(e for e in events if e["user"] == left)
     assert (cancelled["status"], cancelled["completion_tokens"] < 400) == ("cancelled", True)
     assert len(by_id) == len(events)
+
+
+def test_a_generation_is_a_span_of_its_requests_trace_and_its_record_is_in_it(
+    parts: Upstream, client: openai.OpenAI, receiver: Receiver
+) -> None:
+    trace = uuid.uuid4().hex
+    sent = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    answer = client.chat.completions.create(model="shop", messages=USER, max_tokens=3, extra_headers=sent)
+    name = "noria-serving"
+    request = until(lambda: receiver.find(trace, name, "POST /v1/chat/completions"), 20, "the request's span")
+    span = until(lambda: receiver.find(trace, name, "chat shop"), 20, "the generation's span")
+    assert (request["parent"], span["parent"]) == ("b7ad6b7169203331", request["id"])
+    assert (span["gen_ai.response.id"], span["gen_ai.response.model"]) == (answer.id, "shop@1")
+    assert span["gen_ai.usage.output_tokens"] == "3"
+    found = until(lambda: traceparent_of(parts.stack.kafka, answer.id.encode()), 30, "its record")
+    assert found == f"00-{trace}-{request['id']}-01"
+
+
+def traceparent_of(kafka: str, request: bytes) -> str | None:
+    """Of the record of a request."""
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest"})
+    consumer.subscribe(["serving.inference.completed.v1"])
+    deadline = time.monotonic() + 20
+    try:
+        while time.monotonic() < deadline:
+            message = consumer.poll(0.2)
+            if message is not None and not message.error() and request in (message.value() or b""):
+                return bytes(dict(message.headers() or [])["traceparent"] or b"").decode()  # pyright: ignore[reportArgumentType]
+    finally:
+        consumer.close()
+    return None
 
 
 def leave_midway(stack: Stack) -> str:

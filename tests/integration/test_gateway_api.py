@@ -2,10 +2,7 @@
 
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import jsonschema
@@ -14,28 +11,20 @@ import pytest
 from pydantic import BaseModel, Field
 from tokenizers import pre_tokenizers
 
-from tests.integration.serving_parts import Stack, Upstream, make_upstream, running
+from tests.integration.serving_parts import Upstream, openai_client, shop
 
 USER: Any = [{"role": "user", "content": "hello"}]
 
 
 @pytest.fixture(scope="module")
 def parts(kafka: str) -> Iterator[Upstream]:
-    folder = Path(tempfile.mkdtemp(prefix="noria-serving-"))
-    try:
-        with running(Stack(folder / "home", kafka)) as stack:
-            upstream = make_upstream(stack, folder / "scratch")
-            upstream.define("shop", max_tokens=400)
-            upstream.promote("shop", 1, upstream.adapter("one", 1))
-            stack.wait_for("shop", "shop@1")
-            yield upstream
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with shop(kafka, max_tokens=400) as upstream:
+        yield upstream
 
 
 @pytest.fixture
 def client(parts: Upstream) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{parts.stack.url}/v1", api_key="none", max_retries=0, timeout=60)
+    return openai_client(parts.stack)
 
 
 class Order(BaseModel):

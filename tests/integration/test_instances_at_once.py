@@ -1,7 +1,7 @@
 """Two instances of ingestion, or of prep, at work on one project of one PostgreSQL at the same moment."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, make_url, select, text
+from sqlalchemy import select, text
 from sqlmodel import Session
 
 from contracts.envelope import Event, decode, encode, new_meta
@@ -49,18 +49,6 @@ class Message:
 def message(event: Event, id: str) -> ConsumerRecord:
     key, value, headers = encode(event, new_meta(event, "urn:test", id))
     return Message(type(event).TOPIC, key, value, headers, 0)
-
-
-@pytest.fixture
-def database(postgres: str, tmp_path: Path) -> Iterator[str]:
-    name = f"at_once_{tmp_path.name[-20:]}".replace("-", "_").lower()
-    admin = create_engine(postgres, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}"'))
-    yield make_url(postgres).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-    admin.dispose()
 
 
 def instances(service: Service, url: str, tmp_path: Path, stack: ExitStack, count: int = 2) -> list[BatchContext]:

@@ -8,7 +8,6 @@ processes of their own does not run here: a worker leases each and ends it as fa
 
 import asyncio
 import json
-import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from typing import Any, TypeVar
 from zlib import crc32
 
 import pytest
-from sqlalchemy import create_engine, make_url, select, text
+from sqlalchemy import select
 from sqlmodel import Session
 
 from contracts.envelope import Event
@@ -115,19 +114,6 @@ class Instance:
 
         asyncio.run(ended())
         self.jobs += 1
-
-
-@pytest.fixture
-def database(postgres: str) -> Iterator[str]:
-    """URL of an empty database."""
-    name = f"each_{uuid.uuid4().hex[:12]}"
-    admin = create_engine(postgres, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield make_url(postgres).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
 
 
 @pytest.fixture

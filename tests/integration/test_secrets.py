@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from confluent_kafka import Consumer
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import make_url
 
 from tests.integration.tiny.harness import Harness, until
 from tests.secure_broker import SecureBroker, running
@@ -30,15 +30,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
 
 
 @pytest.fixture
-def harness(broker: SecureBroker, postgres: str, tmp_path: Path) -> Iterator[Harness]:
-    server = make_url(postgres)
-    name = f"secrets_{uuid.uuid4().hex[:12]}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    admin.dispose()
-    database = server.set(database=name, password=SECRETS["database"]).render_as_string(hide_password=False)
-    harness = Harness(broker.plain, database, tmp_path, partitions=1)
+def harness(broker: SecureBroker, database: str, tmp_path: Path) -> Iterator[Harness]:
+    url = make_url(database).set(password=SECRETS["database"]).render_as_string(hide_password=False)
+    harness = Harness(broker.plain, url, tmp_path, partitions=1)
     own = {"AWS_SECRET_ACCESS_KEY": SECRETS["store"], "OTEL_TRACES_EXPORTER": "console", "NORIA_LOG_LEVEL": "debug"}
     harness.environment.update(broker.settings(SECRETS["kafka"]) | own)
     harness.make_topics()

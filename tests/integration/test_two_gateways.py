@@ -9,23 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import create_engine, make_url, text
 
 from tests.integration.gateway_traffic import Traffic
 from tests.integration.serving_parts import Stack, Upstream, make_upstream, running, until
 from tests.integration.tiny_model import make_base
-
-
-@pytest.fixture
-def database(postgres: str, tmp_path: Path) -> Iterator[str]:
-    name = f"gateways_{tmp_path.name[-20:]}".replace("-", "_").lower()
-    admin = create_engine(postgres, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}"'))
-    yield make_url(postgres).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-    admin.dispose()
 
 
 @pytest.fixture

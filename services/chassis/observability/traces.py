@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -159,7 +159,7 @@ def note(
         recorded.end(end)
 
 
-def handling(topic: str, group: str, meta: Meta) -> Any:
+def handling(topic: str, group: str, meta: Meta) -> AbstractContextManager[Span]:
     """The span of a message's handler (OpenTelemetry messaging conventions)."""
     attributes = {
         "messaging.system": "kafka",

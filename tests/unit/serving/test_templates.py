@@ -91,3 +91,23 @@ def test_a_version_whose_template_hangs_has_none(templates: Templates, tmp_path:
     assert one is not None
     assert one is templates.read(tmp_path / "other")
     assert templates.read(tmp_path) is None
+
+
+def test_a_template_that_somebody_waits_for_keeps_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.serving.templates.PROCESSES", 1)
+    made = Templates(20.0)
+    slow = target(
+        template=template(CHATML + "{% for a in range(3000) %}{% for b in range(1000) %}{% endfor %}{% endfor %}")
+    )
+
+    async def both() -> tuple[str, str]:
+        await made.prompt_text(chat(), slow)  # its process runs
+        waited_for = asyncio.create_task(made.prompt_text(chat(), slow))
+        await asyncio.sleep(0)
+        return (await made.prompt_text(chat(), target())).text, (await waited_for).text
+
+    try:
+        text = prompt_text(chat(), target()).text
+        assert asyncio.run(both()) == (text, text)
+    finally:
+        made.end()

@@ -16,12 +16,8 @@ BLOCKS = ((512, 32), (2048, 16))  # up to this position blocks of this many toke
 SMALLEST = 8
 MOST_TOKENS = 512
 SLOWDOWN = 2.5  # of a pass that reads beside running rows; less than 3, which is what users are promised
-LONE_SECONDS = (
-    0.5  # about what a pass may take beside no row or a few, so that a request that comes meanwhile waits little
-)
-CROWD = (
-    4  # short prompts to read, and more than rows run: then all are read first, since passes with few rows cost most
-)
+LONE_SECONDS = 0.5  # about what a pass may take beside few rows or none: a request that comes meanwhile waits little
+CROWD = 4  # short prompts to read, and more than rows run: then all are read first, as passes with few rows cost most
 SHORT = 512  # tokens; a longer prompt makes no crowd
 LEAST_LONE = 96.0  # tokens of such a pass however long it takes: with fewer the weights are read for too little
 PLAIN_EVERY = 16  # one pass in so many only decodes, to know how long that takes now
