@@ -71,6 +71,32 @@ def test_model_ready_event_is_enough_for_a_foreign_subscriber(loop: Stack) -> No
         assert path.stat().st_size == reference["bytes"]
 
 
+def test_one_trace_from_the_dataset_to_the_promotion(loop: Stack) -> None:
+    topics = (
+        "prep.dataset.frozen.v1",
+        "trainer.model.trained.v1",
+        "evaluator.model.scored.v1",
+        "registry.model.promoted.v1",
+    )
+    consumer = Consumer(
+        {"bootstrap.servers": loop.kafka, "group.id": str(uuid.uuid4()), "auto.offset.reset": "earliest"}
+    )
+    consumer.subscribe(list(topics))
+    traces: dict[str, str] = {}
+
+    def all_of_them() -> bool:
+        message = consumer.poll(1.0)
+        if message is not None and message.error() is None:
+            traces.setdefault(message.topic(), dict(message.headers())["traceparent"].decode().split("-")[1])
+        return traces.keys() == set(topics)
+
+    try:
+        wait_for("an event of each topic", all_of_them, 30)
+    finally:
+        consumer.close()
+    assert len(set(traces.values())) == 1, traces
+
+
 def client(stack: Stack) -> OpenAI:
     return OpenAI(base_url=f"{stack.url('serving')}/v1", api_key="none", max_retries=0)
 
