@@ -85,7 +85,7 @@ def test_one_trace_from_the_dataset_to_the_promotion(loop: Stack) -> None:
     traces: dict[str, str] = {}
 
     def all_of_them() -> bool:
-        message = consumer.poll(1.0)
+        message: Any = consumer.poll(1.0)
         if message is not None and message.error() is None:
             traces.setdefault(message.topic(), dict(message.headers())["traceparent"].decode().split("-")[1])
         return traces.keys() == set(topics)
