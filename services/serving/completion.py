@@ -11,10 +11,11 @@ from typing import Any
 
 from services.lm.template import Rendered
 from services.serving.domain.answers import Head, Usage
+from services.serving.domain.asked import Asked
 from services.serving.domain.errors import ApiFault, Cut, Invalid, Unavailable
 from services.serving.domain.fair_queue import Flow
+from services.serving.domain.forms import FORMS
 from services.serving.domain.record import Progress
-from services.serving.domain.requests import Asked
 from services.serving.domain.routing import Target, resolve
 from services.serving.domain.sampling import begun, offered_tools, sampling_parameters
 from services.serving.runtime import Runtime
@@ -22,8 +23,6 @@ from services.serving.triton import client
 from services.serving.triton.client import Chunk, Triton
 from services.serving.triton.grammars import GrammarRefused, grammar
 from services.serving.turns import Ticket
-
-_PREFIX = {"chat.completions": "chatcmpl-", "completions": "cmpl-"}
 
 
 @dataclass(slots=True)
@@ -74,6 +73,7 @@ async def begin(runtime: Runtime, asked: Asked, started: float, answer: str = ""
         offered_tools(asked, target),
         asked.index,
         asked.logprobs,
+        asked.shown,
     )
     id = f"{head.id}-{asked.index}" if asked.index else head.id
     return Completion(head, asked, text, sampling, id, started)
@@ -81,7 +81,7 @@ async def begin(runtime: Runtime, asked: Asked, started: float, answer: str = ""
 
 def new_id(asked: Asked) -> str:
     """An id for an answer."""
-    return _PREFIX[asked.endpoint] + uuid.uuid4().hex
+    return FORMS[asked.endpoint].prefix + uuid.uuid4().hex
 
 
 async def check_structure(completion: Completion) -> None:

@@ -16,8 +16,9 @@ from starlette.types import Receive, Scope, Send
 
 from services.chassis.http.application import ApiError
 from services.serving.completion import Completion, broken_off, depart, pieces
-from services.serving.domain.answers import Chunks, Usage, ending, gathered, opening, sse, whole
+from services.serving.domain.answers import Choice, Usage
 from services.serving.domain.errors import ApiFault, Cut, ReaderStalled, Unavailable, error_body
+from services.serving.domain.forms import FORMS
 from services.serving.domain.record import Outcome
 from services.serving.domain.token_scores import Score
 from services.serving.recording import record
@@ -94,8 +95,8 @@ async def _answer(response: CompletionResponse, scope: Scope, receive: Receive, 
     try:
         await _all([_choice(response, completion, stream) for completion in completions])
         if not stream:
-            bodies = [_body(completion) for completion in completions]
-            body = gathered(bodies, usage(completions))
+            form = FORMS[first.asked.endpoint]
+            body = form.whole([_whole(completion) for completion in completions], usage(completions))
             await JSONResponse(body, headers=first.headers)(scope, receive, send)
     except asyncio.CancelledError as cancelled:
         if cancelled.args != (_BROKEN,):
@@ -135,11 +136,10 @@ async def _choice(response: CompletionResponse, completion: Completion, stream: 
         await stream.close(completion)
 
 
-def _body(completion: Completion) -> dict[str, Any]:
+def _whole(completion: Completion) -> Choice:
     progress = completion.progress
-    reason = progress.finish_reason or "stop"
     text, scores = progress.echo + progress.text, progress.echoed + progress.scores
-    return whole(completion.head, text, reason, progress.usage, scores)
+    return Choice(completion.head, text, progress.finish_reason or "stop", scores)
 
 
 def usage(completions: Sequence[Completion]) -> Usage:
@@ -171,7 +171,6 @@ def openai_shape(error: ApiError) -> JSONResponse:
 class _Shown:
     """What a stream has told of one choice."""
 
-    chunks: Chunks
     begun: bool = False
     scores: list[Score] = field(default_factory=list[Score])
     """Not told yet."""
@@ -184,7 +183,9 @@ class _Stream:
         self.completions = completions
         self.seconds = seconds
         self.send = send
-        self.shown = [_Shown(Chunks(completion.head)) for completion in completions]
+        heads = [completion.head for completion in completions]
+        self.answer = FORMS[completions[0].asked.endpoint].stream(heads)
+        self.shown = [_Shown() for _ in heads]
         self.open = len(completions)
         self.turn = asyncio.Lock()
         self.started = False
@@ -197,27 +198,28 @@ class _Stream:
             return
         scores, shown.scores = shown.scores, []
         begun = self._begun(completion) if not completion.head.tools else b""
-        if body := shown.chunks.piece(chunk.text, scores):
+        if body := self.answer.piece(completion.head.index, chunk.text, scores):
             await self._body((begun or self._begun(completion)) + body)
 
     async def close(self, completion: Completion) -> None:
         """The end of a choice, and of the stream with the last of them."""
-        shown, progress = self.shown[completion.head.index], completion.progress
+        index, reason = completion.head.index, completion.progress.finish_reason or "stop"
         self.open -= 1
         last = not self.open
-        body = self._begun(completion) + shown.chunks.closing(progress.finish_reason or "stop", shown.scores)
-        await self._body(body + (ending(completion.head, usage(self.completions)) if last else b""), more=not last)
+        body = self._begun(completion) + self.answer.closing(index, reason, self.shown[index].scores)
+        await self._body(body + (self.answer.ending(usage(self.completions)) if last else b""), more=not last)
 
     async def fail(self, fault: ApiFault) -> None:
-        """The status is out already: the error is an event, which OpenAI's clients raise, and no [DONE] follows."""
-        await self._body(sse(error_body(fault)), more=False)
+        """The status is out already: the error is an event, which OpenAI's clients raise."""
+        await self._body(self.answer.failure(fault), more=False)
 
     def _begun(self, completion: Completion) -> bytes:
         shown = self.shown[completion.head.index]
         if shown.begun:
             return b""
         shown.begun, said = True, completion.progress
-        return opening(completion.head) + (shown.chunks.piece(said.echo, said.echoed) if said.echo else b"")
+        index = completion.head.index
+        return self.answer.opening(index) + (self.answer.piece(index, said.echo, said.echoed) if said.echo else b"")
 
     async def _body(self, body: bytes, more: bool = True) -> None:
         async with self.turn:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
@@ -14,19 +15,28 @@ from services.chassis.http.application import errors
 from services.chassis.http.guard import By, caller, needs
 from services.chassis.http.keys import SCOPES
 from services.chassis.storage.pages import decode, moment, page
+from services.serving.answer_document import (
+    ChatAnswer,
+    CompletionAnswer,
+    ModelCard,
+    ModelList,
+    ResponseAnswer,
+    answer_document,
+)
 from services.serving.completion import Completion, admit, begin, check_structure, depart, new_id
 from services.serving.completion_response import CompletionResponse, fault_response
 from services.serving.domain.answers import model_card
+from services.serving.domain.asked import Asked
 from services.serving.domain.choices import parts
 from services.serving.domain.errors import ApiFault, ModelNotFound, TooLarge, UnknownUrl
-from services.serving.domain.requests import Asked, ChatBody, CompletionBody, parse_chat, parse_completion
+from services.serving.domain.requests import ChatBody, CompletionBody, parse_chat, parse_completion
+from services.serving.domain.responses_request import ResponsesBody, parse_responses
 from services.serving.domain.routing import project_of, resolve
 from services.serving.request_document import request_document
 from services.serving.runtime import Runtime
 from services.serving.store import Store
 from services.serving.triton.client import Triton
 
-_ANSWERS = errors(404, 415, 503)
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 
@@ -66,22 +76,42 @@ def _place(deployment: dict[str, Any]) -> list[Any]:
     return [deployment["promoted_at"], deployment["project"], deployment["model"]["version"]]
 
 
+def _answers(body: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    return {**answer_document(body, stream=True), **errors(404, 415, 503)}
+
+
 def _add_generation(routes: APIRouter, runtime: Runtime) -> None:
-    @routes.post("/v1/chat/completions", openapi_extra=request_document(ChatBody), responses=_ANSWERS)
+    @routes.post("/v1/chat/completions", openapi_extra=request_document(ChatBody), responses=_answers(ChatAnswer))
     @needs("infer", by_handler=True)
     async def chat(request: Request) -> Response:
         """OpenAI's chat completions, whole or as a stream."""
         return await _generate(runtime, request, parse_chat)
 
-    @routes.post("/v1/completions", openapi_extra=request_document(CompletionBody), responses=_ANSWERS)
+    @routes.post(
+        "/v1/completions", openapi_extra=request_document(CompletionBody), responses=_answers(CompletionAnswer)
+    )
     @needs("infer", by_handler=True)
     async def completions(request: Request) -> Response:
         """OpenAI's completions: the text goes to the model as it is."""
         return await _generate(runtime, request, parse_completion)
 
+    @routes.post("/v1/responses", openapi_extra=request_document(ResponsesBody), responses=_answers(ResponseAnswer))
+    @needs("infer", by_handler=True)
+    async def responses(request: Request) -> Response:
+        """OpenAI's responses, whole or as a stream; none is kept, so each request brings its whole conversation."""
+        return await _generate(runtime, request, parse_responses)
+
+    @routes.post("/v1/responses/{path}/cancel", include_in_schema=False)
+    @routes.api_route("/v1/responses/{path:path}", methods=["GET", "DELETE"], include_in_schema=False)
+    @needs("read", "infer", by_handler=True)
+    async def kept(path: str) -> Response:
+        """What OpenAI does with answers that it keeps."""
+        said = f"No response is kept here: {path[:100]!r} can be neither fetched, cancelled nor deleted"
+        return fault_response(UnknownUrl(said, "response_not_found"))
+
 
 def _add_models(routes: APIRouter, runtime: Runtime) -> None:
-    @routes.get("/v1/models")
+    @routes.get("/v1/models", responses=answer_document(ModelList))
     @needs("read", "infer", by_handler=True)
     async def models(by: By) -> dict[str, Any]:
         """All names that answer."""
@@ -89,7 +119,7 @@ def _add_models(routes: APIRouter, runtime: Runtime) -> None:
         names = [name for name in table.names() if by.sees(project_of(name))]
         return {"object": "list", "data": [model_card(name, resolve(table, name)) for name in names]}
 
-    @routes.get("/v1/models/{name}", responses=errors(404))
+    @routes.get("/v1/models/{name}", responses={**answer_document(ModelCard), **errors(404)})
     @needs("read", "infer", by_handler=True)
     async def model(name: str, by: By) -> Response:
         """One name and what answers behind it."""

@@ -7,14 +7,16 @@ from pydantic import BaseModel
 
 
 def request_document(body: type[BaseModel]) -> dict[str, Any]:
-    """The `requestBody` of an operation whose function reads the body itself.
+    """The `requestBody` of an operation whose function reads the body itself."""
+    shown = inlined(body) | {"additionalProperties": False}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": shown}}}}
 
-    Definitions stand where they are used: FastAPI gathers those of its own parameters alone.
-    """
+
+def inlined(body: type[BaseModel]) -> dict[str, Any]:
+    """A class's JSON schema. Definitions stand where they are used: FastAPI gathers those of its own parameters alone."""
     schema = body.model_json_schema()
     definitions = schema.pop("$defs", {})
-    shown = _inlined(schema, definitions) | {"additionalProperties": False}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": shown}}}}
+    return _inlined(schema, definitions)
 
 
 def _inlined(value: Any, definitions: Mapping[str, Any]) -> Any:

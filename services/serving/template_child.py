@@ -16,8 +16,8 @@ from pydantic import TypeAdapter
 
 from services.lm.errors import TemplateRefused
 from services.lm.template import ChatTemplate, Rendered, read_template
+from services.serving.domain.asked import Asked
 from services.serving.domain.errors import Invalid
-from services.serving.domain.requests import Asked
 from services.serving.domain.routing import Target
 from services.serving.domain.sampling import prompt_text
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from services.lm.errors import TemplateRefused
 from services.lm.template import TEMPLATE_FILES, ChatTemplate, Rendered
+from services.serving.domain.asked import Asked
 from services.serving.domain.errors import Invalid, Unavailable
-from services.serving.domain.requests import Asked
 from services.serving.domain.routing import Target
 from services.serving.domain.sampling import prompt_text
 from services.serving.template_child import REPLY, Reply, frame

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from services.serving.domain.requests import Asked
+from services.serving.domain.asked import Asked
 
 
 def parts(asked: Asked) -> list[Asked]:

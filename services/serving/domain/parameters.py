@@ -1,6 +1,7 @@
 """Parameters of a request by what becomes of them: passed on, ignored, or refused by name. Knows no values' ranges."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -44,7 +45,7 @@ _HARMLESS = frozenset(
     }
 )
 """Parameters of OpenAI and vLLM that change no answer here: they are taken and ignored."""
-_UNOFFERED: Mapping[str, tuple[Any, ...]] = {
+_CHAT_UNOFFERED: Mapping[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "functions": ([],),
     "function_call": ("none", "auto"),
@@ -74,18 +75,34 @@ _UNOFFERED: Mapping[str, tuple[Any, ...]] = {
 """Parameters that are not offered, with the values that ask for nothing; null asks for nothing too."""
 
 
-def check_names(raw: Mapping[str, Any], taken: Iterable[str]) -> None:
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The parameters that an endpoint knows beside those that it takes: what becomes of them."""
+
+    unoffered: Mapping[str, tuple[Any, ...]]
+    """Refused, unless with one of these values, which ask for nothing; null does neither."""
+    reasons: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Why one is refused, where "not offered" leaves a client without an idea of what to do."""
+    ignored: frozenset[str] = frozenset()
+    """Beside those that every endpoint ignores."""
+
+
+CHAT_NAMES = Names(_CHAT_UNOFFERED)
+
+
+def check_names(raw: Mapping[str, Any], taken: Iterable[str], names: Names = CHAT_NAMES) -> None:
     """Whether every parameter of a body is one of `taken`, harmless, or unoffered with a value that asks for nothing.
 
     Raises:
         Invalid: naming the first that is not, and what a misspelt one may have meant.
     """
-    mine = set(taken)
-    known = {*mine, *_UNOFFERED, *_HARMLESS}
+    mine, unoffered = set(taken), names.unoffered
+    known = {*mine, *unoffered, *_HARMLESS, *names.ignored}
     for name, value in raw.items():
         if name not in known:
             near = get_close_matches(name[:100], sorted(known), 1, 0.75)
             meant = f"; did you mean {near[0]!r}?" if near else ""
             raise Invalid(f"Unrecognized request argument: {name[:100]}{meant}", "unknown_parameter", name[:100])
-        if value is not None and name in _UNOFFERED.keys() - mine and value not in _UNOFFERED[name]:
-            raise Invalid(f"{name} is not offered here; leave it out", "unsupported_parameter", name)
+        if value is not None and name in unoffered.keys() - mine and value not in unoffered[name]:
+            why = names.reasons.get(name, "leave it out")
+            raise Invalid(f"{name} is not offered here; {why}", "unsupported_parameter", name)

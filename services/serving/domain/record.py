@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from contracts.events.serving import InferenceCompletedV1
 from services.serving.domain.answers import Usage
-from services.serving.domain.requests import Asked
+from services.serving.domain.asked import Asked
 from services.serving.domain.routing import Target
 from services.serving.domain.token_scores import Score
 
@@ -43,7 +43,7 @@ def inference(
         project=target.model.name,
         request_id=request_id,
         model=target.model,
-        endpoint=asked.endpoint,
+        endpoint="completions" if asked.endpoint == "completions" else "chat.completions",  # a response is a chat
         messages=asked.messages if asked.store else None,
         prompt=asked.prompt if asked.store else None,
         parameters=_parameters(asked) if asked.store else {},

@@ -7,76 +7,24 @@ Sources: https://platform.openai.com/docs/api-reference/chat/create and .../comp
 https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html (extra parameters).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, TypeVar, cast
+from dataclasses import replace
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from services.serving.domain.asked import Asked, Endpoint
 from services.serving.domain.errors import Invalid
-from services.serving.domain.parameters import EXTRAS, PENALTIES, RECORDED, check_names
+from services.serving.domain.parameters import CHAT_NAMES, EXTRAS, PENALTIES, RECORDED, Names, check_names
 from services.serving.domain.structured import Structured, wanted
 from services.serving.domain.turns import MAX_TOOLS, Tool, Turn, check_calls, forced_tools, message
 
-Endpoint = Literal["chat.completions", "completions"]
 MAX_MESSAGES = 1000
 MAX_CHOICES = 128
 _TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 _Token = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
 MetadataKey = Annotated[str, Field(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request as it was understood. `messages` (chat) or `prompt` (completions) is set, the other None."""
-
-    endpoint: Endpoint
-    model: str
-    messages: tuple[dict[str, Any], ...] | None = None
-    prompt: str | None = None
-    token_ids: tuple[int, ...] = ()
-    """Of the prompt, where it came as such; `prompt` is empty then."""
-    prompts: tuple[str | tuple[int, ...], ...] = ()
-    """Of a completion: all, of which `parts` makes requests of one each."""
-    n: int = 1
-    index: int = 0
-    """Of its choice among those of the request."""
-    again: bool = False
-    """Whether a choice before it has the same prompt, whose tokens the client is told of once."""
-    logprobs: int | None = None
-    """How many likeliest tokens are told beside each; None tells of none."""
-    echo: bool = False
-    """Whether the answer's text begins with the prompt."""
-    logit_bias: Mapping[str, float] = field(default_factory=dict[str, float])
-    stream: bool = False
-    include_usage: bool = False
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-    penalties: Mapping[str, float] = field(default_factory=dict[str, float])
-    extras: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """VLLM's sampling parameters, see EXTRAS."""
-    tools: tuple[dict[str, Any], ...] = ()
-    """On offer to the model; empty too where the request says that none may be called."""
-    forced: tuple[str, ...] = ()
-    """Names of the tools of which the model must call one; empty where it need not."""
-    strict: bool = False
-    """Whether what cannot be enforced of the forced tools' schemas is refused."""
-    parallel: bool = True
-    structured: Mapping[str, Any] | None = None
-    """What the answer must look like: vLLM's structured_outputs."""
-    structured_by: str = ""
-    """The parameter that says so."""
-    user: str | None = None
-    metadata: Mapping[str, str] | None = None
-    store: bool = True
-    """False: counted, but no text of it is kept."""
-    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """The sampling parameters and tools that the request set, as it set them: for the record."""
 
 
 def _as_list(value: Any) -> Any:
@@ -96,16 +44,13 @@ class _StreamOptions(BaseModel):
     include_usage: bool | None = None
 
 
-class Body(Structured):
-    """What both endpoints take."""
+class Sampling(BaseModel):
+    """What every endpoint takes, also under /v1/responses where OpenAI has not all of it."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     model: str = Field(min_length=1, max_length=200)
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1, strict=True)
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1, strict=True)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
     stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], BeforeValidator(_as_list)] = Field(
@@ -114,8 +59,6 @@ class Body(Structured):
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
-    logit_bias: dict[_TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = Field(default=None, max_length=1024)
     user: str | None = Field(default=None, max_length=1000)
     metadata: dict[MetadataKey, MetadataValue] | None = Field(default=None, max_length=16)
     store: bool | None = None
@@ -127,6 +70,16 @@ class Body(Structured):
     stop_token_ids: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] | None = Field(default=None, max_length=64)
     skip_special_tokens: bool | None = None
     include_stop_str_in_output: bool | None = None
+
+
+class Body(Structured, Sampling):
+    """What chat and completions take."""
+
+    stream_options: _StreamOptions | None = None
+    max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1, strict=True)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1, strict=True)
+    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    logit_bias: dict[_TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = Field(default=None, max_length=1024)
 
 
 class ChatBody(Body):
@@ -158,21 +111,33 @@ def parse_chat(body: bytes) -> Asked:
     Raises:
         Invalid: with the parameter at fault.
     """
-    parsed = _validated(ChatBody, body)
+    parsed = validated(ChatBody, body)
     check_calls(parsed.messages)
+    if parsed.top_logprobs is not None and not parsed.logprobs:
+        raise Invalid("top_logprobs: needs logprobs: true", "invalid_value", "top_logprobs")
+    return chat_asked(parsed)
+
+
+def chat_asked(parsed: ChatBody) -> Asked:
+    """The request of a chat that was checked.
+
+    Raises:
+        Invalid: of its tools or its format one does not go with another.
+    """
     tools = parsed.tools or []
     forced = forced_tools(parsed.tool_choice, tools)
     offered = tuple(tool.body() for tool in tools) if parsed.tool_choice != "none" else ()
-    parallel = parsed.parallel_tool_calls is not False
     given = parsed.model_dump(include={"tools", "tool_choice", "parallel_tool_calls"}, exclude_none=True)
     asked = _asked(parsed, "chat.completions", messages=tuple(message(t) for t in parsed.messages))
-    parameters = {**asked.parameters, **(given if tools else {})}
-    names, strict = tuple(tool.function.name for tool in forced), any(tool.function.strict for tool in forced)
-    if parsed.top_logprobs is not None and not parsed.logprobs:
-        raise Invalid("top_logprobs: needs logprobs: true", "invalid_value", "top_logprobs")
-    logprobs = (parsed.top_logprobs or 0) if parsed.logprobs else None
-    asked = replace(asked, logprobs=logprobs)
-    return replace(asked, tools=offered, forced=names, strict=strict, parallel=parallel, parameters=parameters)
+    return replace(
+        asked,
+        logprobs=(parsed.top_logprobs or 0) if parsed.logprobs else None,
+        tools=offered,
+        forced=tuple(tool.function.name for tool in forced),
+        strict=any(tool.function.strict for tool in forced),
+        parallel=parsed.parallel_tool_calls is not False,
+        parameters={**asked.parameters, **(given if tools else {})},
+    )
 
 
 def parse_completion(body: bytes) -> Asked:
@@ -181,19 +146,24 @@ def parse_completion(body: bytes) -> Asked:
     Raises:
         Invalid: with the parameter at fault.
     """
-    parsed = _validated(CompletionBody, body)
+    parsed = validated(CompletionBody, body)
     prompts = tuple(tuple(prompt) if isinstance(prompt, list) else prompt for prompt in parsed.prompt)
     if len(prompts) * (parsed.n or 1) > MAX_CHOICES:
         raise Invalid(f"n: at most {MAX_CHOICES} choices are given at once", "invalid_value", "n")
     return _asked(parsed, "completions", prompts=prompts, logprobs=parsed.logprobs, echo=bool(parsed.echo))
 
 
-B = TypeVar("B", bound=Body)
+B = TypeVar("B", bound=BaseModel)
 
 
-def _validated(cls: type[B], body: bytes) -> B:
+def validated(cls: type[B], body: bytes, names: Names = CHAT_NAMES) -> B:
+    """A body's parameters as `cls` has them.
+
+    Raises:
+        Invalid: it is no JSON object, or naming the parameter that is unknown, unoffered, or none of the values it may have.
+    """
     raw = _json_object(body)
-    check_names(raw, cls.model_fields)
+    check_names(raw, cls.model_fields, names)
     try:
         return cls.model_validate(raw)
     except ValidationError as error:

@@ -12,8 +12,8 @@ from services.lm.errors import TextRefused
 from services.lm.template import ChatTemplate, Rendered
 from services.lm.tool_format import MARKERS, ToolFormat, with_tools
 from services.serving.domain.answers import OfferedTools
+from services.serving.domain.asked import Asked
 from services.serving.domain.errors import Invalid
-from services.serving.domain.requests import Asked
 from services.serving.domain.routing import Target
 from services.serving.domain.structured import call_or_answer, call_schema, opening
 
@@ -34,7 +34,8 @@ def prompt_text(asked: Asked, target: Target) -> Rendered:
         rendered = target.template.render(turns, tools=tools)
         return replace(rendered, text=rendered.text + begun(asked, target))
     except TextRefused as error:
-        raise Invalid(str(error)[:500], "invalid_value", "messages") from error
+        turns = "input" if asked.endpoint == "responses" else "messages"
+        raise Invalid(str(error)[:500], "invalid_value", turns) from error
 
 
 def offered_tools(asked: Asked, target: Target) -> OfferedTools | None:
@@ -73,7 +74,7 @@ def structure(asked: Asked, target: Target) -> tuple[str, Mapping[str, Any]] | N
         said = "a choice, expression or grammar leaves no room for calls; leave tools out"
         raise Invalid(f"{asked.structured_by}: {said}", "invalid_value", asked.structured_by)
     answer: Mapping[str, Any] = structured.get("json", {"type": "object"})
-    return asked.structured_by, {"grammar": call_or_answer(format, answer, calls, asked.parallel)}
+    return asked.structured_by, {"grammar": call_or_answer(format, answer, calls, asked.parallel, asked.structured_by)}
 
 
 def hides_calls(template: ChatTemplate) -> bool:

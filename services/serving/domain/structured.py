@@ -127,15 +127,17 @@ def call_schema(
     return whole | {"$defs": places} | ({} if strict else {"x-guidance": dict(_LENIENT)})
 
 
-def call_or_answer(format: ToolFormat, answer: Mapping[str, Any], calls: Mapping[str, Any], parallel: bool) -> str:
-    """A grammar of either calls or an answer that follows a schema.
+def call_or_answer(
+    format: ToolFormat, answer: Mapping[str, Any], calls: Mapping[str, Any], parallel: bool, parameter: str
+) -> str:
+    """A grammar of either calls or an answer that follows a schema, as `parameter` says it.
 
     Raises:
         Invalid: where calls begin with a token that no grammar can name.
     """
     if format == "mistral":
         said = "this model cannot be held to a format where it may call tools; leave one of the two out"
-        raise Invalid(f"response_format: {said}", "unsupported_parameter", "response_format")
+        raise Invalid(f"{parameter}: {said}", "unsupported_parameter", parameter)
     rules = [f"answer: %json {_spaced(answer)}", f"json_call: %json {_spaced(calls)}"]
     if format == "hermes":
         more = ' ("\\n" call)*' if parallel else ""

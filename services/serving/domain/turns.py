@@ -3,7 +3,7 @@
 Source: https://platform.openai.com/docs/api-reference/chat/create and .../docs/guides/function-calling.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -13,20 +13,24 @@ from services.serving.domain.errors import Invalid
 
 MAX_TOOLS = 128
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-_Id = Annotated[str, Field(min_length=1, max_length=200)]
+CallId = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-def _joined_parts(value: Any) -> Any:
-    """Message content as text: a list of text parts is joined as OpenAI's models read it, one after the other."""
-    if not isinstance(value, list):
-        return value
-    texts: list[str] = []
-    for part in cast(list[Any], value):
-        known: Any = cast(dict[str, Any], part) if isinstance(part, dict) else {"type": "text", "text": part}
-        if known.get("type") not in ("text", "refusal"):
-            raise ValueError(f"content parts of type {known.get('type')!r} are not offered; give text")
-        texts.append(_text_of(known))
-    return "".join(texts)
+def joined(*kinds: str) -> Callable[[Any], Any]:
+    """Content as text: its parts, which are of these `kinds`, are joined as OpenAI's models read them, one after the other."""
+
+    def text(value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        texts: list[str] = []
+        for part in cast(list[Any], value):
+            known: Any = cast(dict[str, Any], part) if isinstance(part, dict) else {"type": kinds[0], "text": part}
+            if known.get("type") not in kinds:
+                raise ValueError(f"content parts of type {known.get('type')!r} are not offered; give text")
+            texts.append(_text_of(known))
+        return "".join(texts)
+
+    return text
 
 
 def _text_of(part: Mapping[str, Any]) -> str:
@@ -57,9 +61,12 @@ class CalledFunction(BaseModel):
 class ToolCall(BaseModel):
     """A call that an assistant's turn made."""
 
-    id: _Id
+    id: CallId
     type: Literal["function"] = "function"
     function: CalledFunction
+
+
+_TEXT = BeforeValidator(joined("text", "refusal"), json_schema_input_type=str | list[Any] | None)
 
 
 class Turn(BaseModel):
@@ -68,10 +75,12 @@ class Turn(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[str | None, BeforeValidator(_joined_parts, json_schema_input_type=str | list[Any] | None)] = None
+    content: Annotated[
+        str | None, BeforeValidator(joined("text", "refusal"), json_schema_input_type=str | list[Any] | None)
+    ] = None
     name: str | None = Field(default=None, max_length=200)
     tool_calls: list[ToolCall] | None = Field(default=None, max_length=MAX_TOOLS)
-    tool_call_id: _Id | None = None
+    tool_call_id: CallId | None = None
 
 
 class OfferedFunction(BaseModel):

@@ -7,7 +7,8 @@ from contracts.project import Prompt, Serve
 from contracts.types import ModelRef
 from services.lm.control_tokens import ControlVocabulary
 from services.lm.template import ChatTemplate, Rendered, compile_template
-from services.serving.domain.requests import Asked, parse_chat
+from services.serving.domain.asked import Asked
+from services.serving.domain.requests import parse_chat
 from services.serving.domain.routing import Target
 from services.serving.domain.sampling import prompt_text
 

@@ -7,7 +7,9 @@ from typing import Any
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from services.serving.domain.answers import DONE, Chunks, Head, OfferedTools, Usage, ending, model_card, opening, whole
+from services.serving.domain.answers import AnswerStream, Choice, Head, OfferedTools, Usage, model_card
+from services.serving.domain.choice_answers import DONE
+from services.serving.domain.forms import FORMS
 from services.serving.domain.record import Progress, inference
 from tests.unit.serving.builders import chat, target
 
@@ -16,6 +18,14 @@ USAGE = Usage(5, 2)
 
 def head(endpoint: Any = "chat.completions", include_usage: bool = False) -> Head:
     return Head("chatcmpl-1", endpoint, 1769817600, target(), include_usage)
+
+
+def whole(head: Head, text: str, finish_reason: str, usage: Usage) -> dict[str, Any]:
+    return FORMS[head.endpoint].whole([Choice(head, text, finish_reason)], usage)
+
+
+def streamed(head: Head) -> AnswerStream:
+    return FORMS[head.endpoint].stream([head])
 
 
 def events(stream: bytes) -> list[dict[str, Any]]:
@@ -38,10 +48,9 @@ def test_a_whole_completion() -> None:
 
 
 def test_a_stream_of_a_chat() -> None:
-    chunked = Chunks(head())
-    stream = (
-        opening(head()) + chunked.piece("a\n") + chunked.piece("b") + chunked.closing("stop") + ending(head(), USAGE)
-    )
+    chunked = streamed(head())
+    text = chunked.opening(0) + chunked.piece(0, "a\n") + chunked.piece(0, "b")
+    stream = text + chunked.closing(0, "stop") + chunked.ending(USAGE)
     chunks = [ChatCompletionChunk.model_validate(e, strict=True) for e in events(stream)]
     assert [c.choices[0].delta.content for c in chunks] == ["", "a\n", "b", None]
     assert [c.choices[0].finish_reason for c in chunks] == [None, None, None, "stop"]
@@ -51,19 +60,18 @@ def test_a_stream_of_a_chat() -> None:
 
 
 def test_usage_is_the_last_chunk_where_asked_for() -> None:
-    with_usage = Chunks(head(include_usage=True))
-    parsed = events(with_usage.piece("a") + with_usage.closing("stop") + ending(head(include_usage=True), USAGE))
-    assert [e["usage"] for e in parsed] == [None, None, USAGE.body()]
+    with_usage = streamed(head(include_usage=True))
+    parsed = events(with_usage.piece(0, "a") + with_usage.closing(0, "stop") + with_usage.ending(USAGE))
+    counted = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+    assert [e["usage"] for e in parsed] == [None, None, counted]
     assert parsed[-1]["choices"] == []
 
 
 def test_a_stream_of_a_completion() -> None:
-    at = head("completions")
-    assert opening(at) == b""
-    chunked = Chunks(at)
-    assert [
-        e["choices"][0]["text"] for e in events(chunked.piece("a") + chunked.closing("stop") + ending(head(), USAGE))
-    ] == ["a", ""]
+    chunked = streamed(head("completions"))
+    assert chunked.opening(0) == b""
+    told = events(chunked.piece(0, "a") + chunked.closing(0, "stop") + chunked.ending(USAGE))
+    assert [e["choices"][0]["text"] for e in told] == ["a", ""]
 
 
 CALLS = (
@@ -102,8 +110,8 @@ def test_mistrals_ids_are_nine_letters_and_digits() -> None:
 
 
 def test_streamed_calls_begin_with_id_and_name() -> None:
-    chunked = Chunks(with_tools())
-    stream = b"".join(chunked.piece(char) for char in CALLS) + chunked.closing("stop") + ending(head(), USAGE)
+    chunked = streamed(with_tools())
+    stream = b"".join(chunked.piece(0, char) for char in CALLS) + chunked.closing(0, "stop") + chunked.ending(USAGE)
     chunks = [ChatCompletionChunk.model_validate(e, strict=True) for e in events(stream)]
     deltas = [call for c in chunks for call in c.choices[0].delta.tool_calls or []]
     first = [d for d in deltas if d.id]

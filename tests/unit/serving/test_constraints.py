@@ -185,7 +185,7 @@ def test_an_answer_is_calls_or_follows_its_format_where_both_may_be(model: Serve
         "additionalProperties": False,
     }
     calls_ = call_schema(format, TOOLS, strict=False, parallel=True)
-    both = {"grammar": call_or_answer(format, answer, calls_, parallel=False)}
+    both = {"grammar": call_or_answer(format, answer, calls_, parallel=False, parameter="response_format")}
     kinds: set[bool] = set()
     for seed in range(40):
         text, last = ask(model, both, seed=seed, temperature=20).whole()

@@ -3,9 +3,9 @@
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 
 from services.serving.domain.answers import Usage
+from services.serving.domain.asked import Asked
 from services.serving.domain.generation_span import generation
 from services.serving.domain.record import Progress
-from services.serving.domain.requests import Asked
 from tests.unit.serving.builders import target
 
 SECRET = "what the user wrote"

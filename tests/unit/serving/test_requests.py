@@ -5,9 +5,10 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
+from services.serving.domain.asked import Asked
 from services.serving.domain.choices import parts
 from services.serving.domain.errors import Invalid, error_body
-from services.serving.domain.requests import Asked, ChatBody, parse_chat, parse_completion
+from services.serving.domain.requests import ChatBody, parse_chat, parse_completion
 from services.serving.domain.sampling import sampling_parameters
 from services.serving.request_document import request_document
 from services.serving.triton.backend.sampling_parameters import parse
