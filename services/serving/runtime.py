@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from contracts.events.serving import InferenceCompletedV1
 from services.serving.domain.liveness import Progress
 from services.serving.domain.reconcile import Loaded
-from services.serving.domain.routing import Routes
+from services.serving.domain.routing import EMBEDDER, Routes
+from services.serving.embedder import Embedder
 from services.serving.metrics import GatewayMetrics
 from services.serving.settings import ServingSettings
 from services.serving.templates import Templates
@@ -44,6 +45,7 @@ class Runtime:
     record_fault: str | None = None
     metrics: GatewayMetrics | None = None
     in_flight: int = 0
+    embedder: Embedder = field(default_factory=Embedder)
     turns: Turns = field(init=False)
     templates: Templates = field(init=False)
     stopping: bool = False
@@ -55,6 +57,8 @@ class Runtime:
 
     def rows(self, model: str) -> int:
         """Answers that the Triton model makes at once, as its engine says; else as many as it was told to."""
+        if model == EMBEDDER:
+            return 1
         status = self.statuses.get(model)
         return status.capacity if status and status.capacity > 0 else self.settings.max_sequences
 

@@ -26,6 +26,8 @@ class ServingSettings(Settings):
     """Tokens of prompt and answer together; 0 takes the base's own limit."""
     max_body_bytes: int = Field(default=524_288, ge=1)
     """Longer requests get 413; an event must hold request and answer, and Kafka takes 1 MB."""
+    embeddings: bool = True
+    """Whether the packaged embedder answers at /v1/embeddings; Triton loads it with the first request."""
     cors_origins: str = ""
     """Origins whose pages a browser may let call the gateway, with commas between them; `*` is all, empty none."""
     max_in_flight: int = Field(default=512, ge=1)

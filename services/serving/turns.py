@@ -121,6 +121,15 @@ class Turns:
             self._ended.set()
         self._let_on(ticket.model)
 
+    def again(self, ticket: Ticket, allowed: float) -> None:
+        """Ends a part of a request that has its turn; the next, of `allowed` tokens, waits for its own as a newcomer would."""
+        state = self._models[ticket.model]
+        state.running.remove(ticket)
+        ticket.allowed, ticket.charged, ticket.made = allowed, state.pace.expected(allowed), 0
+        ticket.turn.clear()
+        state.queue.put(ticket.flow, ticket, ticket.charged)
+        self._let_on(ticket.model)
+
     def saw(self, ticket: Ticket, made: int, ended: bool = False) -> None:
         """Notes that an answer has `made` tokens now, and whether the model ended it itself."""
         now, pace = self._clock(), self._models[ticket.model].pace

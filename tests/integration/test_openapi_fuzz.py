@@ -78,6 +78,7 @@ class Running:
 def running(name: str, kafka: str, home: Path) -> Generator[Running]:
     port = free_port()
     own = {"HOME": str(home), "KAFKA_BOOTSTRAP": kafka, "PORT": str(port), "TRITON_GRPC_PORT": str(free_port())}
+    own["CACHE"] = str(home / "cache")  # no embedder in it, which any key sees
     environment = {**os.environ, **{f"NORIA_{key}": value for key, value in own.items()}}
     path = home / f"{name}.log"
     with path.open("wb") as log:

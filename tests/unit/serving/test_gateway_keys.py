@@ -12,6 +12,7 @@ from services.chassis.http.guard import Guard, install
 from services.chassis.http.keys import change, generate
 from services.serving.completion_response import openai_shape
 from services.serving.domain.routing import build
+from services.serving.embedder import directory
 from services.serving.http import make_router
 from services.serving.runtime import Runtime
 from services.serving.settings import ServingSettings
@@ -21,8 +22,13 @@ BODY: dict[str, Any] = {"model": "shop", "messages": [{"role": "user", "content"
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
-    settings = ServingSettings(home=tmp_path, max_body_bytes=1000)
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def client(tmp_path: Path, cache: Path) -> Iterator[TestClient]:
+    settings = ServingSettings(home=tmp_path, cache=cache, max_body_bytes=1000)
     made, token = generate(["infer"], ["shop"], "", datetime.now(UTC))
     change(settings.api_keys_file, lambda _: [made])
     runtime = Runtime(settings, build([target("shop"), target("bank")], {"shop": 1, "bank": 1}, ["shop", "bank"]))
@@ -60,7 +66,31 @@ def test_without_a_key_nothing_is_answered(client: TestClient) -> None:
 
 
 def test_what_is_not_offered_is_said_with_any_key(client: TestClient) -> None:
-    assert code(client.post("/v1/embeddings", json={})) == (404, "invalid_request_error", "unknown_url")
+    assert code(client.post("/v1/audio/speech", json={})) == (404, "invalid_request_error", "unknown_url")
+
+
+EMBED = {"model": "all-MiniLM-L6-v2", "input": "hi"}
+
+
+def test_any_key_that_may_infer_is_for_embeddings(client: TestClient, cache: Path) -> None:
+    missing = client.post("/v1/embeddings", json=EMBED)
+    assert code(missing) == (503, "service_unavailable", "embedder_missing")
+    assert "scripts/setup --assets" in missing.json()["error"]["message"]
+    assert missing.headers["retry-after"]
+    assert client.get("/v1/models/all-MiniLM-L6-v2").status_code == 503
+    assert "all-MiniLM-L6-v2" not in [model["id"] for model in client.get("/v1/models").json()["data"]]
+    directory(ServingSettings(cache=cache)).mkdir(parents=True)
+    assert client.get("/v1/models/all-MiniLM-L6-v2").json()["id"] == "all-MiniLM-L6-v2"
+    assert "all-MiniLM-L6-v2" in [model["id"] for model in client.get("/v1/models").json()["data"]]
+    wrong = client.post("/v1/embeddings", json=EMBED | {"input": [[5]]})
+    assert code(wrong) == (400, "invalid_request_error", "invalid_value")
+
+
+def test_embeddings_have_a_limit_of_their_own(client: TestClient) -> None:
+    refused = client.post("/v1/embeddings", json=EMBED | {"input": ["x" * 2000]})
+    assert code(refused)[:1] == (503,)  # longer than the other routes take here
+    refused = client.post("/v1/embeddings", content=b" " * 4_194_305)
+    assert code(refused) == (413, "invalid_request_error", "request_too_large")
 
 
 def test_a_long_request_is_refused_whole_and_in_pieces(client: TestClient) -> None:

@@ -101,6 +101,20 @@ def test_the_pace_is_measured_from_the_turn_on(clock: Clock) -> None:
     assert turns.waits(tickets[-1])[0] < before
 
 
+def test_a_long_request_in_parts_lets_another_s_come_between(clock: Clock) -> None:
+    turns = Turns(100, lambda _: 1, lambda _: 10.0, clock)
+    first, second = join(turns, A), join(turns, A)
+    other = turns.join("m", B, 100, 0, 30.0)
+    assert not other.turn.is_set()
+    turns.again(first[0], 100)
+    assert (other.turn.is_set(), first[0].turn.is_set(), turns.at_work) == (True, False, 3)
+    turns.leave(second[0])
+    assert first[0].turn.is_set()
+    for ticket in (first[0], other):
+        turns.leave(ticket)
+    assert turns.at_work == 0
+
+
 def test_a_drain_ends_with_the_last_request(clock: Clock) -> None:
     async def run() -> None:
         turns = make(clock)

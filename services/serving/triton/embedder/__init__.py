@@ -1,0 +1,1 @@
+"""The Triton backend that turns tokens into embeddings."""
