@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from pydantic_core import from_json
+
 from services.lm.errors import TextRefused
 
 ToolFormat = Literal["hermes", "llama3", "mistral"]
@@ -91,8 +93,17 @@ def _function(call: Mapping[str, Any]) -> dict[str, Any]:
     arguments = call["function"]["arguments"]
     return {
         "name": call["function"]["name"],
-        "arguments": json.loads(arguments) if isinstance(arguments, str) else arguments,
+        "arguments": _object(arguments) if isinstance(arguments, str) else arguments,
     }
+
+
+def _object(arguments: str) -> Any:
+    """The object of a JSON text; the text itself where it is none, so that a broken call stands as it was written."""
+    try:
+        value: Any = from_json(arguments, allow_inf_nan=False)
+    except ValueError:
+        return arguments
+    return value if isinstance(value, dict) else arguments
 
 
 def _id(id: str, format: ToolFormat) -> str:

@@ -6,8 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/create and .../docs/
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
-from pydantic_core import from_json
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.serving.domain.errors import Invalid
 
@@ -41,21 +40,14 @@ def _text_of(part: Mapping[str, Any]) -> str:
 
 
 class CalledFunction(BaseModel):
-    """What a call names; `arguments` is the JSON text of an object."""
+    """What a call names. `arguments` is the JSON text of an object, or what the model wrote instead of one.
+
+    Agents send a broken call back with the error that came of it, so that the model writes a better one: a call that met
+    `max_tokens` is no whole JSON.
+    """
 
     name: _Name
-    arguments: str
-
-    @field_validator("arguments")
-    @classmethod
-    def _an_object(cls, value: str) -> str:
-        try:
-            arguments: Any = from_json(value or "{}", allow_inf_nan=False)
-        except ValueError as error:
-            raise ValueError(f"arguments are no JSON: {error}") from error
-        if not isinstance(arguments, dict):
-            raise ValueError("arguments must be the JSON text of an object")
-        return value or "{}"
+    arguments: Annotated[str, AfterValidator(lambda value: value or "{}")]
 
 
 class ToolCall(BaseModel):

@@ -1,5 +1,6 @@
 """Tools and calls in a prompt: as the base's own template writes them, and in words where it has none."""
 
+import json
 from typing import Any
 
 import pytest
@@ -97,6 +98,14 @@ def test_a_template_without_tools_gets_them_in_words() -> None:
     assert assistant == 'assistant\n<tool_call>\n{"name": "f", "arguments": {"a": {"b": 1}}}\n</tool_call><|im_end|>\n'
     assert results == ("user\n<tool_response>\nr1\n</tool_response>\n<tool_response>\nr2\n</tool_response><|im_end|>\n")
     assert end == "assistant\n"
+
+
+@pytest.mark.parametrize("format", ["hermes", "llama3", "mistral", None])
+@pytest.mark.parametrize("broken", ['{"a": ', "[1]", '{"a": ' * 10_000])
+def test_a_broken_call_stands_as_it_was_written(format: str | None, broken: str) -> None:
+    found = template(loop(*WRITTEN[format])) if format else template()
+    call = {**CALL, "function": {"name": "f", "arguments": broken}}
+    assert json.dumps(broken) in render(found, [*TURNS[:2], {**TURNS[2], "tool_calls": [call]}, TURNS[3]], TOOLS)
 
 
 def test_a_conversation_without_tools_stays_as_it_is() -> None:

@@ -1,0 +1,85 @@
+"""LiteLLM, with the provider `openai/` and an `api_base`."""
+
+import json
+from typing import Any
+
+import litellm
+from checks import (
+    HELLO,
+    HELLO_TOKENS,
+    KEY,
+    MISSING,
+    MODEL,
+    TOO_LONG,
+    TOO_MANY,
+    URL,
+    WRONG_KEY,
+    Order,
+    check,
+    raises,
+    run,
+)
+
+USER: Any = [{"role": "user", "content": HELLO}]
+TOOLS: Any = [
+    {
+        "type": "function",
+        "function": {"name": "order", "parameters": Order.model_json_schema(), "description": "Orders."},
+    }
+]
+
+
+def arguments(**options: Any) -> Any:
+    common = {"model": f"openai/{MODEL}", "messages": USER, "api_base": URL, "api_key": KEY, "num_retries": 0}
+    return {**common, "max_retries": 0, **options}
+
+
+def ask(**options: Any) -> Any:
+    return litellm.completion(**arguments(**options))
+
+
+@check
+def chat() -> None:
+    answer = ask(max_tokens=8)
+    assert answer.choices[0].message.content
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (HELLO_TOKENS, 8)
+
+
+@check
+async def stream() -> None:
+    whole = ask(max_tokens=20, temperature=0)
+    options = arguments(max_tokens=20, temperature=0, stream=True, stream_options={"include_usage": True})
+    chunks = [chunk async for chunk in await litellm.acompletion(**options)]
+    built = litellm.stream_chunk_builder(chunks)
+    assert built.choices[0].message.content == whole.choices[0].message.content
+    assert built.usage.completion_tokens == whole.usage.completion_tokens
+    assert built.usage.prompt_tokens == whole.usage.prompt_tokens
+
+
+@check
+def tools() -> None:
+    first = ask(tools=TOOLS, tool_choice="required").choices[0]
+    (call,) = first.message.tool_calls
+    assert first.finish_reason == "tool_calls"
+    Order.model_validate(json.loads(call.function.arguments))
+    history = [*USER, first.message, {"role": "tool", "tool_call_id": call.id, "content": "done"}]
+    assert ask(messages=history, tools=TOOLS, tool_choice="none", max_tokens=8).choices[0].message.content
+    named = {"type": "function", "function": {"name": "order"}}
+    built = litellm.stream_chunk_builder(list(ask(tools=TOOLS, tool_choice=named, stream=True)))
+    Order.model_validate(json.loads(built.choices[0].message.tool_calls[0].function.arguments))
+
+
+@check
+def structured() -> None:
+    Order.model_validate_json(ask(response_format=Order).choices[0].message.content)
+
+
+@check
+def errors() -> None:
+    raises(litellm.AuthenticationError, lambda: ask(api_key=WRONG_KEY))
+    raises(litellm.NotFoundError, lambda: ask(model=f"openai/{MISSING}"))
+    raises(litellm.ContextWindowExceededError, lambda: ask(messages=[{"role": "user", "content": TOO_LONG}]))
+    raises(litellm.RateLimitError, lambda: ask(n=TOO_MANY))
+
+
+run()
