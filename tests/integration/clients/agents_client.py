@@ -1,9 +1,17 @@
-"""OpenAI's Agents SDK, on chat completions."""
+"""OpenAI's Agents SDK, on chat completions and on responses."""
 
 from typing import Any
 
 import openai
-from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, Runner, function_tool, set_tracing_disabled
+from agents import (
+    Agent,
+    ModelSettings,
+    OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
+    Runner,
+    function_tool,
+    set_tracing_disabled,
+)
 from checks import (
     HELLO,
     HELLO_TOKENS,
@@ -75,6 +83,18 @@ async def _streamed(clerk: Agent) -> Any:
 @check
 async def structured() -> None:
     assert isinstance((await Runner.run(agent(output_type=Order), HELLO)).final_output, Order)
+
+
+@check
+async def responses() -> None:
+    """What the SDK takes where nothing else is said."""
+    used = OpenAIResponsesModel(MODEL, openai.AsyncOpenAI(base_url=URL, api_key=KEY, max_retries=0))
+    clerk = agent(used, ModelSettings(tool_choice="required"), tools=[function_tool(place_order)])
+    for result in (await Runner.run(clerk, HELLO), await _streamed(clerk)):
+        outputs = [item.output for item in result.new_items if item.type == "tool_call_output_item"]
+        assert outputs[0].startswith("order 7")
+        assert result.final_output
+    assert isinstance((await Runner.run(agent(used, output_type=Order), HELLO)).final_output, Order)
 
 
 @check

@@ -1,4 +1,4 @@
-// The AI SDK with its provider for OpenAI-compatible servers, and with OpenAI's own on chat completions.
+// The AI SDK with its provider for OpenAI-compatible servers, and with OpenAI's own on chat completions and responses.
 import assert from 'node:assert/strict';
 import { createOpenAI } from '@ai-sdk/openai';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
@@ -10,8 +10,34 @@ import {
 const provider = (apiKey) =>
   createOpenAICompatible({ name: 'noria', baseURL: URL, apiKey, supportsStructuredOutputs: true, includeUsage: true });
 const compatible = provider(KEY);
-const models = [compatible(MODEL), createOpenAI({ baseURL: URL, apiKey: KEY }).chat(MODEL)];
+const openai = createOpenAI({ baseURL: URL, apiKey: KEY });
+const models = [compatible(MODEL), openai.chat(MODEL)];
 const ask = (model, more) => generateText({ model, prompt: HELLO, maxRetries: 0, ...more });
+
+async function callAndAnswer(model) {
+  const placed = [];
+  const order = tool({ description: 'Orders.', inputSchema: Order, execute: async (o) => `order ${placed.push(o)}` });
+  const asked = {
+    tools: { order },
+    stopWhen: isStepCount(2),
+    prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? 'required' : 'none' }),
+  };
+  const { steps, text } = await ask(model, asked);
+  Order.parse(placed[0]);
+  assert.equal(steps.length, 2);
+  assert.ok(text);
+  const streamed = streamText({ model, prompt: HELLO, maxRetries: 0, ...asked });
+  await streamed.consumeStream();
+  assert.ok(await streamed.text);
+  assert.equal(placed.length, 2);
+}
+
+async function typed(model) {
+  Order.parse((await ask(model, { output: Output.object({ schema: Order }) })).output);
+  const streamed = streamText({ model, prompt: HELLO, maxRetries: 0, output: Output.object({ schema: Order }) });
+  await streamed.consumeStream();
+  Order.parse(await streamed.output);
+}
 
 await run({
   async chat() {
@@ -36,32 +62,18 @@ await run({
   },
 
   async tools() {
-    for (const model of models) {
-      const placed = [];
-      const order = tool({ description: 'Orders.', inputSchema: Order, execute: async (o) => `order ${placed.push(o)}` });
-      const asked = {
-        tools: { order },
-        stopWhen: isStepCount(2),
-        prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? 'required' : 'none' }),
-      };
-      const { steps, text } = await ask(model, asked);
-      Order.parse(placed[0]);
-      assert.equal(steps.length, 2);
-      assert.ok(text);
-      const streamed = streamText({ model, prompt: HELLO, maxRetries: 0, ...asked });
-      await streamed.consumeStream();
-      assert.ok(await streamed.text);
-      assert.equal(placed.length, 2);
-    }
+    for (const model of models) await callAndAnswer(model);
   },
 
   async structured() {
-    for (const model of models) {
-      Order.parse((await ask(model, { output: Output.object({ schema: Order }) })).output);
-      const streamed = streamText({ model, prompt: HELLO, maxRetries: 0, output: Output.object({ schema: Order }) });
-      await streamed.consumeStream();
-      Order.parse(await streamed.output);
-    }
+    for (const model of models) await typed(model);
+  },
+
+  async responses() {
+    const model = openai(MODEL);  // what this provider takes where nothing else is said
+    assert.equal((await ask(model, { maxOutputTokens: 8 })).usage.inputTokens, HELLO_TOKENS);
+    await callAndAnswer(model);
+    await typed(model);
   },
 
   async errors() {

@@ -62,6 +62,12 @@ def structured() -> None:
 
 
 @check
+def responses() -> None:
+    made = client(instructor.Mode.RESPONSES_TOOLS)
+    assert isinstance(made.responses.create(model=MODEL, input=HELLO, response_model=Order, max_retries=1), Order)
+
+
+@check
 def errors() -> None:
     def status(call: Any) -> Any:
         error: Any = raises((InstructorRetryException, openai.APIStatusError), call)

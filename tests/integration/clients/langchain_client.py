@@ -78,6 +78,20 @@ def structured() -> None:
 
 
 @check
+async def responses() -> None:
+    model = chat_model(use_responses_api=True)
+    order, user = tool(place_order), HumanMessage(HELLO)
+    called = await model.bind_tools([order], tool_choice="required").ainvoke([user])
+    result = order.invoke(called.tool_calls[0])
+    total: Any = None
+    async for chunk in model.bind_tools([order], tool_choice="none").astream([user, called, result]):
+        total = chunk if total is None else total + chunk
+    assert total.text
+    assert total.usage_metadata["output_tokens"] > 0
+    assert isinstance(await model.with_structured_output(Order).ainvoke(HELLO), Order)
+
+
+@check
 def errors() -> None:
     raises(openai.AuthenticationError, lambda: chat_model(api_key=WRONG_KEY).invoke(HELLO))
     raises(openai.NotFoundError, lambda: chat_model(model=MISSING).invoke(HELLO))

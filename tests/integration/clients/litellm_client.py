@@ -75,6 +75,20 @@ def structured() -> None:
 
 
 @check
+def responses() -> None:
+    asked: Any = {"model": f"openai/{MODEL}", "input": HELLO, "api_base": URL, "api_key": KEY}
+    answer = litellm.responses(max_output_tokens=16, **asked)  # OpenAI's least, and so LiteLLM's
+    assert answer.output[0].content[0].text
+    assert (answer.usage.input_tokens, answer.usage.output_tokens) == (HELLO_TOKENS, 16)
+    order = {"type": "function", **TOOLS[0]["function"]}
+    called = litellm.responses(tools=[order], tool_choice="required", **asked).output[0]
+    Order.model_validate(json.loads(called.arguments))
+    types = [event.type for event in litellm.responses(stream=True, max_output_tokens=16, **asked)]
+    assert types[0] == "response.created"
+    assert types[-1] in ("response.completed", "response.incomplete")
+
+
+@check
 def errors() -> None:
     raises(litellm.AuthenticationError, lambda: ask(api_key=WRONG_KEY))
     raises(litellm.NotFoundError, lambda: ask(model=f"openai/{MISSING}"))

@@ -1,7 +1,7 @@
 // OpenAI's own Node client.
 import assert from 'node:assert/strict';
 import OpenAI from 'openai';
-import { zodFunction, zodResponseFormat } from 'openai/helpers/zod';
+import { zodFunction, zodResponseFormat, zodTextFormat } from 'openai/helpers/zod';
 import {
   HELLO, HELLO_TOKENS, KEY, MISSING, MODEL, Order, raises, run, TOO_LONG, TOO_MANY, URL, WRONG_KEY,
 } from './checks.mjs';
@@ -50,6 +50,18 @@ await run({
       model: MODEL, messages: user, response_format: zodResponseFormat(Order, 'order'),
     });
     Order.parse(answer.choices[0].message.parsed);
+  },
+
+  async responses() {
+    const answer = await client.responses.create({ model: MODEL, input: HELLO, max_output_tokens: 8 });
+    assert.ok(answer.output_text);
+    assert.equal(answer.usage.input_tokens, HELLO_TOKENS);
+    const parsed = await client.responses.parse({ model: MODEL, input: HELLO, text: { format: zodTextFormat(Order, 'order') } });
+    Order.parse(parsed.output_parsed);
+    const stream = client.responses.stream({ model: MODEL, input: HELLO, max_output_tokens: 20, temperature: 0 });
+    let text = '';
+    for await (const event of stream) if (event.type === 'response.output_text.delta') text += event.delta;
+    assert.equal(text, (await stream.finalResponse()).output_text);
   },
 
   async errors() {

@@ -73,6 +73,26 @@ def structured() -> None:
 
 
 @check
+def responses() -> None:
+    answer = client.responses.create(model=MODEL, input=HELLO, max_output_tokens=8)
+    assert answer.output_text
+    assert (answer.status, answer.usage.input_tokens, answer.usage.output_tokens) == ("incomplete", HELLO_TOKENS, 8)
+    order: Any = openai.pydantic_function_tool(Order, name="order")["function"]
+    asked: Any = {"model": MODEL, "tools": [{"type": "function", **order}]}
+    history: Any = [{"role": "user", "content": HELLO}]
+    (call,) = client.responses.create(input=history, tool_choice="required", **asked).output
+    Order.model_validate_json(call.arguments)
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "done"}
+    assert client.responses.create(input=[*history, call, result], max_output_tokens=8, **asked).output_text
+    assert isinstance(client.responses.parse(model=MODEL, input=HELLO, text_format=Order).output_parsed, Order)
+    with client.responses.stream(model=MODEL, input=HELLO, text_format=Order) as events:
+        pieces = [event.delta for event in events if event.type == "response.output_text.delta"]
+        final = events.get_final_response()
+    assert "".join(pieces) == final.output_text
+    assert isinstance(final.output_parsed, Order)
+
+
+@check
 def errors() -> None:
     def ask(model: str = MODEL, text: str = HELLO, key: str = KEY, **more: Any) -> Any:
         messages: Any = [{"role": "user", "content": text}]

@@ -21,7 +21,7 @@ from checks import (
 )
 from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.exceptions import ModelHTTPError
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 
@@ -69,6 +69,15 @@ async def structured() -> None:
     native = Agent(model(), output_type=NativeOutput(Order))
     assert isinstance((await native.run(HELLO)).output, Order)
     async with native.run_stream(HELLO) as streamed:
+        assert isinstance(await streamed.get_output(), Order)
+
+
+@check
+async def responses() -> None:
+    used = OpenAIResponsesModel(MODEL, provider=OpenAIProvider(base_url=URL, api_key=KEY))
+    assert (await Agent(used, model_settings={"max_tokens": 8}).run(HELLO)).usage.input_tokens == HELLO_TOKENS
+    assert isinstance((await Agent(used, output_type=Order).run(HELLO)).output, Order)
+    async with Agent(used, output_type=NativeOutput(Order)).run_stream(HELLO) as streamed:
         assert isinstance(await streamed.get_output(), Order)
 
 
