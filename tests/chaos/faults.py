@@ -191,6 +191,24 @@ def burst(chaos: Chaos) -> None:
     chaos.load.burst()
 
 
+def overload(chaos: Chaos) -> None:
+    """Far more questions at once than the model can answer soon."""
+    chaos.watch.note_fault("90 questions of 256 tokens", "serving", down=False)
+    chaos.load.questions.overload()
+
+
+def long_prompts(chaos: Chaos) -> None:
+    """Prompts of 8,000 tokens."""
+    chaos.watch.note_fault("two prompts of 8,000 tokens", "serving", down=False)
+    chaos.load.questions.long_prompts()
+
+
+def slow_readers(chaos: Chaos) -> None:
+    """Clients that stop reading their streams."""
+    chaos.watch.note_fault("two readers that stop reading", "serving", down=False)
+    chaos.load.questions.slow_readers()
+
+
 FAULTS: tuple[tuple[Callable[[Chaos], None], int], ...] = (
     (kill_service, 30),
     (end_service, 12),
@@ -207,6 +225,9 @@ FAULTS: tuple[tuple[Callable[[Chaos], None], int], ...] = (
     (fill_disk, 3),
     (jump_clock, 3),
     (burst, 3),
+    (overload, 3),
+    (long_prompts, 4),
+    (slow_readers, 4),
 )
 """Each fault with its weight."""
 

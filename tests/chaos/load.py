@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException, Producer
 
 from tests.chaos.checker import UPSTREAM
 from tests.chaos.observed import POISON, Operation
+from tests.chaos.questions import Questions
 
 PROJECTS = ("alpha", "beta")
 POOL = 150
@@ -43,6 +44,7 @@ class Load:
     def __init__(self, kafka: str, url: Callable[[str], str], seed: int) -> None:
         self.operations: list[Operation] = []
         self.failures = 0
+        self.questions = Questions(lambda: url("serving"), PROJECTS, self.operations)
         self._url = url
         self._dice = random.Random(seed)
         self._over = threading.Event()
@@ -75,6 +77,7 @@ class Load:
         self._over.set()
         for thread in self._threads:
             thread.join(150)
+        self.questions.stop()
         self._producer.flush(130)
 
     def _again(self, work: Callable[[], float]) -> None:
@@ -137,21 +140,11 @@ class Load:
         return 1.0
 
     def _ask(self) -> float:
-        project, stream = self._dice.choice(PROJECTS), self._dice.random() < 0.5
-        body = {
-            "model": project if self._dice.random() < 0.8 else f"{project}@base",
-            "messages": [{"role": "user", "content": prompt(project, self._dice.randrange(POOL))}],
-            "max_tokens": self._dice.choice([4, 8, 200]),
-            "stream": stream,
-        }
-        with httpx.stream("POST", f"{self._url('serving')}/v1/chat/completions", json=body, timeout=30) as answer:
-            text = answer.read().decode()
-        if answer.status_code == 200:
-            whole = not stream or "data: [DONE]" in text
-            id = answer.headers["x-noria-request-id"]
-            self.operations.append(Operation("answer", id, whole))
-            if whole:
-                self._answers.append((project, id))
+        project = self._dice.choice(PROJECTS)
+        model = project if self._dice.random() < 0.8 else f"{project}@base"
+        text = prompt(project, self._dice.randrange(POOL))
+        if id := self.questions.ask(model, text, self._dice.choice([4, 8, 200]), stream=self._dice.random() < 0.5):
+            self._answers.append((project, id))
         return 0.2
 
     def _feed_back(self) -> float:

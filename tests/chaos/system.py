@@ -118,7 +118,11 @@ def start(database: str, base: Path, disk: Path | None = None) -> SystemUnderTes
     settings = StackSettings.model_validate({"home": home / "noria", **ports})
     system = SystemUnderTest(settings.home, settings, home / "clock", postgres, disk)
     sandbox.set_clock(system.clock, 0)
-    system.variables = {"NORIA_LOG_LEVEL": "info", "NORIA_SERVING_CHECK_SECONDS": "1"}
+    system.variables = {
+        "NORIA_LOG_LEVEL": "info",
+        "NORIA_SERVING_CHECK_SECONDS": "1",
+        "NORIA_SERVING_READER_SECONDS": "5",
+    }
     if postgres is not None:
         system.variables["NORIA_DATABASE"] = postgres.url
     os.environ |= system.variables  # local.start passes the environment on
