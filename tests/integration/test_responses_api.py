@@ -217,3 +217,24 @@ def test_a_response_is_recorded_under_its_id(client: openai.OpenAI, parts: Upstr
     assert (event["endpoint"], event["metadata"], event["status"]) == ("chat.completions", {"a": "b"}, "ok")
     assert event["messages"][-1] == {"role": "user", "content": "q-kept"}
     assert (found[dropped.id]["stored"], found[dropped.id]["messages"]) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/responses", {"input": "hello", "max_output_tokens": 3}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 3}),
+        ("/v1/completions", {"prompt": "hello", "max_tokens": 3, "logprobs": 1}),
+        ("/v1/models", None),
+        ("/v1/models/{name}", None),
+    ],
+)
+def test_an_answer_is_what_the_document_says(parts: Upstream, path: str, body: dict[str, Any] | None) -> None:
+    with httpx.Client(base_url=parts.stack.url, timeout=60, trust_env=False) as http:
+        operation = http.get("/openapi.json").json()["paths"][path]["get" if body is None else "post"]
+        url = path.format(name="shop")
+        answer = http.get(url) if body is None else http.post(url, json={"model": "shop", **body})
+    assert answer.status_code == 200
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    assert schema["additionalProperties"] is False
+    jsonschema.validate(answer.json(), schema)

@@ -12,10 +12,12 @@ import pytest
 from contracts.events.serving import InferenceCompletedV1
 from services.serving.completion import admit, begin
 from services.serving.completion_response import CompletionResponse
+from services.serving.domain.asked import Asked
 from services.serving.domain.choices import parts
 from services.serving.domain.errors import Unavailable
 from services.serving.domain.fair_queue import Flow
 from services.serving.domain.reconcile import Loaded
+from services.serving.domain.responses_request import parse_responses
 from services.serving.domain.routing import build
 from services.serving.runtime import Runtime
 from services.serving.settings import ServingSettings
@@ -70,7 +72,7 @@ class Gateway:
         if not self.reads and message.get("body"):
             await asyncio.Event().wait()
 
-    def ask(self, extra: str = "", leaves: bool = False) -> str:
+    def ask(self, extra: str = "", leaves: bool = False, asked: Asked | None = None) -> str:
         """The body of the answer; with `leaves` the client hangs up once it has its first byte."""
         self.leaves = leaves
 
@@ -79,7 +81,10 @@ class Gateway:
             return {"type": "http.disconnect"}
 
         async def run() -> None:
-            calls = [await begin(self.runtime, part, time.perf_counter(), "chatcmpl-1") for part in parts(chat(extra))]
+            calls = [
+                await begin(self.runtime, part, time.perf_counter(), "chatcmpl-1")
+                for part in parts(asked or chat(extra))
+            ]
             (triton, *_) = [admit(self.runtime, call) for call in calls]
             await CompletionResponse(self.runtime, calls, triton)({"type": "http"}, receive, self.send)
 
@@ -198,6 +203,36 @@ def test_a_fault_in_the_middle_of_a_stream_is_its_last_event(tmp_path: Path, mon
     body = desk.ask(',"stream":true')
     assert desk.status == 200
     assert json.loads(body.split("data: ")[-1])["error"]["code"] == "model_failed"
+    assert (desk.records[0].output, desk.records[0].status) == ("a", "error")
+
+
+def response(extra: str = "") -> Asked:
+    return parse_responses(f'{{"model":"shop","input":"hi"{extra}}}'.encode())
+
+
+def test_a_response_leaves_after_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Gateway(tmp_path, monkeypatch)
+    body = json.loads(desk.ask(asked=response()))
+    assert (body["object"], body["output"][0]["content"][0]["text"]) == ("response", "ab")
+    assert (desk.order, desk.records[0].output) == (["record", "start", "body"], "ab")
+
+
+def test_a_responses_stream_ends_after_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Gateway(tmp_path, monkeypatch)
+    told = [
+        json.loads(event.split("data: ")[1]) for event in desk.ask(asked=response(',"stream":true')).split("\n\n")[:-1]
+    ]
+    assert (told[0]["type"], told[-1]["type"]) == ("response.created", "response.completed")
+    assert told[-1]["response"]["usage"]["total_tokens"] == 7
+    assert desk.order == ["start", "body", "body", "record", "body"]
+
+
+def test_a_responses_stream_that_fails_says_so_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Gateway(tmp_path, monkeypatch, ANSWER[0], client.Failed("boom"))
+    *_, error, failed = desk.ask(asked=response(',"stream":true')).split("data: ")
+    assert json.loads(error.split("\n")[0])["error"]["code"] == "model_failed"
+    body = json.loads(failed)["response"]
+    assert (body["status"], body["output"][0]["content"][0]["text"]) == ("failed", "a")
     assert (desk.records[0].output, desk.records[0].status) == ("a", "error")
 
 
