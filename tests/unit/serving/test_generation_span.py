@@ -1,5 +1,8 @@
 """A generation in OpenTelemetry's words."""
 
+from typing import Any
+
+import pytest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 
 from services.serving.domain.answers import Usage
@@ -9,6 +12,14 @@ from services.serving.domain.record import Progress
 from tests.unit.serving.builders import target
 
 SECRET = "what the user wrote"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "operation"), [("chat.completions", "chat"), ("completions", "text_completion"), ("responses", "chat")]
+)
+def test_each_endpoint_is_an_operation(endpoint: Any, operation: str) -> None:
+    name, attributes = generation(Asked(endpoint, "shop"), "id", target(), Progress())
+    assert (name, attributes["gen_ai.operation.name"]) == (f"{operation} shop", operation)
 
 
 def test_a_generation_has_the_names_of_the_conventions_and_no_text() -> None:
