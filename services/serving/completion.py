@@ -1,9 +1,7 @@
-"""A request on its way through the model: admitted, let on, generated. Knows Triton's client and no HTTP."""
+"""A request on its way through the model: let on, generated. Knows Triton's client and no HTTP."""
 
 import asyncio
-import json
 import time
-import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -13,15 +11,12 @@ from services.lm.template import Rendered
 from services.serving.domain.answers import Head, Usage
 from services.serving.domain.asked import Asked
 from services.serving.domain.errors import ApiFault, Cut, Invalid, Unavailable
-from services.serving.domain.fair_queue import Flow
-from services.serving.domain.forms import FORMS
 from services.serving.domain.record import Progress
-from services.serving.domain.routing import Target, resolve
-from services.serving.domain.sampling import begun, offered_tools, sampling_parameters
+from services.serving.domain.routing import Target
+from services.serving.domain.sampling import begun
 from services.serving.runtime import Runtime
 from services.serving.triton import client
 from services.serving.triton.client import Chunk, Triton
-from services.serving.triton.grammars import GrammarRefused, grammar
 from services.serving.turns import Ticket
 
 
@@ -51,96 +46,6 @@ class Completion:
         """Who answered: on every answer from here on."""
         version = str(self.head.target.model.version)
         return {"x-noria-request-id": self.id, "x-noria-model-version": version}
-
-
-async def begin(runtime: Runtime, asked: Asked, started: float, answer: str = "") -> Completion:
-    """The completion for a request that came at `started` (time.perf_counter()), part of the `answer` with this id.
-
-    Raises:
-        ModelNotFound: nothing answers to the name.
-        Invalid: the template or the model's length refuse it.
-        Unavailable: too many requests wait for the template.
-    """
-    target = resolve(runtime.routes, asked.model)
-    sampling = sampling_parameters(asked, target)
-    text = await runtime.templates.prompt_text(asked, target)
-    head = Head(
-        answer or new_id(asked),
-        asked.endpoint,
-        int(time.time()),
-        target,
-        asked.include_usage,
-        offered_tools(asked, target),
-        asked.index,
-        asked.logprobs,
-        asked.shown,
-    )
-    id = f"{head.id}-{asked.index}" if asked.index else head.id
-    return Completion(head, asked, text, sampling, id, started)
-
-
-def new_id(asked: Asked) -> str:
-    """An id for an answer."""
-    return FORMS[asked.endpoint].prefix + uuid.uuid4().hex
-
-
-async def check_structure(completion: Completion) -> None:
-    """Whether the answer can be held to what it must look like, found out in a thread: that may take a tenth of a second.
-
-    Raises:
-        Invalid: it cannot, and why.
-    """
-    if (structured := completion.sampling.get("structured_outputs")) is None:
-        return
-    name = completion.asked.structured_by or "tools"
-    try:
-        await asyncio.to_thread(grammar, json.loads(structured))
-    except GrammarRefused as error:
-        raise Invalid(f"{name}: {error}"[:1000], "invalid_value", name) from error
-
-
-def admit(runtime: Runtime, completion: Completion, key: str = "") -> Triton:
-    """The connection to Triton, if the completion can be answered in time and recorded; `depart` gives back its place.
-
-    Args:
-        runtime: of the gateway.
-        completion: of the request.
-        key: the id of its API key, or the address where none is needed: who shares fairly.
-
-    Raises:
-        Unavailable: Triton is away, the model is loading, its turn would come too late, answers cannot be recorded, or the
-            gateway stops.
-    """
-    if runtime.stopping:
-        raise Unavailable("This gateway is being stopped; another one takes the request.", "stopping", 1)
-    model = completion.head.target.triton_model
-    if runtime.record is None or runtime.record_fault:
-        why = runtime.record_fault or "the spool is not open yet"
-        raise Unavailable(f"Answers cannot be recorded now: {why}. None is given unrecorded.", "record_unavailable", 5)
-    if runtime.triton is None or not runtime.up:
-        raise Unavailable("Triton does not answer; the request can be sent again soon.", "triton_unavailable")
-    if not runtime.answers(model):
-        raise Unavailable(
-            f"{completion.head.target.name} is being loaded; the request can be sent again soon.", "model_loading"
-        )
-    target = completion.head.target
-    completion.key = key
-    completion.ticket = runtime.turns.join(
-        model,
-        Flow(target.model.name, key),
-        completion.sampling["max_tokens"],
-        len(completion.text.text),
-        target.serve.max_wait.total_seconds(),
-    )
-    completion.restarts = runtime.restarts[model]
-    return runtime.triton
-
-
-def depart(runtime: Runtime, completion: Completion) -> None:
-    """Gives back the completion's place, in the queue or in the model."""
-    if completion.ticket is not None:
-        runtime.turns.leave(completion.ticket)
-        completion.ticket = None
 
 
 def broken_off(runtime: Runtime, completion: Completion) -> bool:

@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from services.chassis.http.application import ApiError
-from services.serving.completion import Completion, broken_off, depart, pieces
+from services.serving.admission import depart
+from services.serving.completion import Completion, broken_off, pieces
 from services.serving.domain.answers import Choice, Usage
 from services.serving.domain.errors import ApiFault, Cut, ReaderStalled, Unavailable, error_body
 from services.serving.domain.forms import FORMS
@@ -57,8 +58,7 @@ class CompletionResponse(Response):
             leaving.cancel()
             answering.cancel()
             await asyncio.gather(answering, leaving, return_exceptions=True)
-            for completion in self.completions:
-                depart(self.runtime, completion)
+            depart(self.runtime, self.completions)
             self._enter(-1)
         if not answering.cancelled() and (error := answering.exception()):
             raise error

@@ -15,6 +15,7 @@ from services.chassis.http.application import errors
 from services.chassis.http.guard import By, caller, needs
 from services.chassis.http.keys import SCOPES
 from services.chassis.storage.pages import decode, moment, page
+from services.serving.admission import admit
 from services.serving.answer_document import (
     ChatAnswer,
     CompletionAnswer,
@@ -23,11 +24,9 @@ from services.serving.answer_document import (
     ResponseAnswer,
     answer_document,
 )
-from services.serving.completion import Completion, admit, begin, check_structure, depart, new_id
 from services.serving.completion_response import CompletionResponse, fault_response
 from services.serving.domain.answers import model_card
 from services.serving.domain.asked import Asked
-from services.serving.domain.choices import parts
 from services.serving.domain.embeddings import embedder_card
 from services.serving.domain.errors import ApiFault, TooLarge, UnknownUrl
 from services.serving.domain.requests import ChatBody, CompletionBody, parse_chat, parse_completion
@@ -38,7 +37,6 @@ from services.serving.embeddings_route import add_embeddings
 from services.serving.request_document import request_document
 from services.serving.runtime import Runtime
 from services.serving.store import Store
-from services.serving.triton.client import Triton
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 
@@ -144,30 +142,14 @@ async def _generate(runtime: Runtime, request: Request, parse: Callable[[bytes],
         asked = parse(await _body(request, runtime.settings.max_body_bytes))
         by = caller(request)
         by.check(project_of(asked.model))
-        answer = new_id(asked)
-        completions = [await begin(runtime, part, started, answer) for part in parts(asked)]
-        await check_structure(completions[0])
-        return CompletionResponse(runtime, completions, _admitted(runtime, completions, by.name))
+        completions, triton = await admit(runtime, asked, by.name, started)
+        return CompletionResponse(runtime, completions, triton)
     except ApiFault as fault:
         if runtime.metrics:
             runtime.metrics.refused.labels(str(fault.status)).inc()
         return fault_response(fault)
     except ClientDisconnect:
         return Response(status_code=499)  # nobody reads it; nginx's code for a client that left
-
-
-def _admitted(runtime: Runtime, completions: list[Completion], key: str) -> Triton:
-    """The connection to Triton, where all choices of a request are let in."""
-    triton = None
-    try:
-        for completion in completions:
-            triton = admit(runtime, completion, key)
-    except ApiFault:
-        for completion in completions:
-            depart(runtime, completion)
-        raise
-    assert triton is not None  # noqa: S101  a request has a choice
-    return triton
 
 
 async def _body(request: Request, limit: int) -> bytes:

@@ -84,25 +84,33 @@ class Turns:
         """Requests that wait for their turn."""
         return sum(len(model.queue) for model in self._models.values())
 
-    def join(self, model: str, flow: Flow, allowed: float, characters: int, max_wait: float) -> Ticket:
-        """A place in the queue for a request, which `leave` gives back; where a row is free the turn is its own at once.
+    def foresee(self, model: str, flow: Flow, allowed: float, characters: int, max_wait: float) -> Ticket:
+        """The ticket of a request that may join now; it has no place yet.
 
         Raises:
             Overloaded: too much is at work, or the wait would be longer than `max_wait` seconds.
             ShareFull: it would not but for what the same key of the same project has at work.
         """
         self._refuse_full(flow)
-        state = self._models[model]
         ticket = Ticket(model, flow, allowed, characters / CHARACTERS)
-        ticket.charged = ticket.prompt + state.pace.expected(allowed)
+        ticket.charged = ticket.prompt + self._models[model].pace.expected(allowed)
         wait, without_own = self.waits(ticket)
         if wait > max_wait:
             fault = ShareFull if without_own <= max_wait else Overloaded
             raise fault(
                 f"the answer would begin in {wait:.0f} s, later than {max_wait:g} s", retry_after(wait, max_wait)
             )
+        return ticket
+
+    def join(self, model: str, flow: Flow, allowed: float, characters: int, max_wait: float) -> Ticket:
+        """A place in the queue for a request, which `leave` gives back; where a row is free the turn is its own at once.
+
+        Raises:
+            Overloaded, ShareFull: as `foresee`.
+        """
+        ticket = self.foresee(model, flow, allowed, characters, max_wait)
         self._flows[flow] += 1
-        state.queue.put(flow, ticket, ticket.charged)
+        self._models[model].queue.put(flow, ticket, ticket.charged)
         self._let_on(model)
         return ticket
 

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from contracts.events.serving import InferenceCompletedV1
-from services.serving.completion import admit, begin
+from services.serving.admission import admit
 from services.serving.completion_response import CompletionResponse
 from services.serving.domain.asked import Asked
-from services.serving.domain.choices import parts
-from services.serving.domain.errors import Unavailable
+from services.serving.domain.errors import Overloaded, Unavailable
 from services.serving.domain.fair_queue import Flow
 from services.serving.domain.reconcile import Loaded
 from services.serving.domain.responses_request import parse_responses
@@ -81,11 +80,7 @@ class Gateway:
             return {"type": "http.disconnect"}
 
         async def run() -> None:
-            calls = [
-                await begin(self.runtime, part, time.perf_counter(), "chatcmpl-1")
-                for part in parts(asked or chat(extra))
-            ]
-            (triton, *_) = [admit(self.runtime, call) for call in calls]
+            calls, triton = await admit(self.runtime, asked or chat(extra), "", time.perf_counter())
             await CompletionResponse(self.runtime, calls, triton)({"type": "http"}, receive, self.send)
 
         asyncio.run(run())
@@ -114,7 +109,7 @@ def test_several_choices_are_one_answer_and_a_record_each(tmp_path: Path, monkey
     body = json.loads(desk.ask(',"n":3'))
     assert [(c["index"], c["message"]["content"]) for c in body["choices"]] == [(0, "ab"), (1, "ab"), (2, "ab")]
     assert body["usage"] == {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11}
-    assert {r.request_id for r in desk.records} == {"chatcmpl-1", "chatcmpl-1-1", "chatcmpl-1-2"}
+    assert {r.request_id for r in desk.records} == {body["id"], f"{body['id']}-1", f"{body['id']}-2"}
     assert desk.order == ["record"] * 3 + ["start", "body"]
     assert desk.runtime.in_flight == 0
 
@@ -167,7 +162,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_given(tmp_path: Path, monkeypa
     assert (desk.status, body["error"]["code"]) == (503, "record_unavailable")
     assert "No space left" in (desk.runtime.record_fault or "")
     with pytest.raises(Unavailable, match="No space left"):
-        admit(desk.runtime, asyncio.run(begin(desk.runtime, chat(), 0.0)))
+        asyncio.run(admit(desk.runtime, chat(), "", 0.0))
 
 
 def test_a_stream_that_cannot_be_recorded_ends_as_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,15 +329,27 @@ def test_a_model_that_was_lost_while_a_request_waited_is_not_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk = Gateway(tmp_path, monkeypatch)
-    call = asyncio.run(begin(desk.runtime, chat(), time.perf_counter()))
-    triton = admit(desk.runtime, call)
+    calls, triton = asyncio.run(admit(desk.runtime, chat(), "", time.perf_counter()))
     desk.runtime.loaded.clear()
 
     async def run() -> None:
-        await CompletionResponse(desk.runtime, [call], triton)({"type": "http"}, asyncio.Event().wait, desk.send)  # type: ignore[arg-type]
+        await CompletionResponse(desk.runtime, calls, triton)({"type": "http"}, asyncio.Event().wait, desk.send)  # type: ignore[arg-type]
 
     asyncio.run(run())
     assert json.loads(desk.sent[-1]["body"])["error"]["code"] == "model_loading"
+
+
+def test_who_would_wait_too_long_is_refused_before_a_template_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Gateway(tmp_path, monkeypatch)
+    desk.runtime.turns = Turns(100, lambda _: 1, lambda _: 1.0)
+    for n in range(3):
+        desk.runtime.turns.join(target().triton_model, Flow("other", str(n)), 90, 9, 300)
+    unasked: Any = object()
+    desk.runtime.templates = unasked
+    with pytest.raises(Overloaded):
+        asyncio.run(admit(desk.runtime, chat(), "", time.perf_counter()))
 
 
 TOOLS = ',"tools":[{"type":"function","function":{"name":"f"}}]'

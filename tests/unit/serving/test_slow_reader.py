@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from contracts.events.serving import InferenceCompletedV1
-from services.serving.completion import admit, begin
+from services.serving.admission import admit
 from services.serving.completion_response import CompletionResponse
 from services.serving.domain.reconcile import Loaded
 from services.serving.domain.routing import build
@@ -51,8 +51,8 @@ def test_a_client_that_stops_reading_is_cut_and_frees_its_row(tmp_path: Path) ->
     runtime.routes, runtime.loaded = build([target()], {"shop": 1}, ["shop"]), {target().triton_model: Loaded()}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        completion = await begin(runtime, chat(',"stream":true'), time.perf_counter())
-        await CompletionResponse(runtime, [completion], admit(runtime, completion))(scope, receive, send)
+        completions, triton = await admit(runtime, chat(',"stream":true'), "", time.perf_counter())
+        await CompletionResponse(runtime, completions, triton)(scope, receive, send)
 
     async def run() -> None:
         server = uvicorn.Server(uvicorn.Config(app, port=port, lifespan="off", log_config=None))

@@ -1,0 +1,126 @@
+"""Whether a request is let in: its model is at hand, its turn comes in time, its answer can be recorded. Knows no HTTP."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Sequence
+
+from services.serving.completion import Completion
+from services.serving.domain.answers import Head
+from services.serving.domain.asked import Asked
+from services.serving.domain.choices import parts
+from services.serving.domain.errors import ApiFault, Invalid, Unavailable
+from services.serving.domain.fair_queue import Flow
+from services.serving.domain.forms import FORMS
+from services.serving.domain.routing import Target, resolve
+from services.serving.domain.sampling import offered_tools, sampling_parameters
+from services.serving.runtime import Runtime
+from services.serving.triton.client import Triton
+from services.serving.triton.grammars import GrammarRefused, grammar
+
+
+async def admit(runtime: Runtime, asked: Asked, key: str, started: float) -> tuple[list[Completion], Triton]:
+    """The completions of a request, one for each choice, and the connection to Triton; `depart` gives their places back.
+
+    Args:
+        runtime: of the gateway.
+        asked: what was asked.
+        key: the id of its API key, or the address where none is needed: who shares fairly.
+        started: time.perf_counter() when the request came.
+
+    Raises:
+        ModelNotFound: nothing answers to the name.
+        Invalid: the template, the model's length or what the answer must look like refuse it.
+        Unavailable: Triton is away, the model is loading, its turn would come too late, too many requests wait for the
+            template, answers cannot be recorded, or the gateway stops.
+    """
+    target = resolve(runtime.routes, asked.model)
+    tokens = sampling_parameters(asked, target)["max_tokens"]
+    at_hand(runtime, target)
+    # A request that is refused anyway shall not wait for its template first.
+    runtime.turns.foresee(target.triton_model, _flow(target, key), tokens, 0, _most(target))
+    id = FORMS[asked.endpoint].prefix + uuid.uuid4().hex
+    completions = [await _begin(runtime, part, target, started, id) for part in parts(asked)]
+    await _check_structure(completions[0])
+    triton = at_hand(runtime, target)
+    try:
+        for each in completions:
+            _join(runtime, each, key)
+    except ApiFault:
+        depart(runtime, completions)
+        raise
+    return completions, triton
+
+
+def at_hand(runtime: Runtime, target: Target) -> Triton:
+    """The connection to Triton, if the target can answer now and its answer be recorded.
+
+    Raises:
+        Unavailable: it cannot, and why.
+    """
+    if runtime.stopping:
+        raise Unavailable("This gateway is being stopped; another one takes the request.", "stopping", 1)
+    if runtime.record is None or runtime.record_fault:
+        why = runtime.record_fault or "the spool is not open yet"
+        raise Unavailable(f"Answers cannot be recorded now: {why}. None is given unrecorded.", "record_unavailable", 5)
+    if runtime.triton is None or not runtime.up:
+        raise Unavailable("Triton does not answer; the request can be sent again soon.", "triton_unavailable")
+    if not runtime.answers(target.triton_model):
+        raise Unavailable(f"{target.name} is being loaded; the request can be sent again soon.", "model_loading")
+    return runtime.triton
+
+
+def depart(runtime: Runtime, completions: Sequence[Completion]) -> None:
+    """Gives back the completions' places, in the queue or in the model."""
+    for each in completions:
+        if each.ticket is not None:
+            runtime.turns.leave(each.ticket)
+            each.ticket = None
+
+
+async def _begin(runtime: Runtime, asked: Asked, target: Target, started: float, id: str) -> Completion:
+    """A choice of the answer with this id."""
+    sampling = sampling_parameters(asked, target)
+    text = await runtime.templates.prompt_text(asked, target)
+    head = Head(
+        id,
+        asked.endpoint,
+        int(time.time()),
+        target,
+        asked.include_usage,
+        offered_tools(asked, target),
+        asked.index,
+        asked.logprobs,
+        asked.shown,
+    )
+    return Completion(head, asked, text, sampling, f"{id}-{asked.index}" if asked.index else id, started)
+
+
+async def _check_structure(completion: Completion) -> None:
+    """Whether the answer can be held to what it must look like, found out in a thread: that may take a tenth of a second."""
+    if (structured := completion.sampling.get("structured_outputs")) is None:
+        return
+    name = completion.asked.structured_by or "tools"
+    try:
+        await asyncio.to_thread(grammar, json.loads(structured))
+    except GrammarRefused as error:
+        raise Invalid(f"{name}: {error}"[:1000], "invalid_value", name) from error
+
+
+def _join(runtime: Runtime, completion: Completion, key: str) -> None:
+    target, tokens = completion.head.target, completion.sampling["max_tokens"]
+    completion.key = key
+    completion.ticket = runtime.turns.join(
+        target.triton_model, _flow(target, key), tokens, len(completion.text.text), _most(target)
+    )
+    completion.restarts = runtime.restarts[target.triton_model]
+
+
+def _flow(target: Target, key: str) -> Flow:
+    return Flow(target.model.name, key)
+
+
+def _most(target: Target) -> float:
+    """Seconds that a request may wait for its turn."""
+    return target.serve.max_wait.total_seconds()
