@@ -121,7 +121,9 @@ class ResponsesBody(Sampling):
     tools: list[Annotated[FunctionTool, BeforeValidator(_a_function)]] | None = Field(
         default=None, max_length=MAX_TOOLS
     )
-    tool_choice: Any = Field(default=None, description="'auto', 'none', 'required' or a function by name")
+    tool_choice: Any = Field(
+        default=None, description="'auto', 'none', 'required', a function by name, or allowed_tools"
+    )
     parallel_tool_calls: bool | None = None
     max_output_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1, strict=True)
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
@@ -141,12 +143,13 @@ def parse_responses(body: bytes) -> Asked:
         raise Invalid("input: reasoning alone asks nothing", "invalid_value", "input")
     if parsed.instructions is not None:
         conversation = [Turn(role="system", content=parsed.instructions), *conversation]
+    choice, allowed = _tool_choice(parsed.tool_choice, parsed.tools or [])
     logprobs = _logprobs(parsed)
     chat = ChatBody.model_construct(
         **{name: getattr(parsed, name) for name in Sampling.model_fields},
         messages=conversation,
-        tools=[tool.tool() for tool in parsed.tools] if parsed.tools else None,
-        tool_choice=_tool_choice(parsed.tool_choice),
+        tools=[tool.tool() for tool in allowed] if allowed else None,
+        tool_choice=choice,
         parallel_tool_calls=parsed.parallel_tool_calls,
         max_tokens=parsed.max_output_tokens,
         response_format=_format(parsed.text),
@@ -166,19 +169,30 @@ def _logprobs(parsed: ResponsesBody) -> bool:
     return LOGPROBS in (parsed.include or ()) or bool(parsed.top_logprobs)
 
 
-def _tool_choice(choice: Any) -> Any:
-    """A choice in chat's form.
+def _tool_choice(choice: Any, tools: list[FunctionTool]) -> tuple[Any, list[FunctionTool]]:
+    """A choice in chat's form, and the tools that it leaves.
 
     Raises:
-        Invalid: it is none that is offered.
+        Invalid: it is none that is offered, or names no tool of the request.
     """
     if choice in (None, "auto", "none", "required"):
-        return choice
-    named = cast(dict[str, Any], choice) if isinstance(choice, dict) else {}
-    if named.get("type") != "function" or not isinstance(named.get("name"), str):
-        said = "give 'auto', 'none', 'required' or {\"type\": \"function\", \"name\": ...}"
-        raise Invalid(f"tool_choice: {said}", "invalid_value", "tool_choice")
-    return {"type": "function", "function": {"name": named["name"]}}
+        return choice, tools
+    match choice:
+        case {"type": "function", "name": str(name)}:
+            return {"type": "function", "function": {"name": name}}, tools
+        case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": [_, *_] as allowed}:
+            return mode, [_named(each, tools) for each in cast(list[Any], allowed)]
+        case _:
+            said = "give 'auto', 'none', 'required', {\"type\": \"function\", \"name\": ...} or allowed_tools of these"
+            raise Invalid(f"tool_choice: {said}", "invalid_value", "tool_choice")
+
+
+def _named(allowed: Any, tools: list[FunctionTool]) -> FunctionTool:
+    name = cast(dict[str, Any], allowed).get("name") if isinstance(allowed, dict) else None
+    found = next((tool for tool in tools if tool.name == name), None)
+    if found is None:
+        raise Invalid(f"tool_choice: no tool is named {name!r}"[:200], "invalid_value", "tool_choice")
+    return found
 
 
 def _format(text: TextConfig | None) -> ResponseFormat | None:

@@ -73,6 +73,17 @@ def as_chat(response: Asked) -> Asked:
             },
         ),
         (
+            {
+                "tools": [{"type": "function", "name": "f"}, {"type": "function", "name": "g"}],
+                "tool_choice": {
+                    "type": "allowed_tools",
+                    "mode": "required",
+                    "tools": [{"type": "function", "name": "g"}],
+                },
+            },
+            {"tools": [{"type": "function", "function": {"name": "g"}}], "tool_choice": "required"},
+        ),
+        (
             {"tools": [{"type": "function", "name": "f"}], "tool_choice": "none"},
             {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "none"},
         ),
@@ -160,6 +171,12 @@ def test_a_history_of_items_is_the_chat_of_its_turns() -> None:
         ({"tool_choice": {"type": "web_search"}}, "tool_choice", "give 'auto'"),
         ({"tool_choice": {"type": "function", "name": "g"}}, "tool_choice", "no tool is named 'g'"),
         ({"tool_choice": "required"}, "tool_choice", "needs tools"),
+        (
+            {"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "g"}]}},
+            "tool_choice",
+            "no tool is named 'g'",
+        ),
+        ({"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": []}}, "tool_choice", "give 'auto'"),
         ({"include": ["file_search_call.results"]}, "include", "'file_search_call.results' is not offered"),
         ({"text": {"verbosity": "low"}}, "text.verbosity", "leave it out"),
         ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.json_schema.schema", "required"),
