@@ -26,21 +26,28 @@ class Embedder:
     generation: str | None = None
     """The name under which Triton holds it; None while it does not answer."""
     fault: str = "it is being loaded"
+    """Why it does not answer."""
     at_work: int = 0
     """Requests."""
     suspected: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    loaded: asyncio.Event = field(default_factory=asyncio.Event)
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """It answers, or nothing is being done about that it does not: nobody need wait."""
 
     def took(self, generation: str) -> None:
         """Triton has loaded it."""
         self.generation, self.suspected = generation, False
-        self.loaded.set()
+        self.settled.set()
 
-    def lost(self, why: str) -> None:
-        """It does not answer."""
+    def loading(self) -> None:
+        """It does not answer, and is being loaded."""
+        self.generation, self.fault = None, "it is being loaded"
+        self.settled.clear()
+
+    def failed(self, why: str) -> None:
+        """It does not answer, and will not soon."""
         self.generation, self.fault = None, why
-        self.loaded.clear()
+        self.settled.set()
 
     def suspect(self) -> None:
         """A request to it failed: it is looked at now."""
@@ -48,7 +55,7 @@ class Embedder:
         self.wake.set()
 
     async def held(self) -> str:
-        """The name under which Triton holds it; waits for a load.
+        """The name under which Triton holds it; waits for a load that is under way or begins.
 
         Raises:
             Unavailable: there is none yet.
@@ -56,7 +63,7 @@ class Embedder:
         self.wanted = True
         if self.generation is None:
             self.wake.set()
-            await wait_at_most(self.loaded, LOAD_WAIT_SECONDS)
+            await wait_at_most(self.settled, LOAD_WAIT_SECONDS)
         if self.generation is None:
             raise Unavailable(
                 f"{EMBEDDER} does not answer: {self.fault}; the request can be sent again.", "model_loading"

@@ -35,7 +35,7 @@ async def keep(runtime: Runtime, ctx: Context[Any]) -> None:
         try:
             await _look(runtime)
         except Exception as fault:  # the loop is what repairs: whatever one look met, the next one tries again
-            embedder.lost(str(fault)[:500])
+            embedder.failed(str(fault)[:500])
             ctx.log.error("embedder.not_loaded", detail=str(fault)[:2000])
             pause = 1.0 if isinstance(fault, client.Unavailable | client.ModelNotReady) else RETRY_SECONDS
             await asyncio.sleep(pause)
@@ -53,11 +53,11 @@ async def _look(runtime: Runtime) -> None:
         embedder.wanted = False
         return
     if triton is None or not runtime.up:
-        embedder.lost("Triton does not answer")
+        embedder.failed("Triton does not answer")
         return
     if embedder.generation is not None and await _lives(runtime, triton, embedder.generation):
         return
-    embedder.lost("it is being loaded")
+    embedder.loading()
     embedder.took(await _taken_up(runtime, triton) or await _loaded(runtime, triton))
 
 

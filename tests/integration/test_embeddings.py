@@ -1,10 +1,12 @@
-"""Embeddings on a real Triton, beside a model that generates, through the real openai and LangChain clients."""
+"""Embeddings on a real Triton, beside a model that generates, through the real openai client."""
 
 import os
 import random
 import signal
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -15,6 +17,7 @@ import pytest
 from compose.local import assets
 from compose.local.settings import StackSettings
 from services.serving.triton import launch
+from tests.integration.otlp_receiver import Receiver
 from tests.integration.serving_parts import Stack, Upstream, openai_client, shop, until
 
 MODEL = "all-MiniLM-L6-v2"
@@ -25,9 +28,16 @@ PUBLISHED = ((1.0, 0.6660, 0.1046), (0.6660, 1.0, 0.1411), (0.1046, 0.1411, 1.0)
 
 
 @pytest.fixture(scope="module")
-def parts(kafka: str) -> Iterator[Upstream]:
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.stop()
+
+
+@pytest.fixture(scope="module")
+def parts(kafka: str, receiver: Receiver) -> Iterator[Upstream]:
     assets.make(StackSettings(), only="embedder")
-    with shop(kafka) as upstream:
+    with shop(kafka, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}) as upstream:
         yield upstream
 
 
@@ -124,6 +134,30 @@ def test_a_killed_embedder_is_back_and_chat_does_not_notice(parts: Upstream, cli
     assert set(refusals) == {(503, True)}
 
 
+def test_one_that_dies_unseen_is_back_before_the_next_request(parts: Upstream, client: openai.OpenAI) -> None:
+    before = embed(client, SENTENCES)
+    (old,) = embedder_stubs(parts.stack)
+    os.kill(old, signal.SIGKILL)
+    until(lambda: set(embedder_stubs(parts.stack)) - {old} or None, 30, "a new process")
+    assert np.array_equal(embed(client, SENTENCES), before)
+
+
+def test_a_long_request_delays_a_short_one_by_a_part_or_two(client: openai.OpenAI) -> None:
+    ended: list[str] = []
+
+    def long() -> None:
+        embed(client, [f"{text} {'word ' * 90}" for text in mixed(150)])
+        ended.append("long")
+
+    thread = Thread(target=long)
+    thread.start()
+    for _ in range(3):
+        embed(client, "hello")
+        ended.append("short")
+    thread.join()
+    assert ended == ["short"] * 3 + ["long"]
+
+
 def test_a_gateway_that_starts_takes_up_what_triton_holds(parts: Upstream, client: openai.OpenAI) -> None:
     embed(client, "hello")
     held = embedder_stubs(parts.stack)
@@ -132,6 +166,14 @@ def test_a_gateway_that_starts_takes_up_what_triton_holds(parts: Upstream, clien
     parts.stack.wait_for("shop", "shop@1", 60)
     embed(client, "hello")
     assert embedder_stubs(parts.stack) == held
+
+
+def test_a_request_for_embeddings_is_a_span_of_its_trace(client: openai.OpenAI, receiver: Receiver) -> None:
+    trace = uuid.uuid4().hex
+    embed(client, "hello", extra_headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    request = until(lambda: receiver.find(trace, "noria-serving", "POST /v1/embeddings"), 20, "the request's span")
+    span = until(lambda: receiver.find(trace, "noria-serving", f"embeddings {MODEL}"), 20, "the span of the embeddings")
+    assert (span["parent"], span["gen_ai.usage.input_tokens"]) == (request["id"], "3")
 
 
 def test_metrics_tell_of_embeddings(parts: Upstream, client: openai.OpenAI) -> None:
