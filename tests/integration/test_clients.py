@@ -8,6 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from compose.local import assets
+from compose.local.settings import StackSettings
 from services.chassis.http.keys import change, generate
 from tests.integration.client_scripts import CLIENTS, Client
 from tests.integration.serving_parts import shop, until
@@ -17,6 +19,7 @@ CASES = [(client, check) for client in CLIENTS for check in client.checks()]
 
 @pytest.fixture(scope="module")
 def outcomes(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Outcomes"]:
+    assets.make(StackSettings(), only="embedder")
     with shop(kafka, {"NORIA_SERVING_MAX_IN_FLIGHT": "64"}, max_tokens=400) as upstream:
         key, token = generate(("infer",), None, "clients", datetime.now(UTC))
         change(upstream.stack.home / "state" / "api-keys.json", lambda found: [*found, key])

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { createOpenAI } from '@ai-sdk/openai';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { APICallError, generateText, isStepCount, Output, streamText, tool } from 'ai';
+import { APICallError, embedMany, generateText, isStepCount, Output, streamText, tool } from 'ai';
 import {
-  HELLO, HELLO_TOKENS, KEY, MISSING, MODEL, Order, raises, run, TOO_LONG, TOO_MANY, URL, WRONG_KEY,
+  closer, EMBEDDER, HELLO, HELLO_TOKENS, KEY, MISSING, MODEL, Order, raises, run, TEXTS, TOO_LONG, TOO_MANY, URL, WRONG_KEY,
 } from './checks.mjs';
 
 const provider = (apiKey) =>
@@ -74,6 +74,12 @@ await run({
     assert.equal((await ask(model, { maxOutputTokens: 8 })).usage.inputTokens, HELLO_TOKENS);
     await callAndAnswer(model);
     await typed(model);
+  },
+
+  async embeddings() {
+    for (const model of [compatible.embeddingModel(EMBEDDER), openai.embedding(EMBEDDER)]) {
+      closer((await embedMany({ model, values: TEXTS, maxRetries: 0 })).embeddings);
+    }
   },
 
   async errors() {

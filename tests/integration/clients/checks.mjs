@@ -9,6 +9,8 @@ export const MODEL = 'shop';
 export const MISSING = 'nothing-of-this-name';
 export const HELLO = 'hello';
 export const HELLO_TOKENS = '[system] Be brief.\n[user] hello\n[assistant] '.length;
+export const EMBEDDER = 'all-MiniLM-L6-v2';
+export const TEXTS = ['A man eats food.', 'Somebody is having a meal.', 'The stock market fell.'];
 export const TOO_LONG = 'x'.repeat(110_000);
 export const TOO_MANY = 100;
 
@@ -17,6 +19,12 @@ export const Order = z.object({
   cups: z.number().int().min(1).max(9),
   hot: z.boolean(),
 });
+
+export function closer([first, second, third]) {
+  const product = (a, b) => a.reduce((sum, x, i) => sum + x * b[i], 0);
+  assert.ok(Math.abs(product(first, first) - 1) < 1e-3);
+  assert.ok(product(first, second) > product(first, third) + 0.2);
+}
 
 export async function raises(kind, call) {
   try {

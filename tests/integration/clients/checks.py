@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -25,6 +25,8 @@ MISSING = "nothing-of-this-name"
 HELLO = "hello"
 HELLO_TOKENS = len("[system] Be brief.\n[user] hello\n[assistant] ")
 """Of HELLO with the project's own prompt and template, a token a byte."""
+EMBEDDER = "all-MiniLM-L6-v2"
+TEXTS = ["A man eats food.", "Somebody is having a meal.", "The stock market fell."]
 TOO_LONG = "x" * 110_000
 """More bytes than the model's context has tokens."""
 TOO_MANY = 100
@@ -49,6 +51,14 @@ def place_order(kind: Literal["tea", "coffee"], cups: Cups, hot: bool) -> str:
     assert isinstance(cups, int)
     assert isinstance(hot, bool)
     return f"order 7: {cups} {'hot' if hot else 'cold'} {kind}"
+
+
+def closer(vectors: Sequence[Sequence[float]]) -> None:
+    """The vectors of TEXTS: three of length one, of which the first two are the nearest."""
+    first, second, third = vectors
+    assert abs(sum(x * x for x in first) - 1) < 1e-3
+    near, far = (sum(x * y for x, y in zip(first, other, strict=True)) for other in (second, third))
+    assert near > far + 0.2
 
 
 _CHECKS: dict[str, Callable[[], Any]] = {}

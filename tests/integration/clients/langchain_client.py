@@ -4,17 +4,20 @@ from typing import Any
 
 import openai
 from checks import (
+    EMBEDDER,
     HELLO,
     HELLO_TOKENS,
     KEY,
     MISSING,
     MODEL,
+    TEXTS,
     TOO_LONG,
     TOO_MANY,
     URL,
     WRONG_KEY,
     Order,
     check,
+    closer,
     place_order,
     raises,
     run,
@@ -23,7 +26,7 @@ from langchain.agents import create_agent
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
 
 def chat_model(**options: Any) -> ChatOpenAI:
@@ -89,6 +92,14 @@ async def responses() -> None:
     assert total.text
     assert total.usage_metadata["output_tokens"] > 0
     assert isinstance(await model.with_structured_output(Order).ainvoke(HELLO), Order)
+
+
+@check
+async def embeddings() -> None:
+    """It would send token ids of an OpenAI tokenizer, were it not told that the model has another."""
+    asked = {"model": EMBEDDER, "base_url": URL, "api_key": KEY, "max_retries": 0, "check_embedding_ctx_length": False}
+    closer(await OpenAIEmbeddings(**asked).aembed_documents(TEXTS))
+    assert len(OpenAIEmbeddings(**asked).embed_query(HELLO)) == 384
 
 
 @check

@@ -5,17 +5,20 @@ from typing import Any
 
 import litellm
 from checks import (
+    EMBEDDER,
     HELLO,
     HELLO_TOKENS,
     KEY,
     MISSING,
     MODEL,
+    TEXTS,
     TOO_LONG,
     TOO_MANY,
     URL,
     WRONG_KEY,
     Order,
     check,
+    closer,
     raises,
     run,
 )
@@ -86,6 +89,12 @@ def responses() -> None:
     types = [event.type for event in litellm.responses(stream=True, max_output_tokens=16, **asked)]
     assert types[0] == "response.created"
     assert types[-1] in ("response.completed", "response.incomplete")
+
+
+@check
+def embeddings() -> None:
+    answer = litellm.embedding(model=f"openai/{EMBEDDER}", input=TEXTS, api_base=URL, api_key=KEY)
+    closer([each["embedding"] for each in answer.data])
 
 
 @check

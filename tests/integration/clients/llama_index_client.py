@@ -1,20 +1,23 @@
-"""LlamaIndex: `OpenAILike` as a chat model that calls functions."""
+"""LlamaIndex: `OpenAILike` as a chat model that calls functions, `OpenAIResponses`, `OpenAILikeEmbedding`."""
 
 from typing import Any
 
 import openai
 from checks import (
+    EMBEDDER,
     HELLO,
     HELLO_TOKENS,
     KEY,
     MISSING,
     MODEL,
+    TEXTS,
     TOO_LONG,
     TOO_MANY,
     URL,
     WRONG_KEY,
     Order,
     check,
+    closer,
     place_order,
     raises,
     run,
@@ -22,6 +25,8 @@ from checks import (
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
+from llama_index.embeddings.openai_like import OpenAILikeEmbedding
+from llama_index.llms.openai import OpenAIResponses
 from llama_index.llms.openai_like import OpenAILike
 
 
@@ -70,6 +75,24 @@ async def structured() -> None:
         assert isinstance(made.structured_predict(Order, asked, text=HELLO), Order)
         assert isinstance(await made.astructured_predict(Order, asked, text=HELLO), Order)
     assert isinstance(model().as_structured_llm(Order).chat(USER).raw, Order)
+
+
+@check
+async def responses() -> None:
+    made = OpenAIResponses(MODEL, api_base=URL, api_key=KEY, max_retries=0, context_window=100_000)
+    assert made.chat(USER).message.content
+    assert list(made.stream_chat(USER))[-1].message.content
+    called = await made.achat_with_tools(
+        [FunctionTool.from_defaults(place_order)], chat_history=USER, tool_required=True
+    )
+    assert made.get_tool_calls_from_response(called)[0].tool_kwargs.keys() == {"kind", "cups", "hot"}
+
+
+@check
+async def embeddings() -> None:
+    embedder = OpenAILikeEmbedding(model_name=EMBEDDER, api_base=URL, api_key=KEY, max_retries=0)
+    closer(embedder.get_text_embedding_batch(TEXTS))
+    assert len(await embedder.aget_query_embedding(HELLO)) == 384
 
 
 @check

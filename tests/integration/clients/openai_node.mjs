@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import OpenAI from 'openai';
 import { zodFunction, zodResponseFormat, zodTextFormat } from 'openai/helpers/zod';
 import {
-  HELLO, HELLO_TOKENS, KEY, MISSING, MODEL, Order, raises, run, TOO_LONG, TOO_MANY, URL, WRONG_KEY,
+  closer, EMBEDDER, HELLO, HELLO_TOKENS, KEY, MISSING, MODEL, Order, raises, run, TEXTS, TOO_LONG, TOO_MANY, URL, WRONG_KEY,
 } from './checks.mjs';
 
 const client = new OpenAI({ baseURL: URL, apiKey: KEY, maxRetries: 0 });
@@ -62,6 +62,11 @@ await run({
     let text = '';
     for await (const event of stream) if (event.type === 'response.output_text.delta') text += event.delta;
     assert.equal(text, (await stream.finalResponse()).output_text);
+  },
+
+  async embeddings() {
+    const answer = await client.embeddings.create({ model: EMBEDDER, input: TEXTS });
+    closer(answer.data.map((each) => each.embedding));
   },
 
   async errors() {

@@ -5,17 +5,20 @@ from typing import Any
 
 import openai
 from checks import (
+    EMBEDDER,
     HELLO,
     HELLO_TOKENS,
     KEY,
     MISSING,
     MODEL,
+    TEXTS,
     TOO_LONG,
     TOO_MANY,
     URL,
     WRONG_KEY,
     Order,
     check,
+    closer,
     raises,
     run,
 )
@@ -90,6 +93,14 @@ def responses() -> None:
         final = events.get_final_response()
     assert "".join(pieces) == final.output_text
     assert isinstance(final.output_parsed, Order)
+
+
+@check
+def embeddings() -> None:
+    for options in ({}, {"encoding_format": "float"}):
+        answer = client.embeddings.create(model=EMBEDDER, input=TEXTS, **options)
+        closer([each.embedding for each in answer.data])
+        assert answer.usage.prompt_tokens > 10
 
 
 @check

@@ -3,11 +3,13 @@
 from typing import Any, Literal
 
 from checks import (
+    EMBEDDER,
     HELLO,
     HELLO_TOKENS,
     KEY,
     MISSING,
     MODEL,
+    TEXTS,
     TOO_LONG,
     TOO_MANY,
     URL,
@@ -15,11 +17,13 @@ from checks import (
     Cups,
     Order,
     check,
+    closer,
     place_order,
     raises,
     run,
 )
-from pydantic_ai import Agent, NativeOutput
+from pydantic_ai import Agent, Embedder, NativeOutput
+from pydantic_ai.embeddings.openai import OpenAIEmbeddingModel
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -79,6 +83,12 @@ async def responses() -> None:
     assert isinstance((await Agent(used, output_type=Order).run(HELLO)).output, Order)
     async with Agent(used, output_type=NativeOutput(Order)).run_stream(HELLO) as streamed:
         assert isinstance(await streamed.get_output(), Order)
+
+
+@check
+async def embeddings() -> None:
+    embedder = Embedder(OpenAIEmbeddingModel(EMBEDDER, provider=OpenAIProvider(base_url=URL, api_key=KEY)))
+    closer((await embedder.embed_documents(TEXTS)).embeddings)
 
 
 @check
