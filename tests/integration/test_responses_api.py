@@ -1,7 +1,10 @@
 """/v1/responses on a real Triton through the real openai client: the tiny base writes noise, so what is enforced is shown."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Literal
 
 import httpx
@@ -10,6 +13,7 @@ import openai
 import pytest
 from pydantic import BaseModel, Field
 
+from services.serving.triton import launch
 from tests.integration.serving_parts import Upstream, openai_client, read_topic, shop
 from tests.integration.tiny_model import CONTEXT
 
@@ -238,3 +242,23 @@ def test_an_answer_is_what_the_document_says(parts: Upstream, path: str, body: d
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
     assert schema["additionalProperties"] is False
     jsonschema.validate(answer.json(), schema)
+
+
+def test_a_stream_that_breaks_off_is_raised_by_the_client(client: openai.OpenAI, parts: Upstream) -> None:
+    """Last of this file: the model's process is killed, and the next one needs a moment."""
+    endless: Any = {"max_output_tokens": 50_000, "extra_body": {"ignore_eos": True}}
+    events = iter(client.responses.create(model="shop", input="hello", stream=True, **endless))
+    told = [event.type for event in islice(events, 20)]
+    for pid in launch.stubs(launch.TritonSettings(parts.stack.home.resolve()).shared_memory_prefix):
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(openai.APIError) as raised:
+        told.extend(event.type for event in events)
+    assert raised.value.code in ("answer_broken_off", "model_failed", "triton_unavailable")
+    assert told[:5] == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.output_text.delta",
+    ]
+    assert "response.completed" not in told
