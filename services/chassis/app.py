@@ -17,7 +17,7 @@ from fastapi import FastAPI, Response
 
 from services.chassis import memory
 from services.chassis.errors import SettingRefused
-from services.chassis.http import application, artifacts, guard, health, keys, operations, tracing
+from services.chassis.http import application, artifacts, documentation, guard, health, keys, operations, tracing
 from services.chassis.observability import logs, traces
 from services.chassis.retention import references
 from services.chassis.runtime import Runtime
@@ -47,6 +47,7 @@ def make_app(service: Service, runtime: Runtime) -> FastAPI:
         title=f"Noria {service.name}", lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=tracing.TELEMETRY
     )
     application.install_errors(app, shape)
+    documentation.install(app)
     checks = runtime.checks()
     bootstrap = service.settings.kafka_bootstrap
     app.include_router(

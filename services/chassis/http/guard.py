@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
+from services.chassis.http import documentation
 from services.chassis.http.application import ApiError, errors
 from services.chassis.http.keys import SCOPES, KeyRing, Scope, is_loopback
 from services.chassis.http.limits import BodyMeter, TokenBuckets
@@ -30,6 +31,7 @@ OPEN = frozenset(
         "/metrics",
         "/asyncapi",
         "/openapi.json",
+        *documentation.PATHS,
     }
 )
 """Paths that need no key and are never limited: probes and scrapers have none, and documents hold no data."""
