@@ -82,13 +82,15 @@ def raises(kind: type[BaseException], call: Callable[[], Any]) -> Any:
 def run() -> None:
     """Runs all checks, or those that are named as arguments; prints one JSON object: name -> "ok" or what went wrong."""
     named = sys.argv[1:]
-    print(json.dumps({name: _outcome(name, f) for name, f in _CHECKS.items() if not named or name in named}))
+    with asyncio.Runner() as runner:  # one loop for all: clients keep connections, which belong to a loop
+        told = {name: _outcome(name, f, runner) for name, f in _CHECKS.items() if not named or name in named}
+    print(json.dumps(told))
 
 
-def _outcome(name: str, function: Callable[[], Any]) -> str:
+def _outcome(name: str, function: Callable[[], Any], runner: asyncio.Runner) -> str:
     began = time.monotonic()
     try:
-        asyncio.run(function()) if inspect.iscoroutinefunction(function) else function()
+        runner.run(function()) if inspect.iscoroutinefunction(function) else function()
     except Exception:
         return traceback.format_exc()[-4000:]
     print(f"{name}: {time.monotonic() - began:.1f} s", file=sys.stderr)

@@ -31,7 +31,14 @@ from llama_index.llms.openai_like import OpenAILike
 
 
 def model(**options: Any) -> OpenAILike:
-    common = {"model": MODEL, "api_base": URL, "api_key": KEY, "is_chat_model": True, "max_retries": 0}
+    common = {
+        "model": MODEL,
+        "api_base": URL,
+        "api_key": KEY,
+        "is_chat_model": True,
+        "max_retries": 0,
+        "temperature": 0,
+    }
     return OpenAILike(**{**common, "is_function_calling_model": True, "context_window": 100_000, **options})
 
 
@@ -79,9 +86,9 @@ async def structured() -> None:
 
 @check
 async def responses() -> None:
-    made = OpenAIResponses(MODEL, api_base=URL, api_key=KEY, max_retries=0, context_window=100_000)
+    made = OpenAIResponses(MODEL, api_base=URL, api_key=KEY, max_retries=0, temperature=0, context_window=100_000)
     assert made.chat(USER).message.content
-    assert list(made.stream_chat(USER))[-1].message.content
+    assert "".join(chunk.delta or "" for chunk in made.stream_chat(USER))
     called = await made.achat_with_tools(
         [FunctionTool.from_defaults(place_order)], chat_history=USER, tool_required=True
     )
