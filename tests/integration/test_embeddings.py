@@ -142,20 +142,22 @@ def test_one_that_dies_unseen_is_back_before_the_next_request(parts: Upstream, c
     assert np.array_equal(embed(client, SENTENCES), before)
 
 
-def test_a_long_request_delays_a_short_one_by_a_part_or_two(client: openai.OpenAI) -> None:
+def test_long_requests_delay_a_short_one_by_a_part_or_two(client: openai.OpenAI) -> None:
     ended: list[str] = []
 
     def long() -> None:
-        embed(client, [f"{text} {'word ' * 90}" for text in mixed(150)])
+        embed(client, [f"{number} {'word ' * 120}" for number in range(60)])
         ended.append("long")
 
-    thread = Thread(target=long)
-    thread.start()
+    threads = [Thread(target=long) for _ in range(3)]  # more than are with Triton at once
+    for thread in threads:
+        thread.start()
     for _ in range(3):
         embed(client, "hello")
         ended.append("short")
-    thread.join()
-    assert ended == ["short"] * 3 + ["long"]
+    for thread in threads:
+        thread.join()
+    assert ended == ["short"] * 3 + ["long"] * 3
 
 
 def test_a_gateway_that_starts_takes_up_what_triton_holds(parts: Upstream, client: openai.OpenAI) -> None:
