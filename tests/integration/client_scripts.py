@@ -72,6 +72,7 @@ def pins(requirements: Path) -> dict[str, str]:
 
 
 CLIENTS = (
+    Client("openai (Python)", "openai_python.py", client_environments.OURS, ("openai",)),
     Client("openai (Python)", "openai_python.py", "clients-python", ("openai",)),
     Client("openai (Python)", "openai_python.py", "clients-llama-index", ("openai",)),
     Client("openai (Node)", "openai_node.mjs", None, ("openai",)),
