@@ -227,7 +227,7 @@ FAULTS: tuple[tuple[Callable[[Chaos], None], int], ...] = (
     (burst, 3),
     (overload, 3),
     (long_prompts, 4),
-    (slow_readers, 4),
+    (slow_readers, 6),
 )
 """Each fault with its weight."""
 
