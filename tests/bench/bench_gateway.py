@@ -1,6 +1,6 @@
 """What the gateway adds to Triton's own time: the same prompt asked of both in turn, 1 and 8 at once. Prints JSON.
 
-python -m tests.bench.bench_gateway [--requests 200]      a tiny model, real Kafka, Triton and serving on free ports
+python -m tests.bench.bench_gateway [--requests 1000]      a tiny model, real Kafka, Triton and serving on free ports
 
 Both sides are asked from one event loop: Triton through the gateway's own client, the gateway through a bare socket (an
 HTTP client library would cost more than what is measured). Times in milliseconds.
@@ -24,6 +24,7 @@ from tests.integration.serving_parts import Stack, make_upstream, running
 
 PROMPT = "[system] Be brief.\n[user] hello\n[assistant] "
 BODY = {"model": "shop", "messages": [{"role": "user", "content": "hello"}]}
+SHOWN = (50, 95, 99)
 Ask = Callable[[], Awaitable[float]]
 
 
@@ -82,7 +83,7 @@ def cpu_seconds(pid: int) -> float:
 async def compare(
     triton: client.Triton, model: str, stack: Stack, together: int, requests: int, stream: bool
 ) -> dict[str, float]:
-    """Medians and 95th percentiles of both sides, asked in turn so that the machine's mood is the same for both."""
+    """Percentiles of both sides, asked in turn so that the machine's mood is the same for both."""
     tokens = 8 if stream else 1
     connections = [Connection(stack.ports["serving"]) for _ in range(together)]
     body = {**BODY, "max_tokens": tokens, "stream": stream}
@@ -94,23 +95,16 @@ async def compare(
         rounds = max(1, requests // (5 * together))
         theirs += await timed([lambda: direct(triton, model, tokens, stream)] * together, rounds)
         ours += await timed([lambda c=c: c.ask(body) for c in connections], rounds)
-    figures = {
-        "triton_p50": middle(theirs),
-        "gateway_p50": middle(ours),
-        "triton_p95": high(theirs),
-        "gateway_p95": high(ours),
-    }
     used = 1000 * (cpu_seconds(stack.running["serving"].pid) - begun) / len(ours)
-    added = {"added_p50": middle(ours) - middle(theirs), "added_p95": high(ours) - high(theirs)}
+    figures = {
+        f"{side}_p{p}": percentile(times, p) for side, times in (("triton", theirs), ("gateway", ours)) for p in SHOWN
+    }
+    added = {f"added_p{p}": figures[f"gateway_p{p}"] - figures[f"triton_p{p}"] for p in SHOWN}
     return {**figures, **added, "gateway_cpu": used}
 
 
-def middle(values: list[float]) -> float:
-    return quantiles(values, n=20)[9]
-
-
-def high(values: list[float]) -> float:
-    return quantiles(values, n=20)[18]
+def percentile(values: list[float], percent: int) -> float:
+    return quantiles(values, n=100)[percent - 1]
 
 
 async def measure(stack: Stack, requests: int) -> dict[str, Any]:
@@ -126,7 +120,7 @@ async def measure(stack: Stack, requests: int) -> dict[str, Any]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--requests", type=int, default=200)
+    arguments.add_argument("--requests", type=int, default=1000)
     folder = Path(tempfile.mkdtemp(prefix="noria-bench-"))
     try:
         with broker.running() as kafka, running(Stack(folder / "home", kafka.bootstrap)) as stack:
