@@ -3,6 +3,9 @@
 Knows the project's prompt, no tokenizer and no template.
 """
 
+import json
+from typing import Any
+
 from contracts.project import Prompt
 from contracts.records import Conversation, Message, PlainText, Preference, Record, turns
 
@@ -36,23 +39,64 @@ def prompt_turns(record: Record) -> tuple[Message, ...]:
     return messages[: _completion_at(record)]
 
 
-def completion_text(record: Record) -> str:
-    """What the model should answer; the chosen answer of a preference."""
-    if isinstance(record, PlainText):
-        return record.text
+def completion_turn(record: Record) -> Message | None:
+    """The turn that the model should give: the chosen one of a preference; None for plain text and where there is none."""
     messages, _ = all_turns(record)
     at = _completion_at(record)
-    return messages[at].content if at < len(messages) else ""
+    return messages[at] if at < len(messages) else None
 
 
-def conversation(prompt: Prompt, record: Record) -> tuple[list[dict[str, str]], str]:
+def completion_text(record: Record) -> str:
+    """What the model should answer, calls of tools in words; the chosen answer of a preference."""
+    if isinstance(record, PlainText):
+        return record.text
+    turn = completion_turn(record)
+    return said(turn) if turn else ""
+
+
+def said(turn: Message) -> str:
+    """What a turn says, its calls of tools in words, whatever a base's template makes of them."""
+    if not turn.tool_calls:
+        return turn.content
+    calls = [f'{{"name": {json.dumps(c.function.name)}, "arguments": {c.function.arguments}}}' for c in turn.tool_calls]
+    return "\n".join([*([turn.content] if turn.content else []), *calls])
+
+
+def as_sent(turn: Message) -> dict[str, Any]:
+    """A turn as OpenAI's API and chat templates take it. `weight` is the trainer's and shown to no model."""
+    if len(turn.__pydantic_fields_set__) == 2:
+        return {"role": turn.role, "content": turn.content}
+    return turn.model_dump(mode="json", exclude={"weight"})
+
+
+def offered_tools(record: Record) -> list[dict[str, Any]]:
+    """The tools that a record's conversation may call.
+
+    Raises:
+        ValueError: they are no JSON; the door lets none such pass.
+    """
+    text = None if isinstance(record, PlainText) else record.tools
+    return json.loads(text) if text else []
+
+
+def template_variables(record: Record) -> dict[str, Any]:
+    """Further variables of the chat template that the record brings."""
+    return {} if isinstance(record, PlainText) else dict(record.chat_template_kwargs or {})
+
+
+def conversation(prompt: Prompt, record: Record) -> tuple[list[dict[str, Any]], str]:
     """Messages before the completion, as chat templates take them, and the completion's text."""
     before = with_system(prompt, prompt_turns(record))
-    return [{"role": m.role, "content": m.content} for m in before], completion_text(record)
+    return [as_sent(turn) for turn in before], completion_text(record)
+
+
+def is_learnt(turn: Message) -> bool:
+    """Whether a turn is the assistant's and may be learnt: its weight is not 0."""
+    return turn.role == "assistant" and turn.weight != 0
 
 
 def _completion_at(record: Record) -> int:
     """Index of the last assistant turn that may be learnt; the number of turns where there is none."""
     messages, first = all_turns(record)
     at = range(len(messages) - 1, first - 1, -1)
-    return next((i for i in at if messages[i].role == "assistant"), len(messages))
+    return next((i for i in at if is_learnt(messages[i])), len(messages))

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from contracts.shapes import SHAPES, Column, readings
 from contracts.types import ProjectName
 
 _UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
@@ -82,6 +83,7 @@ Gate = Annotated[
     StringConstraints(pattern=r"^[a-z_0-9]+ *(>|>=|<|<=) *(champion|-?\d+(\.\d+)?)$"),
     AfterValidator(_in_percent),
 ]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 MetricName = Literal["loss", "exact_match", "chrf", "bleu", "rouge_l"]
 
 
@@ -95,6 +97,26 @@ class Prompt(Section):
     """What stands around the user's turns, applied by name at training and serving, never baked into records."""
 
     system: str | None = Field(default=None, max_length=20_000)
+
+
+class Ingest(Section):
+    """How records are read at the door."""
+
+    columns: dict[Column | Literal["record_id", "subject"], ColumnName] = Field(
+        default_factory=dict[Any, str],
+        description="What a column means -> what it is called in the records: {prompt: question, completion: answer}",
+    )
+
+    @model_validator(mode="after")
+    def _makes_a_shape(self) -> "Ingest":
+        meant = {name for name in self.columns if name not in ("record_id", "subject")}
+        found = readings(meant)
+        if meant and (not found or len(found) > 1 or not meant <= found[0].columns):
+            shapes = "; ".join(" + ".join(sorted(shape.needs)) for shape in SHAPES)
+            raise ValueError(f"columns make none of the shapes of a record, or two; name all of one of: {shapes}")
+        if len(set(self.columns.values())) < len(self.columns):
+            raise ValueError("two columns have one name; name each once")
+        return self
 
 
 class Freeze(Section):
@@ -182,6 +204,11 @@ class Serve(Section):
     )
 
 
+def _says_nothing(section: Ingest) -> bool:
+    """A section that a project does not have is not written, so that its revision is what it was before there was one."""
+    return section == Ingest()
+
+
 class ProjectSpec(Section):
     """A whole project. Its revision is the digest of its canonical JSON."""
 
@@ -191,6 +218,7 @@ class ProjectSpec(Section):
         default="normal", description="Share of freezes, trainings and evaluations while others wait too: 1, 4 or 16"
     )
     prompt: Prompt = Prompt()
+    ingest: Ingest = Field(default=Ingest(), exclude_if=_says_nothing)
     prep: Prep = Prep()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()

@@ -1,16 +1,23 @@
 """What ingestion produces."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from contracts.envelope import Event
 from contracts.records import Record, RecordFormat
 from contracts.types import ProjectName, Sha256
 
 
+def _absent(value: Any) -> bool:
+    return value is None
+
+
 class RecordAcceptedV1(Event):
-    """A valid record of a known project, every text as it was sent."""
+    """A valid record of a known project, every text as it was sent.
+
+    A record that came in another shape than the format's own stands in `sent` as it came, beside what it became.
+    """
 
     TOPIC: ClassVar[str] = "ingestion.record.accepted.v1"
 
@@ -22,6 +29,10 @@ class RecordAcceptedV1(Event):
     format: RecordFormat
     record: Record
     digest: Sha256 = Field(description="SHA-256 of the record's canonical JSON")
+    shape: str | None = Field(default=None, exclude_if=_absent, description="What it came as, where it was converted")
+    sent: dict[str, JsonValue] | None = Field(
+        default=None, exclude_if=_absent, description="The record as it came, where it was converted"
+    )
 
     @property
     def key(self) -> str:

@@ -17,4 +17,4 @@ class RecordSubmittedV1(Event):
     record_id: RecordId
     subject: str | None = Field(default=None, max_length=500, description="The person it is about or from")
     tags: dict[str, str] = Field(default_factory=dict[str, str], max_length=50)
-    record: dict[str, JsonValue] = Field(description="One of TRL's standard formats: see contracts/records.py")
+    record: dict[str, JsonValue] = Field(description="In any shape of docs/data.md")

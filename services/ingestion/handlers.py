@@ -55,7 +55,7 @@ def take(submission: Submission, store: Store) -> Iterable[Event]:
         store.wait(submission)
         return ()
     try:
-        valid = validated(event)
+        valid = validated(event, store.columns(event.project))
     except RecordInvalid as error:
         cause = (submission.source, submission.source_id)
         return refused(event.project, event.record_id, error.code, str(error), cause, store)
@@ -76,10 +76,12 @@ def accepted(event: RecordSubmittedV1, valid: ValidRecord, store: Store) -> Iter
             record_id=event.record_id,
             revision=revision,
             subject=event.subject,
-            tags=event.tags,
+            tags=valid.tags,
             format=valid.format,
             record=valid.record,
             digest=valid.digest,
+            shape=valid.became.shape,
+            sent=None if valid.became.sent is None else dict(valid.became.sent),
         ),
     )
 

@@ -4,7 +4,7 @@ Holds no record's content: that is in the topics and in prep.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -94,6 +94,10 @@ class Store(Protocol):
         """Whether the project was defined."""
         ...
 
+    def columns(self, project: str) -> Mapping[str, str] | None:
+        """What the project's `ingest.columns` say; None where it has none."""
+        ...
+
     def current(self, project: str, record_id: str) -> CurrentRevision | None:
         """The record's newest revision, or None."""
         ...
@@ -128,7 +132,7 @@ class SqlStore(ChassisStore):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._known: set[str] = set()
+        self._known: dict[str, Mapping[str, str] | None] = {}
         self._read: dict[Key, CurrentRevision | None] = {}
         self._written: dict[Key, CurrentRevision] = {}
         self._tallies: Counter[tuple[str, str]] = Counter()
@@ -166,9 +170,13 @@ class SqlStore(ChassisStore):
 
     def knows(self, project: str) -> bool:
         """Whether the project was defined; asked once where it was."""
-        if project not in self._known and self.projects.current(project) is not None:
-            self._known.add(project)
+        if project not in self._known and (known := self.projects.current(project)) is not None:
+            self._known[project] = known[1].ingest.columns or None
         return project in self._known
+
+    def columns(self, project: str) -> Mapping[str, str] | None:
+        """What the project's `ingest.columns` say; None where it has none, or is not known."""
+        return self._known.get(project) if self.knows(project) else None
 
     def current(self, project: str, record_id: str) -> CurrentRevision | None:
         """The record's newest revision, or None."""
@@ -217,6 +225,7 @@ class SqlStore(ChassisStore):
 
     def take_waiting(self, project: str) -> list[Submission]:
         """The project's waiting submissions in the order of arrival; they wait no more."""
+        self._known.pop(project, None)  # it was defined just now
         return self._take(col(WaitingRow.project) == project)
 
     def overdue(self, now: datetime, until: datetime) -> list[Submission]:

@@ -6,13 +6,14 @@ when it was new (Qwen 3 drops thoughts, Llama 3 trims), the turn begins a row of
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from contracts.chat import all_turns, with_system
+from contracts.chat import all_turns, as_sent, is_learnt, offered_tools, said, template_variables, with_system
 from contracts.project import Learn, Prompt
-from contracts.records import Message, PlainText, Preference, Record, UnpairedPreference
-from services.lm.errors import TextRefused
+from contracts.records import Message, PlainText, Preference, Record, UnpairedPreference, kind
+from services.lm.errors import TemplateRefused, TextRefused
 from services.lm.tokens import TextTokenizer
 
 
@@ -48,8 +49,8 @@ def encode_records(
 ) -> Encoded:
     """Supervised rows of the records. None of them fails: what cannot be learnt is left out and counted.
 
-    Reasons: `preference`, `undesirable` (its label is false), `no_completion`, `answer_cut_off` (it begins behind
-    `max_length`), and those of errors.TextRefused.
+    Reasons: `preference`, `undesirable` (its label is false), `stepwise`, `prompt_only`, `no_completion`, `answer_cut_off` (it
+    begins behind `max_length`), and those of errors.TextRefused.
     """
     encoded = Encoded()
     for record in records:
@@ -69,6 +70,8 @@ def unfit(record: Record) -> str | None:
     """Why a record is nothing for supervised fine-tuning, by its format."""
     if isinstance(record, Preference):
         return "preference"
+    if (own := kind(record)) in ("stepwise", "prompt_only"):
+        return own
     return "undesirable" if isinstance(record, UnpairedPreference) and not record.label else None
 
 
@@ -82,8 +85,13 @@ def record_rows(record: Record, tokenizer: TextTokenizer, prompt: Prompt, learn:
         ids = tokenizer.plain_text(record.text)
         return [Row(tuple(ids), ((1, len(ids)),))] if len(ids) > 1 and record.text.strip() else []
     messages, first = whole_conversation(prompt, record)
-    at = [i for i in range(first, len(messages)) if messages[i].role == "assistant" and messages[i].content.strip()]
-    return _turn_rows(messages, at if learn == "all" else at[-1:], tokenizer, max_length)
+    at = [i for i in range(first, len(messages)) if is_learnt(messages[i]) and said(messages[i]).strip()]
+    try:
+        tools = offered_tools(record)
+    except ValueError as error:
+        raise TemplateRefused(f"the record's tools are no JSON: {error}"[:300]) from error
+    shown = Shown([as_sent(turn) for turn in messages], tools, template_variables(record))
+    return _turn_rows(shown, at if learn == "all" else at[-1:], tokenizer, max_length)
 
 
 def whole_conversation(prompt: Prompt, record: Record) -> tuple[list[Message], int]:
@@ -93,13 +101,21 @@ def whole_conversation(prompt: Prompt, record: Record) -> tuple[list[Message], i
     return list(shown), first + len(shown) - len(messages)
 
 
-def _turn_rows(messages: Sequence[Message], at: Sequence[int], tokenizer: TextTokenizer, max_length: int) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A conversation as templates take it: turns, tools, further variables."""
+
+    turns: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]]
+    variables: Mapping[str, Any]
+
+
+def _turn_rows(chat: Shown, at: Sequence[int], tokenizer: TextTokenizer, max_length: int) -> list[Row]:
     """Rows of the assistants' turns at the indices `at`; those behind `max_length` tokens are not looked at."""
-    plain = [{"role": m.role, "content": m.content} for m in messages]
     rows: list[Row] = []
     for index in at:
-        shown = tokenizer.prompt(plain[:index])
-        answer = tuple(tokenizer.answer(shown, messages[index].content))
+        shown = tokenizer.prompt(chat.turns[:index], chat.tools, chat.variables)
+        answer = tuple(tokenizer.answer_turn(shown, chat.turns[: index + 1], chat.tools, chat.variables))
         ids = shown.ids + answer
         goes_on = rows and shown.ids[: len(rows[-1].ids)] == rows[-1].ids
         earlier = rows.pop().learnt if goes_on else ()

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import jinja2
@@ -15,12 +16,17 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from services.lm.control_tokens import MARKS, ControlVocabulary, read_control_vocabulary, read_json, special_tokens
 from services.lm.errors import ControlTokens, TemplateRefused
-from services.lm.tool_format import ToolFormat, tool_format
+from services.lm.tool_format import ToolFormat, tool_format, with_tools
 
 MAX_RENDERED = 2_000_000
 """Characters: a template that repeats its input without end is refused, not sent."""
 ASKED, ANSWERED = "Question-7301", "Answer-8402"
 """Words to try a template with: none writes them itself."""
+NO_VARIABLES: Mapping[str, Any] = MappingProxyType({})
+_RESERVED = frozenset(
+    {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "chat_template"}
+)
+"""Variables of a template that no conversation sets: they are the renderer's."""
 TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json", "tokenizer.json")
 """What `read_template` reads of a model's directory."""
 
@@ -54,10 +60,12 @@ class ChatTemplate:
         *,
         answering: bool = True,
         tools: Sequence[Mapping[str, Any]] = (),
+        variables: Mapping[str, Any] = NO_VARIABLES,
     ) -> Rendered:
         """The text of `messages`; where `answering`, it ends where the assistant begins to speak.
 
-        `tools` are OpenAI's, for templates that have the variable (services/lm/tool_format.py).
+        `tools` are OpenAI's, for templates that have the variable (services/lm/tool_format.py); `variables` are further ones,
+        as `enable_thinking`, that a conversation brings.
 
         Raises:
             TemplateRefused: the template raises for these messages (roles out of order, say).
@@ -66,8 +74,28 @@ class ChatTemplate:
         said = [{k: v for k, v in m.items() if v is not None} for m in messages]
         self._check_names(said, tools)
         (offered, *turns), marked = self.vocabulary.mark([{"role": "system", "tools": list(tools)}, *said])
-        text = self._text(turns, answering, offered["tools"])
+        own = {name: value for name, value in variables.items() if name not in _RESERVED}
+        text = self._text(turns, answering, {**own, **self.tokens, "tools": offered["tools"] or None})
         return Rendered(text, marked and any(mark in text for mark in MARKS))
+
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        variables: Mapping[str, Any] = NO_VARIABLES,
+        *,
+        answering: bool = True,
+    ) -> Rendered:
+        """As `render`, with OpenAI's turns and tools put into the form that this template takes.
+
+        Raises:
+            TemplateRefused, ControlTokens: as `render`; TemplateRefused too where a call's arguments are no JSON.
+        """
+        try:
+            turns, offered = with_tools(self.tool_format, messages, tools)
+        except (ValueError, KeyError) as error:
+            raise TemplateRefused(f"a call of a tool cannot be written: {error!r}"[:300]) from error
+        return self.render(turns, answering=answering, tools=offered, variables=variables)
 
     def _check_names(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> None:
         """Names of arguments and of a schema's properties are keys, which are not marked."""
@@ -76,9 +104,8 @@ class ChatTemplate:
         if any(word in name for name in names for word in words):
             raise ControlTokens("the name of a tool's argument holds a control token")
 
-    def _text(self, turns: list[dict[str, Any]], answering: bool, tools: list[dict[str, Any]]) -> str:
+    def _text(self, turns: list[dict[str, Any]], answering: bool, variables: Mapping[str, Any]) -> str:
         try:
-            variables: Mapping[str, Any] = {**self.tokens, "tools": tools or None}
             (text,), _ = render_jinja_template(
                 [turns], chat_template=self.source, add_generation_prompt=answering, **variables
             )

@@ -13,8 +13,9 @@ from transformers.utils.chat_template_utils import encode_marked_chat
 
 from services.lm.control_tokens import ControlVocabulary, read_control_vocabulary, read_json
 from services.lm.errors import BaseInvalid, BaseNotFound, ControlTokens, TemplateRefused
-from services.lm.template import ANSWERED, ASKED, ChatTemplate, Rendered, read_template
-from services.lm.turns import PLAIN, TurnFormat, turn_format
+from services.lm.template import ANSWERED, ASKED, NO_VARIABLES, ChatTemplate, Rendered, read_template
+from services.lm.tool_format import in_words
+from services.lm.turns import PLAIN, TurnFormat, called, turn_format
 
 CONTEXT = 6
 """Tokens of a prompt that an answer's text is read behind; a token's text depends on those before it."""
@@ -62,16 +63,18 @@ class TextTokenizer:
         """The text of token ids as it stands: no space is tidied away."""
         return self.backend.decode(list(ids), skip_special_tokens=skip_special, clean_up_tokenization_spaces=False)
 
-    def prompt(self, messages: Messages) -> Prompt:
+    def prompt(self, messages: Messages, tools: Messages = (), variables: Mapping[str, Any] = NO_VARIABLES) -> Prompt:
         """`messages` up to where the assistant begins to speak. Without a template one user's turn is a plain text.
+
+        `tools` are OpenAI's; `variables` are further ones of the template.
 
         Raises:
             TemplateRefused, ControlTokens: as ChatTemplate.render.
         """
         if self.template is not None:
-            rendered = self.template.render(messages)
+            rendered = self.template.render_chat(messages, tools, variables)
             return Prompt(rendered, tuple(self.encode(rendered)))
-        if [m["role"] for m in messages] != ["user"]:
+        if [m["role"] for m in messages] != ["user"] or tools:
             raise TemplateRefused(
                 "the base has no chat template, so it takes one prompt alone, no system prompt and no turns; "
                 "put a chat_template.jinja into the base",
@@ -88,16 +91,42 @@ class TextTokenizer:
         """
         (message,), marked = self.vocabulary.mark([{"role": "assistant", "content": content}])
         own = Rendered(self.turn.lead + message["content"] + self.turn.end, marked)
-        before = prompt.rendered
-        whole = Rendered(before.text + own.text, before.marked or marked, before.plain)
-        ids, known = self.encode(whole), list(prompt.ids)
-        own_ids = ids[len(known) :]
+        own_ids, melts = self._behind(prompt, own)
         # Letters that would melt into the prompt's last token stand alone, as when they are generated; so do blanks that the
         # prompt's last token would take (Phi's).
-        melts = ids[: len(known)] != known
-        if melts or (content[:1].isspace() and content not in self.answer_text(known, own_ids)):
+        if melts or (content[:1].isspace() and content not in self.answer_text(prompt.ids, own_ids)):
             own_ids = self._continued(replace(own, text=self.lead + message["content"] + self.turn.end))
         return own_ids if self.turn.end else [*own_ids, self.eos]
+
+    def answer_turn(
+        self, prompt: Prompt, messages: Messages, tools: Messages = (), variables: Mapping[str, Any] = NO_VARIABLES
+    ) -> list[int]:
+        """Ids that follow `prompt` where the assistant takes the last turn of `messages`, calls of tools among it.
+
+        A call is what the template writes for it, so that it is learnt as it is shown later and read when it is generated.
+
+        Raises:
+            TemplateRefused: the template writes the turns before otherwise when a call follows.
+            ControlTokens: as `encode`.
+        """
+        turn = messages[-1]
+        if self.template is None or not turn.get("tool_calls"):
+            return self.answer(prompt, turn["content"])
+        if self.template.tool_format is None:
+            return self.answer(prompt, in_words(turn))
+        whole = self.template.render_chat(messages, tools, variables, answering=False)
+        text = called(prompt.rendered.text, whole.text, self.turn.end)
+        own_ids, melts = self._behind(prompt, Rendered(text, whole.marked))
+        if melts:
+            own_ids = self._continued(Rendered(text, whole.marked))
+        return own_ids if self.turn.end else [*own_ids, self.eos]
+
+    def _behind(self, prompt: Prompt, own: Rendered) -> tuple[list[int], bool]:
+        """Ids of a text behind a prompt, and whether it would melt into the prompt's last token."""
+        before = prompt.rendered
+        ids = self.encode(Rendered(before.text + own.text, before.marked or own.marked, before.plain))
+        known = list(prompt.ids)
+        return ids[len(known) :], ids[: len(known)] != known
 
     def answer_text(self, prompt: Sequence[int], ids: Sequence[int]) -> str:
         """The text of an answer to a prompt: what its ids add to it, without `lead`."""

@@ -116,7 +116,7 @@ def _generic(messages: Sequence[Message], tools: Sequence[Message]) -> list[dict
     answered = False
     for message in messages:
         if message["role"] != "tool":
-            turns.append({"role": message["role"], "content": _said(message)})
+            turns.append({"role": message["role"], "content": in_words(message)})
         elif answered:
             turns[-1]["content"] += "\n" + _response(message)
         else:
@@ -129,7 +129,8 @@ def _generic(messages: Sequence[Message], tools: Sequence[Message]) -> list[dict
     return [{"role": "system", "content": f"{system}\n\n{listed}" if system else listed}, *turns]
 
 
-def _said(message: Message) -> str:
+def in_words(message: Message) -> str:
+    """What an assistant's turn says where a template has no words for calls: its content, then its calls in Hermes' form."""
     calls = [
         f"<tool_call>\n{json.dumps(_function(call), ensure_ascii=False)}\n</tool_call>"
         for call in message.get("tool_calls") or ()

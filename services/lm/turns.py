@@ -42,6 +42,19 @@ def turn_format(template: ChatTemplate) -> TurnFormat:
     return TurnFormat(lead if blank else "", end[1] if end else "")
 
 
+def called(before: str, whole: str, end: str) -> str:
+    """What a template wrote for an assistant's turn of calls, its end included: `whole` behind `before`.
+
+    Raises:
+        TemplateRefused: `whole` does not begin with what the model is shown before it answers.
+    """
+    if not whole.startswith(before):
+        raise TemplateRefused("the chat template writes earlier turns otherwise where a call of a tool follows")
+    written = whole[len(before) :].rstrip()
+    head, found, _ = written.rpartition(end) if end else (written, "", "")
+    return (head if found or not end else written) + end
+
+
 def _answered(template: ChatTemplate, turns: list[dict[str, str]]) -> str:
     """The text of a conversation; with a user's turn more where a template wants the last word to be a user's."""
     try:

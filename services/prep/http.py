@@ -123,4 +123,5 @@ def _waiting(record: RecordRow, spec: ProjectSpec) -> dict[str, Any]:
         "tags": json.loads(record.tags),
         "split": row(accepted, spec.prep).split,
         "accepted_at": record.accepted_at.isoformat(),
+        "shape": record.shape,
     }

@@ -104,6 +104,8 @@ class SqlStore(ChassisStore):
                 moment(connection, at),
                 shard,
                 before + number,
+                event.shape,
+                None if event.sent is None else canonical(event.sent),
             )
             for number, (event, at) in enumerate(records, 1)
         ]
@@ -236,11 +238,12 @@ RECORD, SHARD, PROGRESS = _table(RecordRow), _table(ShardRow), _table(ProgressRo
 ZERO = ProgressRow(project="").model_dump(exclude={"project"}, exclude_none=True)
 COLUMNS = (
     *("project", "record_id", "revision", "format", "record", "digest", "tags", "subject", "accepted_at"),
-    *("shard", "sequence"),
+    *("shard", "sequence", "shape", "sent"),
 )
 NEWER = """
 ON CONFLICT (project, record_id) DO UPDATE SET revision = excluded.revision, format = excluded.format,
 record = excluded.record, digest = excluded.digest, tags = excluded.tags, subject = excluded.subject,
-accepted_at = excluded.accepted_at, shard = excluded.shard, sequence = excluded.sequence
+accepted_at = excluded.accepted_at, shard = excluded.shard, sequence = excluded.sequence, shape = excluded.shape,
+sent = excluded.sent
 WHERE excluded.revision > record.revision
 """

@@ -30,6 +30,9 @@ class RecordRow(SQLModel, table=True):
     accepted_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     shard: int = Field(sa_column=Column(BigInteger, nullable=False))
     sequence: int = Field(sa_column=Column(BigInteger, nullable=False))
+    shape: str | None = None
+    sent: str | None = Field(default=None, sa_column=Column(Text))
+    """JSON of the record as it came, where it was converted."""
 
 
 class ShardRow(SQLModel, table=True):

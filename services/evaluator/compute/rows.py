@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from contracts.chat import conversation
+from contracts.chat import completion_text, completion_turn, conversation, template_variables
 from contracts.project import Prompt
-from contracts.records import PlainText, Preference, UnpairedPreference, parse_record
+from contracts.records import PlainText, Preference, Record, UnpairedPreference, kind, parse_record
 from services.evaluator.domain.predictions import Example
 from services.lm.errors import TextRefused
 from services.lm.tokens import TextTokenizer
@@ -28,7 +28,9 @@ class Encoded:
 
 
 def read(path: Path, prompt: Prompt) -> tuple[list[Example], Counter[str]]:
-    """Examples of a split in its order, and how many rows were left out as `preference` or `no_completion`.
+    """Examples of a split in its order, and how many rows were left out.
+
+    Reasons: `preference`, `stepwise`, `no_completion`, and `tool_call` where the completion is a call: no metric reads one.
 
     Reads the columns `record_id` and `record` (canonical JSON).
     """
@@ -39,15 +41,26 @@ def read(path: Path, prompt: Prompt) -> tuple[list[Example], Counter[str]]:
     skipped: Counter[str] = Counter()
     for row in rows:
         record = parse_record(json.loads(row["record"]))[1]
-        if isinstance(record, Preference) or (isinstance(record, UnpairedPreference) and not record.label):
-            skipped["preference"] += 1
+        if (reason := unfit(record)) is not None:
+            skipped[reason] += 1
             continue
         messages, completion = ([], record.text) if isinstance(record, PlainText) else conversation(prompt, record)
-        if completion.strip():
-            examples.append(Example(row["record_id"], tuple(messages), completion))
-        else:
-            skipped["no_completion"] += 1
+        variables = json.dumps(template_variables(record), sort_keys=True) if template_variables(record) else None
+        tools = None if isinstance(record, PlainText) else record.tools
+        examples.append(Example(row["record_id"], tuple(messages), completion, tools, variables))
     return examples, skipped
+
+
+def unfit(record: Record) -> str | None:
+    """Why a record is nothing that an answer is measured on."""
+    if isinstance(record, Preference) or (isinstance(record, UnpairedPreference) and not record.label):
+        return "preference"
+    if kind(record) == "stepwise":
+        return "stepwise"
+    turn = completion_turn(record)
+    if turn is not None and turn.tool_calls:
+        return "tool_call"
+    return None if completion_text(record).strip() else "no_completion"
 
 
 def refused(examples: Sequence[Example], tokenizer: TextTokenizer) -> dict[int, str]:
@@ -85,5 +98,7 @@ def _ids(example: Example, tokenizer: TextTokenizer) -> tuple[tuple[int, ...], t
     """What is shown, nothing for plain text, and what should follow."""
     if not example.messages:
         return (), tuple(tokenizer.plain_text(example.reference))
-    prompt = tokenizer.prompt(example.messages)
+    prompt = tokenizer.prompt(
+        example.messages, json.loads(example.tools or "[]"), json.loads(example.variables or "{}")
+    )
     return prompt.ids, tuple(tokenizer.answer(prompt, example.reference))

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from contracts.types import Metric
 from services.evaluator.domain import intervals
@@ -20,17 +21,23 @@ VERSION = "4"
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A row of the split under a prompt: the messages before the completion, and the completion. No messages: plain text."""
+    """A row of the split under a prompt: the messages before the completion, and the completion. No messages: plain text.
+
+    `tools` and `variables`, of the chat template, are JSON texts.
+    """
 
     record_id: str
-    messages: tuple[Mapping[str, str], ...]
+    messages: tuple[Mapping[str, Any], ...]
     reference: str
+    tools: str | None = None
+    variables: str | None = None
 
     @property
     def key(self) -> str:
         """SHA-256 (hex) of what the model is shown, system prompt included, and of what it should answer."""
         shown = [dict(message) for message in self.messages]
-        return hashlib.sha256(json.dumps([shown, self.reference], sort_keys=True).encode()).hexdigest()
+        further = [self.tools, self.variables] if self.tools or self.variables else []
+        return hashlib.sha256(json.dumps([shown, self.reference, *further], sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

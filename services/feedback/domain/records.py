@@ -6,14 +6,12 @@ from hashlib import sha256
 from typing import Any
 
 from contracts.records import Record, RecordInvalid, parse_record
+from contracts.turns import conversation
 from contracts.types import ModelRef
 from services.feedback.domain.signals import Signal
 
 MAX_RECORD_BYTES = 900_000
 """Room for the rest of the event within a Kafka message of one megabyte."""
-
-# OpenAI's later and former names of roles -> those of the record formats.
-_ROLES = {"developer": "system", "function": "tool"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +69,7 @@ def _answer(content: str | None) -> dict[str, str]:
     return {"role": "assistant", "content": content or ""}
 
 
-def _turns(request: Request) -> list[dict[str, str]]:
+def _turns(request: Request) -> list[dict[str, Any]]:
     if request.messages is None:
         return [{"role": "user", "content": request.prompt or ""}]
-    return [_turn(message) for message in request.messages]
-
-
-def _turn(message: Mapping[str, Any]) -> dict[str, str]:
-    role = str(message.get("role", ""))
-    return {"role": _ROLES.get(role, role), "content": _content(message.get("content"))}
-
-
-def _content(content: Any) -> str:
-    """OpenAI's message content: a text, null, or parts of which the text ones count."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list) and all(isinstance(p, Mapping) and p.get("type") == "text" for p in content):
-        return "".join(str(part.get("text", "")) for part in content)
-    raise RecordInvalid("invalid_field", "a turn's content is no text; only text can become a record")
+    return conversation(list(request.messages), "messages")

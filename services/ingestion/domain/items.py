@@ -1,6 +1,7 @@
 """An item of an upload as the event that submits it. Knows no HTTP and no file format.
 
-An item is a bare record, or an object with `record` and, where wanted, `record_id`, `subject`, `tags` and `project`.
+An item is a bare record in any shape of docs/data.md, or an object with `record` and, where wanted, `record_id`, `subject`,
+`tags` and `project`.
 """
 
 import json
@@ -11,12 +12,13 @@ from pydantic import ValidationError
 from contracts.canonical import digest
 from contracts.events.upstream import RecordSubmittedV1
 from contracts.records import RecordInvalid, canonical_record
+from services.ingestion.domain.columns import IDENTITY, Columns
 from services.ingestion.domain.validation import valid_record, validated
 
 KEYS = frozenset({"project", "record_id", "subject", "tags", "record"})
 
 
-def submitted(project: str, item: Any) -> RecordSubmittedV1:
+def submitted(project: str, item: Any, columns: Columns | None = None) -> RecordSubmittedV1:
     """The event that submits `item` to `project`, valid by the rules of `validated`.
 
     Without `record_id` the identity is `sha-` and the first 16 digits of the record's digest, so that an upload sent
@@ -25,32 +27,40 @@ def submitted(project: str, item: Any) -> RecordSubmittedV1:
     Raises:
         RecordInvalid: as `validated`, or `other_project`.
     """
-    fields = _fields(project, item)
-    _, record = valid_record(fields["record"])
-    fields.setdefault("record_id", f"sha-{digest(canonical_record(record))[:16]}")
+    fields = _fields(project, item, columns or {})
+    if "record_id" not in fields:
+        record = valid_record(fields["record"], columns).record
+        fields["record_id"] = f"sha-{digest(canonical_record(record))[:16]}"
     try:
         event = RecordSubmittedV1.model_validate(fields | {"project": project})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RecordInvalid("invalid_field", f"{where}: {first['msg']}") from error
-    validated(event)
+    validated(event, columns)
     return event
 
 
-def _fields(project: str, item: Any) -> dict[str, Any]:
+def _fields(project: str, item: Any, columns: Columns) -> dict[str, Any]:
     if not isinstance(item, dict):
         raise RecordInvalid("not_an_object", f"the item is {type(item).__name__}; give a JSON object")
     fields = cast(dict[str, Any], item)
     if "record" not in fields:
-        return {"record": fields}
+        named = {name: fields.get(columns[name]) for name in IDENTITY if name in columns}
+        return {"record": fields} | {name: _text(value) for name, value in named.items() if value is not None}
     unknown = sorted(set(map(str, fields)) - KEYS)
     if unknown:
         raise RecordInvalid("invalid_field", f"unknown key {unknown[0]!r}; beside record: {', '.join(sorted(KEYS))}")
     if fields.get("project", project) != project:
         raise RecordInvalid("other_project", f"the item names the project {fields['project']!r}; this is {project!r}")
     present = {key: value for key, value in fields.items() if value is not None}
-    return present | {key: _unpacked(key, present[key]) for key in ("record", "tags") if key in present}
+    unpacked = {key: _unpacked(key, present[key]) for key in ("record", "tags") if key in present}
+    return present | unpacked | {key: _text(present[key]) for key in IDENTITY if key in present}
+
+
+def _text(value: Any) -> Any:
+    """Numbers are identities too, as tables have them."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _unpacked(key: str, value: Any) -> Any:

@@ -5,8 +5,11 @@ from services.prep.domain.rows import Drop, Row
 
 
 def verdict(row: Row, prep: Prep) -> str | None:
-    """Why the row is left out, or None. White space around a completion does not count towards `min_chars`."""
-    said = len(row.completion.strip())
+    """Why the row is left out, or None. White space around a completion does not count towards `min_chars`.
+
+    Of a prompt without a completion it is the prompt that counts.
+    """
+    said = len((row.prompt if row.kind == "prompt_only" else row.completion).strip())
     if not said:
         return "empty"
     if said < prep.min_chars:

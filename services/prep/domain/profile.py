@@ -37,7 +37,7 @@ def profile(dataset: Dataset, count_tokens: CountTokens, unit: str, sample: int)
         "records": len(rows) + len(dataset.drops),
         "rows": len(rows),
         "counts": dataset.counts(),
-        "formats": top(Counter(row.format for row in rows)),
+        "formats": top(Counter(row.kind for row in rows)),
         "tags": tags(rows),
         "prompts": {"distinct": len({row.prompt_key for row in rows}), "of": len(rows)},
         "characters": {

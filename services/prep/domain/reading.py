@@ -4,9 +4,9 @@ import json
 from collections.abc import Container
 
 from contracts.canonical import canonical, digest
-from contracts.chat import completion_text, prompt_turns
+from contracts.chat import completion_text, prompt_turns, said
 from contracts.project import Prep
-from contracts.records import FORMATS, Preference, Record, UnpairedPreference, turns
+from contracts.records import FORMATS, PlainText, Preference, Record, UnpairedPreference, kind, turns
 from services.prep.domain import normalise
 from services.prep.domain.rows import Accepted, Row
 from services.prep.domain.splits import prompt_key, split_of
@@ -30,6 +30,7 @@ def row(accepted: Accepted, prep: Prep, trained: Container[str] = ()) -> Row:
         record_id=accepted.record_id,
         revision=accepted.revision,
         format=accepted.format,
+        kind=kind(record),
         record=text,
         digest=digest(text),
         content=content_key(record, completion),
@@ -46,16 +47,18 @@ def row(accepted: Accepted, prep: Prep, trained: Container[str] = ()) -> Row:
 def prompt_text(record: Record) -> str:
     """The turns before the completion. System turns, which many records share, count only where they stand alone."""
     before = prompt_turns(record)
-    asked = [turn.content for turn in before if turn.role != "system"]
+    asked = [said(turn) for turn in before if turn.role != "system"]
     return "\n".join(asked or [turn.content for turn in before])
 
 
 def content_key(record: Record, completion: str) -> str:
-    """Digest of what is learnt, by normalised copies: the turns, the completion, and what a preference adds."""
+    """Digest of what is learnt, by normalised copies: the turns, the completion, and what its kind adds."""
     extra: list[object] = []
     if isinstance(record, UnpairedPreference):
-        extra = [record.label]
+        extra = [record.label, *([step.label for step in record.steps] if record.steps else [])]
     elif isinstance(record, Preference):
-        extra = [[turn.content for turn in turns(record.rejected, "assistant")]]
-    before = [[turn.role, turn.content] for turn in prompt_turns(record)]
+        extra = [[said(turn) for turn in turns(record.rejected, "assistant")]]
+    if not isinstance(record, PlainText) and record.tools:
+        extra.append(record.tools)
+    before = [[turn.role, said(turn)] for turn in prompt_turns(record)]
     return digest(canonical(normalise.texts([before, completion, *extra])))

@@ -31,6 +31,7 @@ class Row:
     record_id: str
     revision: int
     format: str
+    kind: str
     record: str
     digest: str
     content: str

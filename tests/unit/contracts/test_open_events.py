@@ -88,7 +88,7 @@ def test_project_file_is_closed_and_its_event_open(path: tuple[str, ...]) -> Non
     spec = ProjectSpec(project="p", base="b").model_dump(mode="json")
     place = spec
     for name in path:
-        place = place[name]
+        place = place.setdefault(name, {})
     place["misspelt"] = 1
     with pytest.raises(ValidationError) as caught:
         ProjectSpec.model_validate(spec)

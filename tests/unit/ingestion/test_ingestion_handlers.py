@@ -13,14 +13,14 @@ from contracts.events.feedback import SignalRecordedV1
 from contracts.events.ingestion import RecordAcceptedV1, RecordRefusedV1
 from contracts.events.registry import ProjectDefinedV1
 from contracts.events.upstream import RecordSubmittedV1
-from contracts.project import ProjectSpec
+from contracts.project import Ingest, ProjectSpec
 from contracts.records import PlainText
 from contracts.types import ModelRef
 from services.chassis.storage.database import open_engine, writing
 from services.chassis.storage.migration import migrate
-from services.ingestion import handlers
+from services.ingestion import handlers, restore
 from services.ingestion.settings import IngestionSettings
-from services.ingestion.store import SqlStore
+from services.ingestion.store import CurrentRevision, SqlStore
 from tests.conftest import wait_until_locked
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -146,3 +146,28 @@ def test_a_correction_is_accepted_with_its_request(opened: Opened) -> None:
     assert handle(opened, signal.model_copy(update={"record": None}), "2") == []
     [refused] = handle(opened, signal.model_copy(update={"record_id": "x" * 300}), "3")
     assert refused.reason == "invalid_field"
+
+
+def test_plain_columns_are_read_as_the_project_says_now(opened: Opened) -> None:
+    faq = RecordSubmittedV1(project="p", record_id="f", record={"question": "q", "answer": "a", "topic": "tar"})
+    handle(opened, defined())
+    assert [e.reason for e in handle(opened, faq, "1")] == ["unknown_format"]
+    columns = Ingest.model_validate({"columns": {"prompt": "question", "completion": "answer"}})
+    mapped = defined().model_copy(update={"revision": "1" * 64, "sequence": 2})
+    mapped = mapped.model_copy(update={"spec": mapped.spec.model_copy(update={"ingest": columns})})
+    with opened() as store:
+        assert not store.columns("p")
+        list(handlers.on_project_defined(mapped, meta("d2"), store))
+        assert store.columns("p") == columns.columns
+    [accepted] = handle(opened, faq, "2")
+    assert (accepted.shape, accepted.sent, accepted.tags) == ("prompt_completion", faq.record, {"topic": "tar"})
+    assert accepted.record.model_dump() == {"prompt": "q", "completion": "a"}
+    with opened() as store:
+        assert store.current("p", "f") == restored(accepted, store)
+
+
+def restored(accepted: RecordAcceptedV1, store: SqlStore) -> CurrentRevision | None:
+    """What ingestion's own event alone brings back."""
+    other = accepted.model_copy(update={"record_id": "again"})
+    list(restore.on_record_accepted(other, meta("x"), store))
+    return store.current("p", "again")

@@ -1,0 +1,182 @@
+"""Every shape that docs/data.md shows becomes what it says there, and what cannot be told apart is refused with both readings."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.canonical import canonical
+from contracts.project import Ingest
+from contracts.records import RecordInvalid, canonical_record, kind, parse_record
+from contracts.shapes import SHAPES, ShapeName, detect
+from contracts.turns import ROLES, conversation
+from services.ingestion.domain.conversions import CONVERSIONS, MAX_COLUMNS, convert
+from services.ingestion.domain.items import submitted
+from services.ingestion.domain.validation import valid_record, validated
+from tests.unit.contracts.values import JSON_VALUES
+from tests.unit.ingestion.test_ingestion_rules import event
+
+T = TypeVar("T")
+PAGE = Path(__file__).parents[3] / "docs" / "data.md"
+ROW = re.compile(r"^\| (.+?) \| (\w+) \| `(.+?)` \| `(.+?)` \| `(.+?)` \|$", re.MULTILINE)
+SHOWN = [(name, shape, *map(json.loads, cells)) for name, shape, *cells in ROW.findall(PAGE.read_text())]
+USER, SAID = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+
+
+@pytest.mark.parametrize(("shape", "raw", "record", "tags"), [row[1:] for row in SHOWN], ids=[row[0] for row in SHOWN])
+def test_what_the_page_shows_is_so(shape: str, raw: Any, record: Any, tags: Any) -> None:
+    assert convert(raw) == (shape, record, tags)
+    typed = valid_record(raw).record
+    assert (
+        typed.model_dump(mode="json")
+        == record
+        == parse_record(json.loads(canonical_record(typed)))[1].model_dump(mode="json")
+    )
+    assert canonical_record(typed) == canonical(record)
+
+
+def test_the_page_shows_every_shape() -> None:
+    assert (
+        {shape for _, shape, *_ in SHOWN}
+        == {shape.name for shape in SHAPES}
+        == set(get_args(ShapeName))
+        == set(CONVERSIONS)
+    )
+    assert len(SHOWN) > 30
+
+
+def test_what_was_sent_is_kept_where_record_and_tags_do_not_give_it_back() -> None:
+    alpaca: dict[str, Any] = {"instruction": "q", "output": "a"}
+    assert (valid_record(alpaca).shape, valid_record(alpaca).sent) == ("alpaca", alpaca)
+    assert valid_record({"prompt": "q", "completion": "a", "tool": "tar", "label": None}).sent is None
+    numbered = {"prompt": "q", "completion": "a", "score": 3}
+    assert (valid_record(numbered).tags, valid_record(numbered).sent) == ({"score": "3"}, numbered)
+    assert valid_record({"messages": [USER, SAID]}).sent is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "code", "words"),
+    [
+        ({"messages": [USER, SAID], "text": "other"}, "ambiguous", r"messages \(messages\) or text \(text\)"),
+        ({"prompt": "q", "response": "a"}, "ambiguous", "prompt_only with a further column 'response'"),
+        ({"prompt": "q", "answer": "a"}, "ambiguous", "'answer'"),
+        ({"text": "t", "label": 1}, "ambiguous", "'label'"),
+        ({"messages": [USER, SAID], "label": False}, "ambiguous", "'label'"),
+        ({"instruction": "q", "output": "a", "response": "b"}, "ambiguous", r"alpaca .* or dolly"),
+        ({"messages": [{"role": "system", "content": "x"}, SAID], "system": "y"}, "ambiguous", "first turn"),
+        ({"prompt": "q", "complation": "a"}, "unknown_format", "did you mean 'completion'"),
+        ({"question": "q", "answer": "a"}, "unknown_format", "ingest"),
+        ({"prompt": "q", "completion": "a", "label": "bad"}, "invalid_field", "label"),
+        ({"chosen": "same", "rejected": "same"}, "invalid_field", "the same"),
+        ({"chosen": "one", "rejected": "two"}, "invalid_field", "share no beginning"),
+        ({"prompt": "q", "completions": ["a"], "labels": []}, "invalid_field", "0 verdicts on 1"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "invalid_field", "'robot'"),
+        ({"messages": [{"role": "user", "contents": "x"}]}, "invalid_field", "did you mean 'content'"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "unsupported_content", "image_url"),
+        ({"messages": [USER, {**SAID, "audio": {"id": "x"}}]}, "unsupported_content", "audio"),
+        ({"messages": [USER, {**SAID, "weight": 2}]}, "invalid_field", "0 or 1"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{"}]}]}, "invalid_field", "JSON"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": [{"type": "custom"}]}]}, "invalid_field", "no call"),
+        ({"messages": [USER, SAID], "tools": "[1"}, "invalid_field", "tools"),
+        ({"messages": [USER, SAID], "tools": [{"type": "web_search"}]}, "invalid_field", "no tool"),
+        ({"messages": [USER, SAID], "chat_template_kwargs": {"x": float("inf")}}, "invalid_field", "double"),
+        ({f"c{i}": 1 for i in range(MAX_COLUMNS + 1)}, "too_many_columns", "at most 1000"),
+        ({"messages": [USER, SAID], "tools": "[" * 100_000}, "invalid_field", "deep"),
+        ({"prompt": " "}, "empty", "prompt"),
+        ({"prompt": "q", "completion": ""}, "empty", "completion"),
+        ({"instruction": "q", "output": ""}, "empty", "completion"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_says_why(raw: Any, code: str, words: str) -> None:
+    with pytest.raises(RecordInvalid, match=words) as refused:
+        valid_record(raw)
+    assert refused.value.code == code
+
+
+COLUMNS = {"prompt": "question", "completion": "answer", "record_id": "id", "subject": "who"}
+FAQ: dict[str, Any] = {"question": "q", "answer": "a", "id": 7, "who": "ann", "label": 3, "topic": "tar"}
+
+
+def test_plain_columns_are_read_by_the_projects_mapping() -> None:
+    sent = submitted("p", FAQ, COLUMNS)
+    assert (sent.record_id, sent.subject, sent.record) == ("7", "ann", FAQ)
+    found = validated(sent, COLUMNS)
+    assert found.record.model_dump() == {"prompt": "q", "completion": "a"}
+    assert found.tags == {"label": "3", "topic": "tar"}
+    assert found.became.sent == FAQ
+    with pytest.raises(RecordInvalid, match="'answer'") as refused:
+        validated(event({"question": "q"}), COLUMNS)
+    assert refused.value.code == "missing_column"
+    assert validated(event({"messages": [USER, SAID]}), COLUMNS).format == "messages"
+
+
+@pytest.mark.parametrize(
+    "columns", [{"prompt": "x", "label": "y"}, {"system": "x"}, {"prompt": "x", "completion": "x"}]
+)
+def test_a_mapping_that_makes_no_shape_is_refused(columns: Any) -> None:
+    with pytest.raises(ValueError, match="columns"):
+        Ingest(columns=columns)
+
+
+def test_tags_that_were_given_win_and_there_are_fifty_at_most() -> None:
+    many = {"text": "t", **{f"c{i:03}": i for i in range(60)}}
+    assert len(validated(event(many)).tags) == 50
+    assert validated(event({"text": "t", "tool": "ls"}, tags={"tool": "tar"})).tags == {"tool": "tar"}
+
+
+COLUMN = st.sampled_from(
+    sorted({name for shape in SHAPES for name in shape.columns} | {"answer", "topic", "complation"})
+)
+TURN = st.fixed_dictionaries(
+    {"role": st.sampled_from(sorted(ROLES)), "content": st.text(max_size=5)},
+    optional={"weight": st.sampled_from([0, 1, None]), "name": st.text(max_size=3), "tool_calls": JSON_VALUES},
+)
+VALUES = JSON_VALUES | st.text() | st.lists(TURN, max_size=3)
+
+
+def outcome(work: Callable[[dict[str, Any]], T], raw: dict[str, Any]) -> tuple[str | None, T | None]:
+    """The code of the refusal, or the result."""
+    try:
+        return None, work(raw)
+    except RecordInvalid as error:
+        return error.code, None
+
+
+@given(st.dictionaries(COLUMN, VALUES, max_size=6))
+def test_any_row_becomes_a_record_or_is_refused_by_name(raw: dict[str, Any]) -> None:
+    code, found = outcome(valid_record, raw)
+    assert code in {None, "unknown_format", "ambiguous", "invalid_field", "unsupported_content", "empty"}
+    if found is None:
+        return
+    again = parse_record(json.loads(canonical_record(found.record)))
+    assert again == (found.format, found.record)
+    assert kind(found.record)
+    assert (
+        valid_record(json.loads(canonical_record(found.record))).record == found.record or found.shape == "prompt_only"
+    )
+
+
+@given(st.sets(COLUMN, max_size=6))
+def test_a_row_has_one_reading_or_none(names: set[str]) -> None:
+    """Columns that all say something else: nothing that a shape reads is passed over."""
+    row = {name: f"says {name}" for name in sorted(names)}
+    code, shape = outcome(detect, row)
+    assert code in (None, "unknown_format", "ambiguous")
+    if shape is None:
+        return
+    assert shape.needs <= names
+    assert names & {name for each in SHAPES for name in each.columns} <= shape.columns
+
+
+@given(st.lists(TURN.map(lambda turn: {k: v for k, v in turn.items() if k != "tool_calls"}), min_size=1, max_size=4))
+def test_a_conversation_is_a_fixed_point(turns: list[dict[str, Any]]) -> None:
+    try:
+        once = conversation(turns, "messages")
+    except RecordInvalid:
+        return
+    assert conversation(once, "messages") == once

@@ -1,0 +1,75 @@
+"""Tool conversations, prompts alone and stepwise verdicts are rows of their own kinds; what was sent is kept beside a record."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from sqlmodel import select
+
+from contracts.canonical import canonical
+from contracts.events.ingestion import RecordAcceptedV1
+from contracts.project import Prep
+from contracts.records import canonical_record, parse_record
+from services.prep.domain import pipeline
+from services.prep.domain.profile import profile, words
+from services.prep.domain.rows import Accepted
+from services.prep.tables import RecordRow
+from tests.unit.prep.builders import Events, Opened
+
+USER = {"role": "user", "content": "What color?"}
+
+
+def call(arguments: str) -> dict[str, Any]:
+    function = {"name": "sky", "arguments": arguments}
+    return {"role": "assistant", "content": "", "tool_calls": [{"id": "c", "type": "function", "function": function}]}
+
+
+def accepted(record_id: str, **record: Any) -> Accepted:
+    name, typed = parse_record(record)
+    return Accepted(record_id, 1, name, canonical_record(typed), "{}", None)
+
+
+def test_each_kind_is_counted_and_none_is_dropped_for_what_it_has_not() -> None:
+    steps = [{"completion": "a", "label": True}]
+    records = [
+        accepted("call", messages=[USER, call('{"at": 1}')]),
+        accepted("other call", messages=[USER, call('{"at": 2}')]),
+        accepted("same call", messages=[USER, call('{"at": 2}')]),
+        accepted("prompt", prompt="q", completion=""),
+        accepted("steps", prompt="r", completion="a", label=True, steps=steps),
+        accepted("plain", prompt="s", completion="b"),
+        accepted("blank", prompt=" ", completion=""),
+    ]
+    dataset = pipeline.freeze(records, Prep(held_out=0, validation=0))
+    found = profile(dataset, words, "words", 100)
+    assert found["formats"] == {"tools": 2, "prompt_completion": 1, "prompt_only": 1, "stepwise": 1}
+    assert dataset.drops_by_reason() == {"duplicate": 1, "empty": 1}
+    rows = {row.record_id: row for row in dataset.rows}
+    assert rows["call"].completion == '{"name": "sky", "arguments": {"at": 1}}'
+    assert json.loads(rows["steps"].record)["steps"] == steps
+
+
+def test_tools_and_verdicts_of_steps_are_content() -> None:
+    turns = [USER, {"role": "assistant", "content": "blue"}]
+    records = [
+        accepted("bare", messages=turns),
+        accepted("tools", messages=turns, tools='[{"type":"function","function":{"name":"f"}}]'),
+        *(
+            accepted(f"{label}", prompt="r", completion="a", label=False, steps=[{"completion": "a", "label": label}])
+            for label in (True, False)
+        ),
+    ]
+    dataset = pipeline.freeze(records, Prep(held_out=0, validation=0))
+    assert sum(dataset.drops_by_reason().values()) == 0
+
+
+def test_what_was_sent_is_kept_beside_the_record(handle: Callable[[Any], None], opened: Opened, events: Events) -> None:
+    sent: dict[str, Any] = {"instruction": "q", "output": "a", "input": None}
+    converted = events.accepted("r", "x").model_copy(update={"shape": "alpaca", "sent": sent})
+    again = RecordAcceptedV1.model_validate_json(converted.to_bytes())
+    assert again == converted
+    handle([events.defined(), again, events.accepted("plain", "y")])
+    with opened() as store:
+        rows = {row.record_id: row for row in store.session.exec(select(RecordRow)).all()}
+    assert (rows["r"].shape, rows["r"].sent) == ("alpaca", canonical(sent))
+    assert (rows["plain"].shape, rows["plain"].sent) == (None, None)
