@@ -5,10 +5,8 @@ What is accepted is decided where every submission is: by the handlers, from the
 
 import asyncio
 import hashlib
-import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,20 +14,17 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from contracts.envelope import Malformed
 from services.chassis.context import Context
 from services.chassis.http import idempotency
 from services.chassis.http.application import ApiError, errors
 from services.chassis.http.guard import needs
 from services.chassis.messaging.outbox import event_id
-from services.ingestion import record_reader
+from services.ingestion.domain.columns import Columns
 from services.ingestion.record_reader import Batch
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.store import SqlStore
-from services.ingestion.upload import Upload, received, too_large
-
-UNPACKED = 4
-"""A Parquet file may unpack to so many times the longest upload."""
+from services.ingestion.unpacking import batches_of
+from services.ingestion.upload import TYPES, Upload, received
 
 _ITEMS = {"schema": {"type": "array", "items": {"type": "object"}}}
 _FILE = {"schema": {"type": "string", "format": "binary"}}
@@ -39,8 +34,7 @@ BODY = {
         "required": True,
         "content": {
             "application/json": _ITEMS,
-            "application/x-ndjson": _FILE,
-            "application/vnd.apache.parquet": _FILE,
+            **{name: _FILE for name in TYPES if name != "application/json"},
             "multipart/form-data": _FORM,
         },
     }
@@ -54,10 +48,10 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
     @router.post("/v1/projects/{project}/records", status_code=202, responses=errors(404, 415), openapi_extra=BODY)
     @needs("submit", body=_settings(ctx).upload_bytes)
     async def submit(project: str, request: Request, key: idempotency.Key = None) -> dict[str, Any]:
-        """Submit records as JSON, JSON lines or Parquet, whole or as the `file` of a form."""
-        await _known(ctx, project)
+        """Submit records as JSON, JSON lines, CSV, TSV, Parquet or Arrow, packed or not, whole or as the `file` of a form."""
+        columns = await _known(ctx, project)
         async with received(request) as upload:
-            answer = await _submit(ctx, project, upload, key)
+            answer = await _submit(ctx, project, columns, upload, key)
         return _checked(answer)
 
     @router.get("/v1/projects/{project}/records/counts", responses=errors(404))
@@ -68,9 +62,20 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
     return router
 
 
-async def _known(ctx: Context[SqlStore], project: str) -> None:
-    if not (project.isprintable() and await ctx.read(lambda store: store.knows(project))):
+async def _known(ctx: Context[SqlStore], project: str) -> Columns | None:
+    """What the project's `ingest.columns` say.
+
+    Raises:
+        ApiError: 404 where nobody defined it.
+    """
+
+    def known(store: SqlStore) -> tuple[bool, Columns | None]:
+        return store.knows(project), store.columns(project)
+
+    found, columns = await ctx.read(known) if project.isprintable() else (False, None)
+    if not found:
         raise ApiError(404, "unknown_project", f"no project {project!r} is defined; define it with `noria apply`")
+    return columns
 
 
 def _settings(ctx: Context[SqlStore]) -> IngestionSettings:
@@ -107,56 +112,20 @@ def _digest(upload: Upload) -> str:
         return f"{upload.kind}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-async def _submit(ctx: Context[SqlStore], project: str, upload: Upload, key: str | None) -> dict[str, list[Any]]:
+async def _submit(
+    ctx: Context[SqlStore], project: str, columns: Columns | None, upload: Upload, key: str | None
+) -> dict[str, list[Any]]:
     accepted: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     cause: str | None = None
     with tempfile.TemporaryDirectory(prefix="noria-unpacked-") as folder:
-        found = await _batches(upload, project, _settings(ctx), Path(folder) / "rows.jsonl")
+        found = await batches_of(upload, project, columns, _settings(ctx), Path(folder) / "rows.jsonl")
         while (batch := await asyncio.to_thread(next, found, None)) is not None:
             if batch.taken:  # a file of which nothing is taken leaves its key free
                 cause = cause or await _cause(ctx, project, upload, key)
                 accepted += await _send(ctx, batch, f"{cause}/{len(accepted)}")
             refused += [asdict(refusal) for refusal in batch.refused]
     return {"accepted": accepted, "refused": refused}
-
-
-async def _batches(upload: Upload, project: str, settings: IngestionSettings, unpacked: Path) -> Iterator[Batch]:
-    if upload.kind == "jsonl":
-        return record_reader.of_jsonl(upload.path, project)
-    if upload.kind == "parquet":
-        await _unpack(upload.path, unpacked, settings)
-        return record_reader.of_jsonl(unpacked, project)
-    if upload.path.stat().st_size > settings.json_bytes:
-        raise too_large(settings.json_bytes)
-    try:
-        return await asyncio.to_thread(record_reader.of_json, upload.path, project)
-    except Malformed as error:
-        raise ApiError(400, error.reason, str(error)) from error
-
-
-async def _unpack(source: Path, target: Path, settings: IngestionSettings) -> None:
-    command = (
-        sys.executable,
-        "-m",
-        "services.ingestion.parquet_rows",
-        source,
-        target,
-        str(UNPACKED * settings.upload_bytes),
-    )
-    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
-    try:
-        async with asyncio.timeout(settings.parquet_seconds):
-            _, said = await process.communicate()
-    except TimeoutError as error:
-        raise ApiError(400, "unreadable_file", "reading the Parquet file took too long; send it in parts") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        last = said.decode(errors="replace").strip().splitlines()[-1:] or ["the file cannot be read as Parquet"]
-        raise ApiError(400, "unreadable_file", last[0])
 
 
 async def _send(ctx: Context[SqlStore], batch: Batch, cause: str) -> list[dict[str, Any]]:

@@ -171,7 +171,7 @@ class SqlStore(ChassisStore):
     def knows(self, project: str) -> bool:
         """Whether the project was defined; asked once where it was."""
         if project not in self._known and (known := self.projects.current(project)) is not None:
-            self._known[project] = known[1].ingest.columns or None
+            self._known[project] = {str(name): column for name, column in known[1].ingest.columns.items()} or None
         return project in self._known
 
     def columns(self, project: str) -> Mapping[str, str] | None:

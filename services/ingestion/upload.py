@@ -5,25 +5,29 @@ import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
-from typing import IO, Literal
+from pathlib import Path
+from typing import IO
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
 
 from services.chassis.http.application import ApiError
+from services.chassis.rows.reading import Kind, kind_of
 
-Kind = Literal["json", "jsonl", "parquet"]
 TYPES: dict[str, Kind] = {
     "application/json": "json",
     "application/x-ndjson": "jsonl",
     "application/ndjson": "jsonl",
     "application/jsonl": "jsonl",
     "application/x-jsonlines": "jsonl",
+    "text/csv": "csv",
+    "text/tab-separated-values": "tsv",
     "application/vnd.apache.parquet": "parquet",
     "application/x-parquet": "parquet",
+    "application/vnd.apache.arrow.file": "arrow",
+    "application/vnd.apache.arrow.stream": "arrow",
 }
-SUFFIXES: dict[str, Kind] = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+"""Gzip and zstd are known by the first bytes, so a `content-encoding` of theirs needs no more."""
 CHUNK = 1 << 20
 
 
@@ -40,7 +44,7 @@ async def received(request: Request) -> AsyncGenerator[Upload]:
     """The request's body or its multipart `file`.
 
     Raises:
-        ApiError: 415 where the type is none of JSON, JSONL and Parquet, 400 without `file`.
+        ApiError: 415 where the type is none of TYPES, 400 without `file`.
     """
     with tempfile.NamedTemporaryFile(prefix="noria-upload-") as file:
         if media_type(request.headers.get("content-type")) == "multipart/form-data":
@@ -51,11 +55,6 @@ async def received(request: Request) -> AsyncGenerator[Upload]:
                 await asyncio.to_thread(file.write, chunk)
         await asyncio.to_thread(file.flush)
         yield Upload(Path(file.name), kind)
-
-
-def too_large(limit: int) -> ApiError:
-    """The answer to an upload above `limit` bytes."""
-    return ApiError(413, "too_large", f"the upload is larger than {limit} bytes; send it in parts")
 
 
 def media_type(header: str | None) -> str:
@@ -75,9 +74,8 @@ async def _part(request: Request, file: IO[bytes]) -> Kind:
 
 
 def _kind(content_type: str | None, name: str | None) -> Kind:
-    by_name = SUFFIXES.get(PurePath(name).suffix.lower()) if name else None
-    kind = by_name or TYPES.get(media_type(content_type))
+    kind = (kind_of(name) if name else None) or TYPES.get(media_type(content_type))
     if kind is None:
-        known = "application/json, application/x-ndjson or application/vnd.apache.parquet"
-        raise ApiError(415, "unsupported_type", f"content type {media_type(content_type)!r} is not taken; give {known}")
+        given = media_type(content_type)[:80]
+        raise ApiError(415, "unsupported_type", f"content type {given!r} is not taken; give {', '.join(TYPES)}")
     return kind

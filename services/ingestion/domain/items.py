@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from contracts.canonical import digest
 from contracts.events.upstream import RecordSubmittedV1
 from contracts.records import RecordInvalid, canonical_record
+from services.chassis.rows.row import FLAWS
 from services.ingestion.domain.columns import IDENTITY, Columns
 from services.ingestion.domain.validation import valid_record, validated
 
@@ -42,6 +43,8 @@ def submitted(project: str, item: Any, columns: Columns | None = None) -> Record
 
 
 def _fields(project: str, item: Any, columns: Columns) -> dict[str, Any]:
+    if isinstance(item, str) and (found := item.partition(": "))[0] in FLAWS:
+        raise RecordInvalid(found[0], found[2])
     if not isinstance(item, dict):
         raise RecordInvalid("not_an_object", f"the item is {type(item).__name__}; give a JSON object")
     fields = cast(dict[str, Any], item)

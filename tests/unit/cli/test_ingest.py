@@ -1,17 +1,23 @@
 import json
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
+from services.chassis.rows.hub import parse
 from services.cli import record_files
 from services.cli.app import run
 from services.cli.errors import Usage
 from services.cli.record_files import batches
+from services.cli.verbs import ingest as verb
 from tests.unit.cli.conftest import Services
 
 PATH = "/v1/projects/p/records"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NORIA_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
 
 
 def lines(path: Path) -> list[tuple[int, object]]:
@@ -20,20 +26,6 @@ def lines(path: Path) -> list[tuple[int, object]]:
         for batch in batches(path)
         for number, line in zip(batch.numbers, batch.body.split(b"\n"), strict=True)
     ]
-
-
-def test_every_format_gives_the_same_records(tmp_path: Path) -> None:
-    records = [{"prompt": f"é{i}", "completion": "b"} for i in range(3)]
-    expected = list(enumerate(records, 1))
-    (tmp_path / "a.jsonl").write_text("\ufeff" + "\n".join(map(json.dumps, records)))
-    (tmp_path / "a.json").write_text(json.dumps(records))
-    (tmp_path / "one.json").write_text(json.dumps(records[0]))
-    parquet.write_table(
-        pa.Table.from_pylist([*records[:2], {**records[2], "tags": {"a": "b"}}]), tmp_path / "a.parquet"
-    )
-    assert lines(tmp_path / "a.jsonl") == lines(tmp_path / "a.json") == expected
-    assert lines(tmp_path / "one.json") == expected[:1]
-    assert lines(tmp_path / "a.parquet")[:2] == expected[:2]
 
 
 def test_blank_lines_keep_the_numbers_of_the_others(tmp_path: Path) -> None:
@@ -46,7 +38,7 @@ def test_batches_are_bounded_and_tell_how_far_they_are(tmp_path: Path, monkeypat
     (tmp_path / "a.jsonl").write_text("1\n2\n3\n4\n5\n")
     found = list(batches(tmp_path / "a.jsonl"))
     assert [b.numbers for b in found] == [(1, 2), (3, 4), (5,)]
-    assert [b.share for b in found] == [0.4, 0.8, 1.0]
+    assert [b.numbers for b in batches(tmp_path / "a.jsonl", after=3)] == [(4, 5)]
     monkeypatch.setattr(record_files, "BYTES", 1)
     assert len(list(batches(tmp_path / "a.jsonl"))) == 5
 
@@ -56,6 +48,17 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(name: str, tmp_path: P
     (tmp_path / name).write_text("{")
     with pytest.raises(Usage, match="is not"):
         list(batches(tmp_path / name))
+
+
+def test_a_hub_address_says_what_is_missing(capsys: pytest.CaptureFixture[str], services: Services) -> None:
+    """Without the library, or without a network to the hub: one clear error, nothing sent."""
+    assert run(["ingest", "p", "hf://nobody/no-such-dataset", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] in ("no_datasets_library", "hub_unavailable")
+    assert run(["ingest", "p", "hf://", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "bad_address"
+    assert services.asked == []
+    assert parse("hf://datasets/a/b@main/en:test") == ("a/b", "main", "en", "test")
+    assert parse("hf://a/b") == ("a/b", None, None, "train")
 
 
 def test_refusals_have_their_line_in_the_file(
@@ -87,3 +90,75 @@ def test_an_unknown_project_fails_as_a_whole(
     services.say("POST", PATH, (404, {"error": {"code": "unknown_project", "message": "no project 'p'; apply it"}}))
     assert run(["ingest", "p", str(tmp_path / "a.jsonl"), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "unknown_project"
+
+
+def taken(count: int) -> tuple[int, dict[str, object]]:
+    return 202, {"accepted": [{"line": i + 1, "record_id": f"r{i}", "id": "x"} for i in range(count)], "refused": []}
+
+
+class Stopping:
+    """Ctrl-C at a call of `send`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+        self.calls, self.at, self.send = 0, at, verb.send
+        monkeypatch.setattr(verb, "send", self)
+
+    def __call__(self, project: str, batch: record_files.Batch) -> dict[str, object]:
+        self.calls += 1
+        if self.calls == self.at:
+            raise KeyboardInterrupt
+        return self.send(project, batch)
+
+
+def test_a_stopped_run_goes_on_where_it_was(
+    services: Services, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_files, "LINES", 2)
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"text": "{i}"}}\n' for i in range(5)))
+    services.say("POST", PATH, taken(2), taken(2), taken(1))
+    Stopping(monkeypatch, at=2)
+    assert run(["ingest", "p", str(path)]) == 130
+    assert "stopped behind row 2" in capsys.readouterr().err
+    assert len(list((home / "state" / "ingest").iterdir())) == 1
+    assert run(["ingest", "p", str(path), "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "going on behind row 2" in shown.err
+    document = json.loads(shown.out)
+    assert (document["accepted_count"], [a["line"] for a in document["accepted"]]) == (5, [3, 4, 5])
+    assert b"".join(body for _, _, body in services.asked).count(b"text") == 5, "each row once"
+    assert list((home / "state" / "ingest").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["changed", "restart", "other project"])
+def test_another_file_or_a_restart_begins_anew(
+    how: str, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_files, "LINES", 1)
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a"}\n{"text": "b"}\n')
+    services.say("POST", PATH, taken(1), taken(1), taken(1), taken(1))
+    services.say("POST", PATH.replace("/p/", "/q/"), taken(1), taken(1))
+    Stopping(monkeypatch, at=2)
+    assert run(["ingest", "p", str(path)]) == 130
+    if how == "changed":
+        path.write_text('{"text": "c"}\n{"text": "longer"}\n')
+    further = ["--restart"] if how == "restart" else []
+    assert run(["ingest", "q" if how == "other project" else "p", str(path), *further]) == 0
+    assert len(services.asked) == 3
+
+
+def test_lists_are_bounded_and_all_refusals_go_to_a_file(
+    services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_files, "LINES", 1)
+    monkeypatch.setattr(verb, "KEPT", 2)
+    (tmp_path / "a.jsonl").write_text("1\n" * 4)
+    no = {"accepted": [], "refused": [{"line": 1, "reason": "not_an_object", "detail": "é"}]}
+    services.say("POST", PATH, taken(1), (422, no), (422, no), (422, no))
+    out = tmp_path / "refused.jsonl"
+    assert run(["ingest", "p", str(tmp_path / "a.jsonl"), "--refused", str(out), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["accepted_count"], document["refused_count"]) == (1, 3)
+    assert [r["line"] for r in document["refused"]] == [2, 3]
+    assert [json.loads(line)["line"] for line in out.read_text().splitlines()] == [2, 3, 4]

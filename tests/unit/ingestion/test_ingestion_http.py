@@ -1,3 +1,4 @@
+import gzip
 import io
 import json
 from collections.abc import Iterator
@@ -19,10 +20,12 @@ from services.chassis.http import guard
 from services.chassis.http.application import answer, install_errors
 from services.chassis.messaging.outbox import unpack_headers
 from services.chassis.observability.metrics import Metrics
+from services.chassis.rows import text
 from services.chassis.storage.artifacts import open_store
 from services.chassis.storage.database import open_engine, reading, writing
 from services.chassis.storage.migration import migrate
 from services.chassis.storage.tables import Outbox
+from services.cli.record_files import batches
 from services.ingestion import handlers, record_reader
 from services.ingestion.http import make_router
 from services.ingestion.settings import IngestionSettings
@@ -108,7 +111,7 @@ def test_a_file_may_come_as_a_form(client: TestClient, context: Context[SqlStore
     assert client.post(URL, files={"file": ("records.jsonl", b'{"text": "x"}')}).status_code == 202
     assert len(sent(context)) == 2
     assert client.post(URL, files={"other": ("records.jsonl", b"{}")}).json()["error"]["code"] == "no_file"
-    assert client.post(URL, files={"file": ("records.csv", b"a,b")}).status_code == 415
+    assert client.post(URL, files={"file": ("records.xlsx", b"a,b")}).status_code == 415
 
 
 def test_a_retry_under_its_key_repeats_the_ids(client: TestClient, context: Context[SqlStore]) -> None:
@@ -129,9 +132,11 @@ def test_a_retry_under_its_key_repeats_the_ids(client: TestClient, context: Cont
         (b"[", "application/json", 400, "not_json"),
         (b"\xff", "application/json", 400, "not_utf8"),
         (b"[" * 40_000, "application/json", 400, "too_deep"),
-        (b"PAR1 no PAR1", "application/vnd.apache.parquet", 400, "unreadable_file"),
-        (b"a,b", "text/csv", 415, "unsupported_type"),
-        (b" " * 60_000, "application/json", 413, "too_large"),
+        (b"PAR1 no PAR1", "application/vnd.apache.parquet", 400, "not_parquet"),
+        (b"a;b", "text/csv", 400, "not_csv"),
+        (b"a,b", "text/html", 415, "unsupported_type"),
+        (b" " * 60_000, "application/json", 422, "no_records"),
+        (b"[" + b" " * 60_000, "application/json", 400, "not_json"),
         (b"x" * 100_001, "application/x-ndjson", 413, "too_large"),
     ],
 )
@@ -166,7 +171,7 @@ def test_an_unknown_project_is_not_found(client: TestClient) -> None:
 def test_a_line_that_is_too_long_is_refused_and_the_next_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record_reader, "MAX_LINE", 50)
+    monkeypatch.setattr(text, "MAX_LINE", 50)
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"text": "' + b"x" * 500 + b'"}\n{"text": "y"}\n')
     [batch] = record_reader.of_jsonl(path, "p")
@@ -196,3 +201,51 @@ def test_line_with_half_a_character_is_refused_and_its_neighbours_taken(client: 
         given = client.post(URL, content=content, headers=headers or {"content-type": "application/json"}).json()
         assert [x["line"] for x in given["accepted"]] == [1, 3]
         assert [x["line"] for x in given["refused"]] == [2]
+
+
+def packed(rows: list[dict[str, Any]]) -> dict[str, bytes]:
+    """The same rows in several kinds of files."""
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    table = "prompt,completion,topic\r\n" + "".join(",".join(row.values()) + "\r\n" for row in rows)
+    return {
+        "a.jsonl.gz": gzip.compress(lines),
+        "a.jsonl.zst": pa.compress(lines, "zstd", asbytes=True),
+        "a.json": lines,
+        "b.json": json.dumps(rows, indent=1).encode("utf-16"),
+        "c.json": b"\n".join(json.dumps(row, indent=1).encode() for row in rows),
+        "a.csv": table.encode("utf-16"),
+        "a.tsv": table.replace(",", "\t").encode(),
+        "a.parquet": parquet(rows),
+    }
+
+
+ROWS = [{"prompt": f"q{i}", "completion": "a", "topic": "tar"} for i in range(2)]
+
+
+@pytest.mark.parametrize("name", packed(ROWS))
+def test_every_kind_of_file_gives_the_records_that_the_console_sends(
+    name: str, client: TestClient, context: Context[SqlStore], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(packed(ROWS)[name])
+    answer = client.post(URL, files={"file": (name, packed(ROWS)[name])}).json()
+    assert [x["line"] for x in answer["accepted"]] == [1, 2]
+    by_file = [event["record"] for _, event in sent(context)]
+    for batch in batches(tmp_path / name):
+        assert client.post(URL, content=batch.body, headers=NDJSON).status_code == 202
+    assert [event["record"] for _, event in sent(context)] == by_file * 2 == ROWS * 2
+
+
+def test_a_file_that_bursts_is_refused_whole(client: TestClient, context: Context[SqlStore]) -> None:
+    bomb = gzip.compress(b'{"text": "x"}\n' * 100_000)
+    answer = client.post(URL, files={"file": ("a.jsonl.gz", bomb)})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "too_large")
+    broken = gzip.compress(b'{"text": "x"}\n' * 9)[:-5]
+    answer = client.post(URL, files={"file": ("a.jsonl.gz", broken)})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_archive")
+    assert sent(context) == []
+
+
+def test_a_row_that_is_none_is_refused_in_its_place(client: TestClient) -> None:
+    given = client.post(URL, content=b"text,b\nx,1\ny,1,2\n", headers={"content-type": "text/csv"}).json()
+    assert [x["line"] for x in given["accepted"]] == [1]
+    assert [(x["line"], x["reason"]) for x in given["refused"]] == [(2, "bad_row")]
