@@ -1,33 +1,30 @@
 """The frozen Event base and its CloudEvents 1.0 Kafka binding, binary and structured mode. Opens no connection.
 
-Source of the format: CloudEvents 1.0.2, "Kafka Protocol Binding" and "JSON Event Format".
+Source of the format: CloudEvents 1.0.2, "Kafka Protocol Binding" and "JSON Event Format"; what the SDKs make of the latter is
+in contracts/structured.py.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.config import ExtraValues
 
+from contracts.json_text import Malformed as Malformed
+from contracts.json_text import load_json as load_json
+from contracts.json_text import named_project as named_project
+from contracts.structured import JSON as JSON
+from contracts.structured import STRUCTURED as STRUCTURED
+from contracts.structured import data_of, envelope_of, is_envelope, is_json, media_type
+
 TYPE_PREFIX = "io.noria."
-JSON = "application/json"
-STRUCTURED = "application/cloudevents+json"
 MAX_BYTES = 1_000_000
 
 Header = tuple[str, bytes | None]
 """A Kafka header as it comes from the wire: the value may be null."""
 NO_EXTENSIONS: Mapping[str, str] = MappingProxyType({})
-
-
-class Malformed(ValueError):
-    """A message that is no valid event; `reason` is a stable word, the message says where and what would be right."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class Event(BaseModel):
@@ -132,10 +129,10 @@ def decode(cls: type[E], headers: Iterable[Header], value: bytes | None) -> Rece
     text = _headers(headers)
     content = text.get("content-type", JSON)
     if content != JSON:
-        content = content.split(";")[0].strip().lower()
-    if content == STRUCTURED:
+        content = media_type(content)
+    if content == STRUCTURED or ("ce_specversion" not in text and is_json(content) and is_envelope(value)):
         return _structured(cls, text, value)
-    if content != JSON:
+    if not is_json(content):
         raise Malformed("unsupported", f"content-type is {content[:80]!r}; give {JSON} or {STRUCTURED}")
     return Received(_meta(cls, text), _validate(cls, value))
 
@@ -184,7 +181,9 @@ def _meta(cls: type[Event], headers: Mapping[str, str]) -> Meta:
     version, id, source, kind = get("ce_specversion"), get("ce_id"), get("ce_source"), get("ce_type")
     if not (version and id and source and kind):
         required = next(name for name in _NAMES[:4] if not get(f"ce_{name}"))
-        raise Malformed("missing_attribute", f"CloudEvents attribute {required!r} is missing or empty")
+        dashed = sorted(name[:40] for name in headers if name.startswith("ce-"))[:10]
+        hint = f"; {', '.join(dashed)} are HTTP's headers, Kafka's are ce_id and so on" if dashed else ""
+        raise Malformed("missing_attribute", f"CloudEvents attribute {required!r} is missing or empty{hint}")
     if version != "1.0":
         raise Malformed("unsupported", f"specversion is {version[:20]!r}; give '1.0'")
     if kind != cls.ce_type():
@@ -228,18 +227,12 @@ def _time(raw: str | None) -> datetime:
 
 
 def _structured(cls: type[E], headers: Mapping[str, str], value: bytes) -> Received[E]:
-    whole = load_json(value)
-    if not isinstance(whole, dict):
-        raise Malformed("not_json", "a structured event is a JSON object with the attributes and 'data'")
-    body = cast(dict[str, Any], whole)
+    body = envelope_of(value)
     attributes = {f"ce_{k}": v for k, v in body.items() if k not in ("data", "data_base64") and isinstance(v, str)}
     _check_text(attributes)
     if "traceparent" in headers:
         attributes["traceparent"] = headers["traceparent"]
-    meta = _meta(cls, attributes)
-    if not isinstance(body.get("data"), dict):
-        raise Malformed("invalid_data", "'data' is missing or no JSON object (data_base64 is not taken)")
-    return Received(meta, _validate(cls, json.dumps(body["data"]).encode()))
+    return Received(_meta(cls, attributes), _validate(cls, data_of(body)))
 
 
 def _check_text(attributes: Mapping[str, str]) -> None:
@@ -262,34 +255,3 @@ def _validate(cls: type[E], value: bytes) -> E:
             raise Malformed("invalid_data", f"data.{where}: {first['msg']}"[:500]) from error
         load_json(value)  # says more exactly what is wrong
         raise Malformed("not_json", first["msg"][:300]) from error
-
-
-def load_json(value: bytes) -> Any:
-    """`value` as JSON.
-
-    Raises:
-        Malformed: `not_utf8`, `too_deep` or `not_json`.
-    """
-    try:
-        text = value.decode()
-    except UnicodeDecodeError as error:
-        raise Malformed("not_utf8", f"the value is not UTF-8 at byte {error.start}") from error
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise Malformed("too_deep", "the value is nested too deep") from error
-    except ValueError as error:
-        raise Malformed("not_json", f"the value is not JSON: {error}"[:300]) from error
-
-
-def named_project(value: bytes | None) -> str:
-    """The project that a message's value names, whatever else is wrong with it; empty where it names none."""
-    try:
-        project = json.loads(value or b"null").get("project")
-    except (ValueError, AttributeError, RecursionError):
-        return ""
-    return project[:63] if isinstance(project, str) else ""
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")

@@ -19,6 +19,7 @@ from services.chassis.http import idempotency
 from services.chassis.http.application import ApiError, errors
 from services.chassis.http.guard import needs
 from services.chassis.messaging.outbox import event_id
+from services.ingestion.cloud_events import add_events_route, checked
 from services.ingestion.domain.columns import Columns
 from services.ingestion.record_reader import Batch
 from services.ingestion.settings import IngestionSettings
@@ -44,6 +45,7 @@ BODY = {
 def make_router(ctx: Context[SqlStore]) -> APIRouter:
     """The routes of a running service."""
     router = APIRouter()
+    add_events_route(router, ctx, _settings(ctx).upload_bytes)
 
     @router.post("/v1/projects/{project}/records", status_code=202, responses=errors(404, 415), openapi_extra=BODY)
     @needs("submit", body=_settings(ctx).upload_bytes)
@@ -52,7 +54,7 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
         columns = await _known(ctx, project)
         async with received(request) as upload:
             answer = await _submit(ctx, project, columns, upload, key)
-        return _checked(answer)
+        return checked(answer)
 
     @router.get("/v1/projects/{project}/records/counts", responses=errors(404))
     async def counts(project: str) -> dict[str, Any]:
@@ -136,14 +138,3 @@ async def _send(ctx: Context[SqlStore], batch: Batch, cause: str) -> list[dict[s
         {"line": line, "record_id": event.record_id, "id": id}
         for (line, event), id in zip(batch.taken, ids, strict=True)
     ]
-
-
-def _checked(answer: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """The answer, unless nothing was taken."""
-    if answer["accepted"]:
-        return answer
-    if not answer["refused"]:
-        raise ApiError(422, "no_records", "the upload holds no record")
-    first = answer["refused"][0]
-    message = f"no record was taken; line {first['line']}: {first['reason']}: {first['detail']}"
-    raise ApiError(422, "all_refused", message, answer)

@@ -23,6 +23,7 @@ PINS = {
     OURS: HERE.parents[1] / "requirements.txt",
     "clients-python": HERE / "clients" / "python.txt",
     "clients-llama-index": HERE / "clients" / "llama_index.txt",
+    "cloudevents": HERE / "clients" / "cloudevents.txt",
     "data-files": HERE / "clients" / "data_files.txt",
     "lm-eval": HERE / "lm_eval" / "requirements.txt",
 }

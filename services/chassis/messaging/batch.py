@@ -25,7 +25,7 @@ from services.chassis.messaging.messages import (
     ParsedMessage,
     Route,
     dead_letter_row,
-    read,
+    read_all,
     refuse_conflict,
 )
 from services.chassis.observability import traces
@@ -77,7 +77,7 @@ def take(context: BatchContext, messages: Sequence[ConsumerRecord]) -> BatchResu
     Raises:
         sqlalchemy.exc.DBAPIError: the database is away, locked or full; nothing was committed.
     """
-    items = [read(raw, context.routes[raw.topic].event) for raw in messages]
+    items = [item for raw in messages for item in read_all(raw, context.routes[raw.topic].event)]
     begun = time.perf_counter()
     try:
         result = _transaction(context, items, careful=False)

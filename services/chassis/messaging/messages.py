@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from contracts.envelope import Event, Malformed, Meta, decode
+from contracts.envelope import MAX_BYTES, Event, Malformed, Meta, decode
+from contracts.structured import JSON, STRUCTURED, envelopes, is_batch, media_type
 from contracts.topics import dead_letter_topic
 from services.chassis.messaging import outbox
 from services.chassis.messaging.kafka.decompression import Unread
@@ -36,6 +37,23 @@ class ConsumerRecord(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...  # noqa: D102
 
 
+PART = "noria-part"
+"""Header of an event that came in a batch: its place there, from 0. With it the event goes its own way from there on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An event of a batch, as if it had come as a message of its own in structured mode."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """The event class of a topic and its handler."""
@@ -58,6 +76,30 @@ class ParsedMessage:
 def routes(handlers: Mapping[type[Event], Handler]) -> dict[str, Route]:
     """Topic -> route."""
     return {event.TOPIC: Route(event, handler) for event, handler in handlers.items()}
+
+
+def read_all(raw: ConsumerRecord, event: type[Event]) -> list[ParsedMessage]:
+    """The message's event, or the events of a batch: an empty one, or one that is none, is one malformed message."""
+    value = raw.value
+    if value is None or isinstance(value, Unread) or value[:1] not in b"[ \t\r\n" or len(value) > MAX_BYTES:
+        return [read(raw, event)]
+    named = {name.lower(): text for name, text in raw.headers}
+    media = media_type((named.get("content-type") or JSON.encode()).decode("latin-1"))
+    if "ce_specversion" in named or not is_batch(media, value):
+        return [read(raw, event)]
+    try:
+        found = envelopes(value)
+    except Malformed as error:
+        return [_malformed(raw, error)]
+    if not found:
+        return [_malformed(raw, Malformed("invalid_data", "the batch holds no event"))]
+    kept = [(name, text) for name, text in raw.headers if name.lower() not in ("content-type", PART)]
+    return [read(_part(raw, place, each, kept), event) for place, each in enumerate(found)]
+
+
+def _part(raw: ConsumerRecord, place: int, value: bytes, kept: Sequence[tuple[str, bytes | None]]) -> Part:
+    headers = [("content-type", STRUCTURED.encode()), (PART, str(place).encode()), *kept]
+    return Part(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.key, value, headers)
 
 
 def read(raw: ConsumerRecord, event: type[Event]) -> ParsedMessage:
@@ -83,7 +125,14 @@ def _malformed(raw: ConsumerRecord, error: Malformed) -> ParsedMessage:
 def _place(raw: ConsumerRecord) -> tuple[str, str]:
     # No event has an empty id, so none can take this identity. The record's own time makes the place unique even where
     # a topic was made anew and counts from 0 again.
-    return (f"kafka:{raw.topic}/{raw.partition}/{raw.offset}/{raw.timestamp}", "")
+    return (f"kafka:{raw.topic}/{_offset(raw)}/{raw.timestamp}", "")
+
+
+def _offset(raw: ConsumerRecord) -> str:
+    """Partition and offset, and the place in its batch of an event that came in one."""
+    part = next((text for name, text in raw.headers if name == PART), None)
+    behind = "" if part is None else "/" + part.decode("utf-8", "replace")[:20]
+    return f"{raw.partition}/{raw.offset}{behind}"
 
 
 def refuse_conflict(item: ParsedMessage) -> None:
@@ -95,7 +144,7 @@ def refuse_conflict(item: ParsedMessage) -> None:
 
 def dead_letter_id(raw: ConsumerRecord, group: str) -> str:
     """The id of the dead letter that `group` makes of a message: the same whenever it does."""
-    return outbox.event_id(group, raw.topic, f"{raw.partition}/{raw.offset}", 0)
+    return outbox.event_id(group, raw.topic, _offset(raw), 0)
 
 
 def dead_letter_row(raw: ConsumerRecord, group: str, reason: str, detail: str, now: datetime) -> outbox.Row:

@@ -1,6 +1,7 @@
 """The Kafka binding takes both modes and refuses what is malformed, each with its reason."""
 
 import json
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -130,3 +131,47 @@ def test_decode_raises_malformed_alone_and_what_it_takes_can_be_sent_on(
     if refused is not None:
         assert refused.reason
         assert str(refused).encode()
+
+
+ATTRIBUTES = {name[3:]: value.decode() for name, value in HEADERS if name.startswith("ce_") and value}
+
+
+@pytest.mark.parametrize(
+    "content", [None, "application/json", "application/json; charset=utf-8", "application/vnd.acme+json"]
+)
+@pytest.mark.parametrize("data", [DATA, json.dumps(DATA), None], ids=["object", "text", "base64"])
+def test_structured_mode_as_the_sdks_send_it(content: str | None, data: Any) -> None:
+    """Python's names the data's content type above the envelope, or none, and may put data in as text or bytes."""
+    base64 = {"data_base64": b64encode(json.dumps(DATA).encode()).decode()}
+    body = json.dumps({**ATTRIBUTES, **({"data": data} if data else base64)}).encode()
+    headers: list[Header] = [("content-type", content.encode())] if content else []
+    assert decode(RecordSubmittedV1, headers, body) == decode(RecordSubmittedV1, HEADERS, json.dumps(DATA).encode())
+
+
+def test_json_under_a_vendors_name_is_json() -> None:
+    headers = with_header("content-type", b"application/vnd.acme.record+json; charset=utf-8")
+    assert decode(RecordSubmittedV1, headers, json.dumps(DATA).encode()).data.record_id == "r"
+
+
+def test_a_record_that_speaks_of_specversion_is_no_envelope() -> None:
+    data = {**DATA, "record": {"text": "what is specversion?"}}
+    assert decode(RecordSubmittedV1, HEADERS, json.dumps(data).encode()).data.record == data["record"]
+    with pytest.raises(Malformed) as caught:
+        decode(RecordSubmittedV1, [], json.dumps(data).encode())
+    assert caught.value.reason == "missing_attribute"
+
+
+def test_headers_of_the_http_binding_are_named() -> None:
+    headers: list[Header] = [(name.replace("ce_", "ce-"), value) for name, value in HEADERS]
+    with pytest.raises(Malformed, match="ce-id, ce-source, ce-specversion, ce-time, ce-type are HTTP's") as caught:
+        decode(RecordSubmittedV1, headers, json.dumps(DATA).encode())
+    assert caught.value.reason == "missing_attribute"
+
+
+@pytest.mark.parametrize(
+    "part", [{}, {"data": 3}, {"data": "no json"}, {"data": "\ud800"}, {"data_base64": "!"}, {"data_base64": "bm8="}]
+)
+def test_an_envelope_without_data_that_can_be_read(part: Any) -> None:
+    with pytest.raises(Malformed) as caught:
+        decode(RecordSubmittedV1, [("content-type", STRUCTURED.encode())], json.dumps({**ATTRIBUTES, **part}).encode())
+    assert caught.value.reason in ("invalid_data", "not_json")

@@ -233,7 +233,7 @@ def test_a_correction_of_what_is_no_text_is_refused_with_the_reason(engine: Engi
         arrive(store, inference(content=[{"type": "image_url"}]))
         [entry], [event] = handlers.give(Feedback(request_id="r1", correction="a cat"), NOW, store)
     assert isinstance(event, SignalRefusedV1)
-    assert (entry.status, event.project, event.reason) == ("refused", "shell-copilot", "invalid_field")
+    assert (entry.status, event.project, event.reason) == ("refused", "shell-copilot", "unsupported_content")
 
 
 def test_old_requests_and_settled_signals_are_forgotten(engine: Engine) -> None:
