@@ -153,12 +153,11 @@ def test_any_row_becomes_a_record_or_is_refused_by_name(raw: dict[str, Any]) -> 
     assert code in {None, "unknown_format", "ambiguous", "invalid_field", "unsupported_content", "empty"}
     if found is None:
         return
-    again = parse_record(json.loads(canonical_record(found.record)))
-    assert again == (found.format, found.record)
+    written = json.loads(canonical_record(found.record))
+    assert parse_record(written) == (found.format, found.record)
     assert kind(found.record)
-    assert (
-        valid_record(json.loads(canonical_record(found.record))).record == found.record or found.shape == "prompt_only"
-    )
+    if found.shape != "prompt_only":  # its blank completion is nothing to learn where it is given
+        assert valid_record(written).record == found.record
 
 
 @given(st.sets(COLUMN, max_size=6))
