@@ -9,6 +9,8 @@ from contracts.turns import conversation, parsed, tools
 from services.ingestion.domain.columns import Columns, as_tags, rename
 
 MAX_COLUMNS = 1000
+MAX_DEPTH = 64
+"""Objects and lists within each other; pydantic writes at most 255."""
 Record = dict[str, Any]
 
 
@@ -24,11 +26,13 @@ def convert(raw: Row, columns: Columns | None = None) -> Became:
     """A row of any shape as a record.
 
     Raises:
-        RecordInvalid: `too_many_columns`, `unknown_format`, `ambiguous`, `missing_column`, `invalid_field` or
+        RecordInvalid: `too_many_columns`, `too_deep`, `unknown_format`, `ambiguous`, `missing_column`, `invalid_field` or
             `unsupported_content`.
     """
     if len(raw) > MAX_COLUMNS:
         raise RecordInvalid("too_many_columns", f"the record has {len(raw)} columns; at most {MAX_COLUMNS} are taken")
+    if nested_deeper(raw, MAX_DEPTH):
+        raise RecordInvalid("too_deep", f"the record is nested deeper than {MAX_DEPTH} levels")
     row = given(raw)
     if columns and (mapped := rename(row, columns)) is not None:
         row, rest = mapped
@@ -37,6 +41,20 @@ def convert(raw: Row, columns: Columns | None = None) -> Became:
         shape = detect(row)
         rest = {name: value for name, value in row.items() if name not in NAMED}
     return Became(shape.name, CONVERSIONS[shape.name](row), as_tags(rest))
+
+
+def nested_deeper(value: Any, most: int) -> bool:
+    """Whether objects and lists stand more than `most` deep in each other. Level by level, so that no depth ends it."""
+    level: list[Any] = [value]
+    for _ in range(most + 1):
+        level = [each for part in level if isinstance(part, dict | list) for each in _inside(part)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(part: Any) -> Iterable[Any]:
+    return cast(Iterable[Any], part.values() if isinstance(part, dict) else part)
 
 
 def _messages(row: Row) -> Record:

@@ -28,6 +28,14 @@ SHOWN = [(name, shape, *map(json.loads, cells)) for name, shape, *cells in ROW.f
 USER, SAID = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 
 
+def nested(levels: int) -> Any:
+    """Lists in each other, the innermost with a number."""
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(("shape", "raw", "record", "tags"), [row[1:] for row in SHOWN], ids=[row[0] for row in SHOWN])
 def test_what_the_page_shows_is_so(shape: str, raw: Any, record: Any, tags: Any) -> None:
     assert convert(raw) == (shape, record, tags)
@@ -48,6 +56,13 @@ def test_the_page_shows_every_shape() -> None:
         == set(CONVERSIONS)
     )
     assert len(SHOWN) > 30
+
+
+def test_what_is_nested_less_deep_is_written_and_read_again() -> None:
+    sent = {"text": "t", "more": nested(62)}
+    accepted = event(sent)
+    assert type(accepted).model_validate_json(accepted.to_bytes()) == accepted
+    assert valid_record(sent).sent == sent
 
 
 def test_what_was_sent_is_kept_where_record_and_tags_do_not_give_it_back() -> None:
@@ -87,6 +102,8 @@ def test_what_was_sent_is_kept_where_record_and_tags_do_not_give_it_back() -> No
         ({"messages": [USER, SAID], "chat_template_kwargs": {"x": float("inf")}}, "invalid_field", "double"),
         ({f"c{i}": 1 for i in range(MAX_COLUMNS + 1)}, "too_many_columns", "at most 1000"),
         ({"messages": [USER, SAID], "tools": "[" * 100_000}, "invalid_field", "deep"),
+        ({"text": "t", "more": nested(64)}, "too_deep", "64 levels"),
+        ({"text": "t", "more": nested(900)}, "too_deep", "64 levels"),
         ({"prompt": " "}, "empty", "prompt"),
         ({"prompt": "q", "completion": ""}, "empty", "completion"),
         ({"instruction": "q", "output": ""}, "empty", "completion"),
