@@ -47,6 +47,8 @@ def add_events_route(router: APIRouter, ctx: Context[SqlStore], most: int) -> No
         found = read_events(headers, await request.body())
         if len(found) == 1 and isinstance(found[0], Malformed):
             raise ApiError(400, found[0].reason, str(found[0]))
+        if len(found) == 1 and isinstance(found[0], Received):
+            by.check(found[0].data.project)
         accepted: list[dict[str, Any]] = []
         refused: list[dict[str, Any]] = []
         for place, event in enumerate(found, 1):
