@@ -1,6 +1,6 @@
 """The rows of a dataset on the Hugging Face hub, streamed by the datasets library: hf://OWNER/NAME[@REVISION][/CONFIG][:SPLIT].
 
-The library is an extra of its own (`noria[hub]`): it brings pandas and a hundred megabytes that nothing else here needs.
+The library is an extra of its own (`noria[hub]`): it brings pandas and 300 MB that nothing else here needs.
 """
 
 import re
