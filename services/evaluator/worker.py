@@ -12,7 +12,7 @@ from services.chassis.errors import ArtifactError, ArtifactUnavailable
 from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.evaluator.compute.ask import GenerationSettings, Wanted, predict_all
 from services.evaluator.compute.model import open_text
-from services.evaluator.compute.rows import read, refused
+from services.evaluator.compute.rows import as_shown, read
 from services.evaluator.compute.tables import read_predictions, write_predictions, write_results
 from services.evaluator.domain.failures import EmptyHeldOut, LossNotFinite, ModelMissing
 from services.evaluator.domain.metrics import ON_ANSWERS
@@ -126,7 +126,7 @@ def _examples(
     path = store.get(task.split)
     examples = {role: read(path, subject.prompt)[0] for role, subject in subjects.items()}
     skipped = read(path, task.candidate.prompt)[1]
-    refused = _refused(subjects, examples, store, workdir)
+    examples, refused = _shown(subjects, examples, store, workdir)
     skipped.update(refused.values())
     examples = {role: [x for i, x in enumerate(of) if i not in refused] for role, of in examples.items()}
     if not examples["candidate"]:
@@ -137,15 +137,20 @@ def _examples(
     return examples, skipped
 
 
-def _refused(
+def _shown(
     subjects: Mapping[str, Subject], examples: Examples, store: ArtifactStore, workdir: Path
-) -> dict[int, str]:
-    """Indices of the rows that one of the subjects cannot be shown, with the reason: none of them is measured on those."""
+) -> tuple[dict[str, list[Example]], dict[int, str]]:
+    """The examples as each subject has them, and the indices of those that one of them cannot be shown, with the reason.
+
+    None of the subjects is measured on the latter.
+    """
+    shown: dict[str, list[Example]] = {}
     found: dict[int, str] = {}
     for role, subject in subjects.items():
         own = subject.files if subject.kind == "full" else subject.base.files
-        found |= refused(examples[role], open_text(_place(own, store, workdir)))
-    return found
+        shown[role], refused = as_shown(examples[role], open_text(_place(own, store, workdir)))
+        found |= refused
+    return shown, found
 
 
 def _known(subject: Subject, settings: str, task: Task, store: ArtifactStore, workdir: Path) -> Predictions:

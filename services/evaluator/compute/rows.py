@@ -7,10 +7,10 @@ Loss is taken on the completion and the end of its turn, none on the prompt, as 
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from contracts.chat import completion_text, completion_turn, conversation, template_variables
+from contracts.chat import as_sent, completion_text, completion_turn, conversation, template_variables
 from contracts.project import Prompt
 from contracts.records import PlainText, Preference, Record, UnpairedPreference, kind, parse_record
 from services.evaluator.domain.predictions import Example
@@ -30,7 +30,7 @@ class Encoded:
 def read(path: Path, prompt: Prompt) -> tuple[list[Example], Counter[str]]:
     """Examples of a split in its order, and how many rows were left out.
 
-    Reasons: `preference`, `stepwise`, `no_completion`, and `tool_call` where the completion is a call: no metric reads one.
+    Reasons: `preference`, `stepwise`, `no_completion`.
 
     Reads the columns `record_id` and `record` (canonical JSON).
     """
@@ -44,11 +44,23 @@ def read(path: Path, prompt: Prompt) -> tuple[list[Example], Counter[str]]:
         if (reason := unfit(record)) is not None:
             skipped[reason] += 1
             continue
-        messages, completion = ([], record.text) if isinstance(record, PlainText) else conversation(prompt, record)
-        variables = json.dumps(template_variables(record), sort_keys=True) if template_variables(record) else None
-        tools = None if isinstance(record, PlainText) else record.tools
-        examples.append(Example(row["record_id"], tuple(messages), completion, tools, variables))
+        examples.append(_example(row["record_id"], record, prompt))
     return examples, skipped
+
+
+def _example(record_id: str, record: Record, prompt: Prompt) -> Example:
+    if isinstance(record, PlainText):
+        return Example(record_id, (), record.text)
+    messages, completion = conversation(prompt, record)
+    variables, turn = template_variables(record), completion_turn(record)
+    return Example(
+        record_id,
+        tuple(messages),
+        completion,
+        tools=record.tools,
+        variables=json.dumps(variables, sort_keys=True) if variables else None,
+        calls=json.dumps(as_sent(turn)) if turn and turn.tool_calls else None,
+    )
 
 
 def unfit(record: Record) -> str | None:
@@ -57,26 +69,28 @@ def unfit(record: Record) -> str | None:
         return "preference"
     if kind(record) == "stepwise":
         return "stepwise"
-    turn = completion_turn(record)
-    if turn is not None and turn.tool_calls:
-        return "tool_call"
     return None if completion_text(record).strip() else "no_completion"
 
 
-def refused(examples: Sequence[Example], tokenizer: TextTokenizer) -> dict[int, str]:
-    """Indices of the examples that cannot be put before a model, and why: a reason of services/lm/errors.py, or `no_completion`.
+def as_shown(examples: Sequence[Example], tokenizer: TextTokenizer) -> tuple[list[Example], dict[int, str]]:
+    """The examples as a base has them, calls of tools as its template writes them, and why some cannot be put before it.
 
-    A tokenizer may drop every character of a text (SentencePiece's nmt_nfkc a zero-width space): nothing is left to predict.
+    The latter by their indices: a reason of services/lm/errors.py, or `no_completion`: a tokenizer may drop every character of a
+    text (SentencePiece's nmt_nfkc a zero-width space), and nothing is left to predict.
     """
-    found: dict[int, str] = {}
+    shown: list[Example] = []
+    refused: dict[int, str] = {}
     for index, example in enumerate(examples):
+        shown.append(example)
         try:
             prompt, answer = _ids(example, tokenizer)
+            if example.calls:
+                shown[index] = replace(example, reference=tokenizer.answer_text(prompt, answer).strip())
             if not prompt and len(answer) < 2:
-                found[index] = "no_completion"
+                refused[index] = "no_completion"
         except TextRefused as error:
-            found[index] = error.reason
-    return found
+            refused[index] = error.reason
+    return shown, refused
 
 
 def encode(example: Example, tokenizer: TextTokenizer, context: int, max_tokens: int) -> Encoded:
@@ -85,7 +99,7 @@ def encode(example: Example, tokenizer: TextTokenizer, context: int, max_tokens:
     A prompt that leaves no room for `max_tokens` loses its beginning; a completion too long for the context, its end.
 
     Raises:
-        TextRefused: the model's template or tokenizer refuses the example (`refused`).
+        TextRefused: the model's template or tokenizer refuses the example (`as_shown`).
     """
     prompt, answer = _ids(example, tokenizer)
     if not prompt:
@@ -98,7 +112,9 @@ def _ids(example: Example, tokenizer: TextTokenizer) -> tuple[tuple[int, ...], t
     """What is shown, nothing for plain text, and what should follow."""
     if not example.messages:
         return (), tuple(tokenizer.plain_text(example.reference))
-    prompt = tokenizer.prompt(
-        example.messages, json.loads(example.tools or "[]"), json.loads(example.variables or "{}")
-    )
-    return prompt.ids, tuple(tokenizer.answer(prompt, example.reference))
+    tools, variables = json.loads(example.tools or "[]"), json.loads(example.variables or "{}")
+    prompt = tokenizer.prompt(example.messages, tools, variables)
+    if example.calls is None:
+        return prompt.ids, tuple(tokenizer.answer(prompt, example.reference))
+    whole = [*example.messages, json.loads(example.calls)]
+    return prompt.ids, tuple(tokenizer.answer_turn(prompt, whole, tools, variables))

@@ -23,7 +23,8 @@ VERSION = "4"
 class Example:
     """A row of the split under a prompt: the messages before the completion, and the completion. No messages: plain text.
 
-    `tools` and `variables`, of the chat template, are JSON texts.
+    `tools` and `variables`, of the chat template, are JSON texts; so is `calls`, the assistant's turn where it calls tools, whose
+    `reference` is then what the base's template writes for it.
     """
 
     record_id: str
@@ -31,12 +32,13 @@ class Example:
     reference: str
     tools: str | None = None
     variables: str | None = None
+    calls: str | None = None
 
     @property
     def key(self) -> str:
         """SHA-256 (hex) of what the model is shown, system prompt included, and of what it should answer."""
         shown = [dict(message) for message in self.messages]
-        further = [self.tools, self.variables] if self.tools or self.variables else []
+        further = [self.tools, self.variables, self.calls] if self.tools or self.variables or self.calls else []
         return hashlib.sha256(json.dumps([shown, self.reference, *further], sort_keys=True).encode()).hexdigest()
 
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from services.evaluator.compute.rows import refused
+from services.evaluator.compute.rows import as_shown
 from services.evaluator.domain.predictions import Example
 from services.lm.tokens import open_tokenizer
 from tests.lm_bases import make_base
@@ -15,4 +15,4 @@ def test_a_text_of_which_the_tokenizer_leaves_nothing_is_no_completion(tmp_path:
     dropping = {"type": "Replace", "pattern": {"String": "\u200b"}, "content": ""}
     file.write_text(json.dumps({**json.loads(file.read_text()), "normalizer": dropping}))
     texts = [Example("1", (), "\u200b"), Example("2", (), "a\u200b")]
-    assert refused(texts, open_tokenizer(tmp_path)) == {0: "no_completion"}
+    assert as_shown(texts, open_tokenizer(tmp_path)) == (texts, {0: "no_completion"})

@@ -1,14 +1,18 @@
 """Conversations with tools as rows: a call is learnt as the base's own template writes it, and in words where it has none."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from contracts.project import Prompt
-from contracts.records import Record
-from services.evaluator.compute.rows import unfit
+from contracts.records import Record, canonical_record
+from services.evaluator.compute.rows import as_shown, read, unfit
+from services.evaluator.compute.rows import encode as measured
 from services.ingestion.domain.validation import valid_record
 from services.lm.learning import Encoded, encode_records
 from services.lm.tokens import TextTokenizer, open_tokenizer
@@ -112,5 +116,22 @@ def test_turns_of_weight_zero_and_kinds_of_no_use_are_not_learnt(tmp_path: Path)
     assert (others.rows, dict(others.left_out)) == ([], {"stepwise": 1, "prompt_only": 1})
     assert unfit(steps) == "stepwise"
     assert unfit(record(prompt="q")) == "no_completion"
-    assert unfit(record(messages=TURNS[:2])) == "tool_call"
+    assert unfit(record(messages=TURNS[:2])) is None
     assert unfit(record(messages=TURNS)) is None
+
+
+@pytest.mark.parametrize("template", [HERMES, None], ids=["hermes", "words"])
+@pytest.mark.parametrize("turns", [TURNS[:2], TURNS], ids=["call", "text"])
+def test_what_is_measured_is_what_was_learnt(tmp_path: Path, template: str | None, turns: list[dict[str, Any]]) -> None:
+    """The evaluator's row is the trainer's, and its reference what a model that learnt it answers."""
+    text = base(tmp_path, template)
+    found = record(messages=turns, tools=[TOOL])
+    pq.write_table(pa.table({"record_id": ["r"], "record": [canonical_record(found)]}), tmp_path / "split.parquet")
+    examples, skipped = read(tmp_path / "split.parquet", Prompt())
+    [example], refused = as_shown(examples, text)
+    assert (skipped, refused) == ({}, {})
+    assert example.reference == (WRITTEN if len(turns) == 2 else "It is blue.")
+    row = measured(example, text, 5000, 10)
+    assert row.ids == encode(text, found).rows[0].ids
+    assert text.answer_text(row.prompt, row.ids[row.start :]) == example.reference
+    assert replace(example, tools=None).key != example.key
