@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import Column, MetaData, Table, Text, and_, delete, func, update
-from sqlmodel import Field, Session, SQLModel, col, select
+from sqlalchemy import Table, and_, delete, func, update
+from sqlmodel import Session, col, select
 
 from contracts.envelope import Event
 from contracts.events.upstream import RecordSubmittedV1
@@ -20,49 +20,10 @@ from services.chassis.storage.bulk.sharded_rows import lock_free_shard
 from services.chassis.storage.database import WriteConflict
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
-from services.chassis.storage.tables import NUMBER, UtcDateTime
+from services.ingestion.tables import CounterRow, RecordRow, WaitingRow
 
-METADATA = MetaData()
 Key = tuple[str, str]
 """(project, record_id)."""
-
-
-class RecordRow(SQLModel, table=True):
-    """The newest revision of a record."""
-
-    __tablename__ = "record"  # pyright: ignore[reportAssignmentType]
-    metadata = METADATA
-
-    project: str = Field(primary_key=True)
-    record_id: str = Field(primary_key=True)
-    revision: int
-    fingerprint: str
-
-
-class CounterRow(SQLModel, table=True):
-    """How often a project's submissions ended so: `unchanged`, or `refused.<reason>`; the sum over the shards."""
-
-    __tablename__ = "tally"  # pyright: ignore[reportAssignmentType]
-    metadata = METADATA
-
-    project: str = Field(primary_key=True)
-    outcome: str = Field(primary_key=True)
-    shard: int = Field(default=0, primary_key=True)
-    n: int = 0
-
-
-class WaitingRow(SQLModel, table=True):
-    """A submission whose project is not known yet."""
-
-    __tablename__ = "waiting"  # pyright: ignore[reportAssignmentType]
-    metadata = METADATA
-
-    number: int | None = Field(default=None, sa_column=Column(NUMBER, primary_key=True, autoincrement=True))
-    project: str
-    submitted: str = Field(sa_column=Column(Text, nullable=False))
-    source: str
-    source_id: str
-    refuse_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,5 +5,8 @@ from contracts.project import ProjectSpec
 
 
 def revision(spec: ProjectSpec) -> str:
-    """SHA-256 (hex) of the specification with all defaults spelt out, keys sorted, without blanks, as UTF-8."""
+    """SHA-256 (hex) of the specification with all defaults spelt out, keys sorted, without blanks, as UTF-8.
+
+    Only `ingest`, which came later, is left out where it says nothing: a project keeps its revision.
+    """
     return digest(canonical(spec.model_dump(mode="json")))

@@ -155,28 +155,30 @@ def test_tables_of_pandas_and_nested_columns_are_read(tmp_path: Path) -> None:
     assert read(tmp_path / "a.parquet") == read(tmp_path / "a.feather") == expected
 
 
+BROKEN: list[tuple[str, bytes, str, str]] = [
+    ("a.json", b"{", "not_json", "is not JSON"),
+    ("a.json", b'[{"a": NaN}]', "not_json", "is not JSON"),
+    ("a.parquet", b"{", "not_parquet", "is not Parquet"),
+    ("a.parquet", b"PAR1 no PAR1", "not_parquet", "is not Parquet"),
+    ("a.arrow", b"ARROW1 no", "not_arrow", "is not Arrow"),
+    ("a.jsonl.gz", gzip.compress(LINES.encode())[:-9], "bad_archive", "cannot be unpacked"),
+    ("a.jsonl.zst", zstd(LINES.encode())[:-9], "cannot_read", "zst"),
+    ("a.xlsx", b"PK\x03\x04", "unknown_kind", ".xlsx"),
+    ("a.csv", b"PK\x03\x04", "not_text", "spreadsheet"),
+    ("a.parquet.gz", gzip.compress(b"PAR1"), "packed", "unpack"),
+    ("a.csv", b"prompt;completion\nq;a\n", "not_csv", "';'"),
+    ("a.csv", b'a,b\n"x', "not_csv", "line 2"),
+    ("a.csv", b"a,a\n1,2\n", "no_header", "'a'"),
+    ("a.csv", b"", "no_header", "header"),
+    ("a.csv", b",".join([b"%d" % i for i in range(10**6)]), "too_many_columns", "1000000 columns"),
+    ("a.csv", "prompt\nGröße\n".encode("latin-1"), "not_utf8", "save it as UTF-8"),
+    ("a.jsonl", b"\x00\x00\x00\x00", "not_text", "NUL"),
+    ("a.jsonl", LINES.encode("utf-16")[:-1], "not_utf8", "UTF-16"),
+]
+
+
 @pytest.mark.parametrize(
-    ("name", "content", "code", "words"),
-    [
-        ("a.json", b"{", "not_json", "is not JSON"),
-        ("a.json", b'[{"a": NaN}]', "not_json", "is not JSON"),
-        ("a.parquet", b"{", "not_parquet", "is not Parquet"),
-        ("a.parquet", b"PAR1 no PAR1", "not_parquet", "is not Parquet"),
-        ("a.arrow", b"ARROW1 no", "not_arrow", "is not Arrow"),
-        ("a.jsonl.gz", gzip.compress(LINES.encode())[:-9], "bad_archive", "cannot be unpacked"),
-        ("a.jsonl.zst", zstd(LINES.encode())[:-9], "cannot_read", "zst"),
-        ("a.xlsx", b"PK\x03\x04", "unknown_kind", ".xlsx"),
-        ("a.csv", b"PK\x03\x04", "not_text", "spreadsheet"),
-        ("a.parquet.gz", gzip.compress(b"PAR1"), "packed", "unpack"),
-        ("a.csv", b"prompt;completion\nq;a\n", "not_csv", "';'"),
-        ("a.csv", b'a,b\n"x', "not_csv", "line 2"),
-        ("a.csv", b"a,a\n1,2\n", "no_header", "'a'"),
-        ("a.csv", b"", "no_header", "header"),
-        ("a.csv", b",".join([b"%d" % i for i in range(10**6)]), "too_many_columns", "1000000 columns"),
-        ("a.csv", "prompt\nGröße\n".encode("latin-1"), "not_utf8", "save it as UTF-8"),
-        ("a.jsonl", b"\x00\x00\x00\x00", "not_text", "NUL"),
-        ("a.jsonl", LINES.encode("utf-16")[:-1], "not_utf8", "UTF-16"),
-    ],
+    ("name", "content", "code", "words"), BROKEN, ids=[f"{name} {code}" for name, _, code, _ in BROKEN]
 )
 def test_what_cannot_be_read_is_named(name: str, content: bytes, code: str, words: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
