@@ -249,3 +249,9 @@ def test_a_row_that_is_none_is_refused_in_its_place(client: TestClient) -> None:
     given = client.post(URL, content=b"text,b\nx,1\ny,1,2\n", headers={"content-type": "text/csv"}).json()
     assert [x["line"] for x in given["accepted"]] == [1]
     assert [(x["line"], x["reason"]) for x in given["refused"]] == [(2, "bad_row")]
+
+
+def test_a_packed_body_and_a_key_that_stands_twice(client: TestClient, context: Context[SqlStore]) -> None:
+    body = gzip.compress(b'{"text": "first", "text": "last"}\n')
+    assert client.post(URL, content=body, headers=NDJSON | {"content-encoding": "gzip"}).status_code == 202
+    assert [event["record"] for _, event in sent(context)] == [{"text": "last"}]

@@ -49,6 +49,14 @@ def test_a_record_that_fits_no_message_is_too_large() -> None:
     assert refused.value.code == "too_large"
 
 
+def test_what_was_sent_counts_where_it_is_kept_too() -> None:
+    asked, said = "\U0001f600" * 90_000, "\U0001f600" * 40_000  # 520,000 bytes
+    assert validated(event({"prompt": asked, "completion": said})).format == "prompt_completion"
+    with pytest.raises(RecordInvalid, match="with what was sent") as refused:
+        validated(event({"instruction": asked, "output": said}))
+    assert refused.value.code == "too_large"
+
+
 def test_the_digest_is_of_the_record_and_the_fingerprint_of_tags_and_subject_too() -> None:
     plain, tagged, other = validated(event()), validated(event(tags={"a": "b"})), validated(event({"text": "x"}))
     assert plain.digest == tagged.digest != other.digest
