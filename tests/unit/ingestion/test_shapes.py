@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.canonical import canonical
+from contracts.chat import prompt_turns
 from contracts.project import Ingest
 from contracts.records import RecordInvalid, canonical_record, kind, parse_record
 from contracts.shapes import SHAPES, ShapeName, detect
 from contracts.turns import ROLES, conversation
+from services.chassis.rows.reading import rows
 from services.ingestion.domain.conversions import CONVERSIONS, MAX_COLUMNS, convert
 from services.ingestion.domain.items import submitted
 from services.ingestion.domain.validation import valid_record, validated
@@ -46,6 +48,13 @@ def test_what_the_page_shows_is_so(shape: str, raw: Any, record: Any, tags: Any)
         == parse_record(json.loads(canonical_record(typed)))[1].model_dump(mode="json")
     )
     assert canonical_record(typed) == canonical(record)
+
+
+@pytest.mark.parametrize(("name", "shapes"), [("sharegpt.json", ["sharegpt"] * 2), ("openai.jsonl", ["messages"] * 2)])
+def test_the_tutorials_files_are_taken(name: str, shapes: list[str]) -> None:
+    found = [valid_record(json.loads(row.json)) for row in rows(PAGE.parent / "examples" / "shapes" / name)]
+    assert [each.shape for each in found] == shapes
+    assert [turn.role for turn in prompt_turns(found[1].record)] in (["user"], ["user", "assistant", "tool"])
 
 
 def test_the_page_shows_every_shape() -> None:
