@@ -62,12 +62,25 @@ NAMED = frozenset(column for shape in SHAPES for column in shape.columns)
 """All columns that any shape reads."""
 _ANSWERS = frozenset({"answer", "answers", "solution", "target", "reply", "completion_text", "response_text"})
 """Columns of no shape that may hold what is to be learnt: beside a prompt alone they are not passed over."""
+ALIASES: Mapping[str, str] = {"conversation": "conversations", "system_prompt": "system"}
+"""Other names of columns: WildChat's and LMSYS-Chat's, OpenOrca's."""
 MAPPING = "ingest: {columns: {prompt: YOURS, completion: YOURS}}"
 
 
 def given(row: Row) -> dict[str, Any]:
     """The columns with a value: null means not given."""
     return {name: value for name, value in row.items() if value is not None}
+
+
+def renamed(row: Row) -> dict[str, Any]:
+    """The row with the shapes' own names for columns that have another one and hold what it means."""
+
+    def own(name: str, value: Any) -> str:
+        meant = ALIASES.get(name, name)
+        fits = isinstance(value, list) if meant == "conversations" else isinstance(value, str)
+        return meant if fits and meant not in row else name
+
+    return {own(name, value) if name in ALIASES else name: value for name, value in row.items()}
 
 
 def detect(row: Row) -> Shape:
@@ -131,8 +144,8 @@ def texts(value: Any) -> Iterator[str]:
 def _check_spelling(row: Row, shape: Shape) -> None:
     """A further column whose name nearly is one that would make another shape of the row is misspelt."""
     for name in row:
-        if name in NAMED or (near := closest(name)) is None or near in row:
-            continue
+        if name in NAMED or (near := closest(name)) is None or near in row or near in name.split("_"):
+            continue  # prompt_id is no misspelt prompt
         if any(found.name != shape.name for found in readings({*row, near})):
             raise RecordInvalid("unknown_format", f"the column {name[:60]!r} is not known; did you mean {near!r}?")
 

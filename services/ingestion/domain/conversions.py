@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from contracts.records import RecordInvalid
-from contracts.shapes import NAMED, Row, ShapeName, detect, given
+from contracts.shapes import NAMED, Row, ShapeName, detect, given, renamed
 from contracts.turns import conversation, parsed, tools
 from services.ingestion.domain.columns import Columns, as_tags, rename
 
@@ -38,6 +38,7 @@ def convert(raw: Row, columns: Columns | None = None) -> Became:
         row, rest = mapped
         shape = detect(row)
     else:
+        row = renamed(row)
         shape = detect(row)
         rest = {name: value for name, value in row.items() if name not in NAMED}
     return Became(shape.name, CONVERSIONS[shape.name](row), as_tags(rest))

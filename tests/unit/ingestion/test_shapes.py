@@ -74,6 +74,14 @@ def test_what_is_nested_less_deep_is_written_and_read_again() -> None:
     assert valid_record(sent).sent == sent
 
 
+def test_a_name_that_holds_another_is_not_misspelt() -> None:
+    assert valid_record({"messages": [USER, SAID], "prompt_id": "7", "conversation": "c1"}).tags == {
+        "prompt_id": "7",
+        "conversation": "c1",
+    }
+    assert valid_record({"instruction": "q", "output": "a", "response_id": 7}).tags == {"response_id": "7"}
+
+
 def test_what_was_sent_is_kept_where_record_and_tags_do_not_give_it_back() -> None:
     alpaca: dict[str, Any] = {"instruction": "q", "output": "a"}
     assert (valid_record(alpaca).shape, valid_record(alpaca).sent) == ("alpaca", alpaca)
@@ -95,6 +103,7 @@ def test_what_was_sent_is_kept_where_record_and_tags_do_not_give_it_back() -> No
         ({"messages": [{"role": "system", "content": "x"}, SAID], "system": "y"}, "ambiguous", "first turn"),
         ({"prompt": "q", "complation": "a"}, "unknown_format", "did you mean 'completion'"),
         ({"question": "q", "answer": "a"}, "unknown_format", "ingest"),
+        ({"text": "t", "system_prompt": "x"}, "ambiguous", "'system'"),
         ({"prompt": "q", "completion": "a", "label": "bad"}, "invalid_field", "label"),
         ({"chosen": "same", "rejected": "same"}, "invalid_field", "the same"),
         ({"chosen": "one", "rejected": "two"}, "invalid_field", "share no beginning"),
