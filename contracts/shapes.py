@@ -144,8 +144,10 @@ def texts(value: Any) -> Iterator[str]:
 def _check_spelling(row: Row, shape: Shape) -> None:
     """A further column whose name nearly is one that would make another shape of the row is misspelt."""
     for name in row:
-        if name in NAMED or (near := closest(name)) is None or near in row or near in name.split("_"):
-            continue  # prompt_id is no misspelt prompt
+        if name in NAMED or name in ALIASES or (near := closest(name)) is None:
+            continue
+        if near in row or near in name.split("_"):  # prompt_id is no misspelt prompt
+            continue
         if any(found.name != shape.name for found in readings({*row, near})):
             raise RecordInvalid("unknown_format", f"the column {name[:60]!r} is not known; did you mean {near!r}?")
 
