@@ -14,7 +14,7 @@ from services.ingestion.cloud_events import kafka_headers, read_events
 from tests.integration import client_environments
 
 SCRIPT = Path(__file__).parent / "clients" / "cloudevents_client.py"
-TURNS = [{"role": "user", "content": "Größe?"}, {"role": "assistant", "content": "XL"}]
+TURNS: list[Any] = [{"role": "user", "content": "Größe?"}, {"role": "assistant", "content": "XL"}]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from services.chassis.rows.row import Unreadable
 
@@ -28,7 +28,7 @@ class Opened:
 
     def __init__(self, raw: IO[bytes], size: int) -> None:
         self._raw, self._size = raw, max(size, 1)
-        self.bytes = cast(io.BufferedReader, io.BufferedReader(cast(Any, _unpacked(raw)), BUFFER))
+        self.bytes = io.BufferedReader(_unpacked(raw), BUFFER)
         self.encoding = _encoding(self.bytes.peek(64)[:64])
         if self.encoding == "utf-8-sig":
             self.bytes.read(len(codecs.BOM_UTF8))

@@ -52,7 +52,7 @@ def arrow_bytes(make: Callable[..., Any]) -> bytes:
     return out.getvalue()
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
+def parquet_bytes(table: Any) -> bytes:
     out = io.BytesIO()
     parquet.write_table(table, out)
     return out.getvalue()
