@@ -62,6 +62,9 @@ NAMED = frozenset(column for shape in SHAPES for column in shape.columns)
 """All columns that any shape reads."""
 _ANSWERS = frozenset({"answer", "answers", "solution", "target", "reply", "completion_text", "response_text"})
 """Columns of no shape that may hold what is to be learnt: beside a prompt alone they are not passed over."""
+_RENDERED = frozenset({"prompt", "text"})
+_REPEATING = _RENDERED | {"messages", "conversations", "instruction"}
+"""Columns that people keep beside others that say the same."""
 ALIASES: Mapping[str, str] = {"conversation": "conversations", "system_prompt": "system"}
 """Other names of columns: WildChat's and LMSYS-Chat's, OpenOrca's."""
 MAPPING = "ingest: {columns: {prompt: YOURS, completion: YOURS}}"
@@ -118,13 +121,17 @@ def _bare(value: Any) -> bool:
 
 
 def _same_words(row: Row, shape: Shape, other: str) -> bool:
-    """Whether a column repeats what the shape's columns say, or is their rendering."""
+    """Whether a column repeats texts of the shape's columns, or is their rendering.
+
+    Never what may be an answer or a verdict, nor beside a prompt or a text alone: there a word that stands in both says nothing
+    (a prompt that lists the labels, and one of them).
+    """
+    if other not in _REPEATING or shape.name in ("prompt_only", "text"):
+        return False
     own = [text for name in shape.columns if name in row for text in texts(row[name])]
     others = list(texts(row[other]))
-    if not others:
-        return False
-    whole, rendered = "\n".join(own), "\n".join(others)
-    return all(text in whole for text in others) or all(text in rendered for text in own)
+    rendered = "\n".join(others) if other in _RENDERED else ""
+    return bool(others) and (set(others) <= set(own) or all(text in rendered for text in own))
 
 
 def texts(value: Any) -> Iterator[str]:

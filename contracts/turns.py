@@ -66,7 +66,10 @@ def turn(raw: Any, at: str) -> dict[str, Any]:
     role = ROLES.get(word)
     if role is None:
         raise _invalid(at, f"has the role {word[:40]!r}; give one of {', '.join(sorted(ROLES))}")
-    said = _text(given.get("content", given.get("value", "")), f"{at}.content") or _text(given.get("refusal", ""), at)
+    content = given.get("content", given.get("value", ""))
+    if role == "tool" and not _are_parts(content):
+        content = json.dumps(content, ensure_ascii=False)  # what a tool gave back, as it is shown to a model
+    said = _text(content, f"{at}.content") or _text(given.get("refusal", ""), at)
     made: dict[str, Any] = {"role": role, "content": said}
     if word in CALLS:
         made |= {"content": "", "tool_calls": _calls(parsed(said, at), at)}
@@ -101,6 +104,13 @@ def _text(content: Any, at: str) -> str:
     if not isinstance(parts, list | tuple):
         raise _invalid(at, f"is {type(content).__name__}; give a text or a list of text parts")
     return "".join(_part(part, f"{at}.{place}") for place, part in enumerate(cast(Sequence[Any], parts)))
+
+
+def _are_parts(content: Any) -> bool:
+    """Whether content is a text or a list of content parts."""
+    if isinstance(content, list):
+        return all(isinstance(part, str) or (isinstance(part, Mapping) and "type" in part) for part in content)
+    return isinstance(content, str)
 
 
 def _part(part: Any, at: str) -> str:

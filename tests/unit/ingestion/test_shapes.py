@@ -82,6 +82,22 @@ def test_a_name_that_holds_another_is_not_misspelt() -> None:
     assert valid_record({"instruction": "q", "output": "a", "response_id": 7}).tags == {"response_id": "7"}
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"temp": 3}, '{"temp": 3}'),
+        ([1, {"a": "é"}], '[1, {"a": "é"}]'),
+        (3, "3"),
+        ([{"type": "text", "text": "x"}], "x"),
+        ("x", "x"),
+    ],
+)
+def test_what_a_tool_gives_back_is_shown_as_json(content: Any, said: str) -> None:
+    call = {"role": "assistant", "tool_calls": [{"name": "f", "arguments": {}}]}
+    record = convert({"messages": [USER, call, {"role": "tool", "content": content}, SAID]}).record
+    assert record["messages"][2] == {"role": "tool", "content": said, "tool_call_id": "call_0"}
+
+
 def test_what_was_sent_is_kept_where_record_and_tags_do_not_give_it_back() -> None:
     alpaca: dict[str, Any] = {"instruction": "q", "output": "a"}
     assert (valid_record(alpaca).shape, valid_record(alpaca).sent) == ("alpaca", alpaca)
@@ -97,6 +113,11 @@ def test_what_was_sent_is_kept_where_record_and_tags_do_not_give_it_back() -> No
         ({"messages": [USER, SAID], "text": "other"}, "ambiguous", r"messages \(messages\) or text \(text\)"),
         ({"prompt": "q", "response": "a"}, "ambiguous", "prompt_only with a further column 'response'"),
         ({"prompt": "q", "answer": "a"}, "ambiguous", "'answer'"),
+        ({"prompt": "Yes or no?", "response": "no"}, "ambiguous", "'response'"),
+        ({"prompt": "tar", "response": "tar -t"}, "ambiguous", "'response'"),
+        ({"messages": [USER, SAID], "label": "a"}, "ambiguous", "'label'"),
+        ({"prompt": "tar", "text": "tar -t"}, "ambiguous", "'text'|prompt_only"),
+        ({"instruction": "q", "output": "a", "prompt": "b"}, "ambiguous", "alpaca .* or prompt_only"),
         ({"text": "t", "label": 1}, "ambiguous", "'label'"),
         ({"messages": [USER, SAID], "label": False}, "ambiguous", "'label'"),
         ({"instruction": "q", "output": "a", "response": "b"}, "ambiguous", r"alpaca .* or dolly"),
