@@ -95,7 +95,7 @@ def _stepwise(row: Row) -> Record:
 
 def _preference(row: Row) -> Record:
     chosen, rejected = _said(row, "chosen"), _said(row, "rejected")
-    prompt = _prompt(row) if "prompt" in row else None
+    prompt = _prompt(row) if row.get("prompt") else None
     if prompt is None or _repeats(prompt, chosen, rejected):
         prompt, chosen, rejected = implicit_prompt(chosen, rejected)
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected} | _offered(row)

@@ -74,6 +74,11 @@ def test_what_is_nested_less_deep_is_written_and_read_again() -> None:
     assert valid_record(sent).sent == sent
 
 
+def test_an_empty_prompt_is_not_given() -> None:
+    sides = {"chosen": [USER, SAID], "rejected": [USER, {**SAID, "content": "b"}]}
+    assert valid_record({"prompt": "", **sides, "tools": [], "system": ""}).record == valid_record(sides).record
+
+
 def test_a_name_that_holds_another_is_not_misspelt() -> None:
     assert valid_record({"messages": [USER, SAID], "prompt_id": "7", "conversation": "c1"}).tags == {
         "prompt_id": "7",
