@@ -17,7 +17,7 @@ from contracts.json_text import load_json as load_json
 from contracts.json_text import named_project as named_project
 from contracts.structured import JSON as JSON
 from contracts.structured import STRUCTURED as STRUCTURED
-from contracts.structured import data_of, envelope_of, is_envelope, is_json, media_type
+from contracts.structured import attributes_of, data_of, envelope_of, is_envelope, is_json, media_type
 
 TYPE_PREFIX = "io.noria."
 MAX_BYTES = 1_000_000
@@ -228,19 +228,10 @@ def _time(raw: str | None) -> datetime:
 
 def _structured(cls: type[E], headers: Mapping[str, str], value: bytes) -> Received[E]:
     body = envelope_of(value)
-    attributes = {f"ce_{k}": v for k, v in body.items() if k not in ("data", "data_base64") and isinstance(v, str)}
-    _check_text(attributes)
+    attributes = attributes_of(body)
     if "traceparent" in headers:
         attributes["traceparent"] = headers["traceparent"]
     return Received(_meta(cls, attributes), _validate(cls, data_of(body)))
-
-
-def _check_text(attributes: Mapping[str, str]) -> None:
-    """JSON may escape half of a surrogate pair, which is no text and can be neither stored nor sent on."""
-    try:
-        "".join((*attributes, *attributes.values())).encode()
-    except UnicodeEncodeError as error:
-        raise Malformed("bad_header", "an attribute holds half of a surrogate pair; give UTF-8 text") from error
 
 
 def _validate(cls: type[E], value: bytes) -> E:

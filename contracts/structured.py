@@ -71,6 +71,20 @@ def envelope_of(value: bytes) -> dict[str, Any]:
     return cast(dict[str, Any], whole)
 
 
+def attributes_of(body: dict[str, Any]) -> dict[str, str]:
+    """An envelope's attributes that are texts, under their names in binary mode.
+
+    Raises:
+        Malformed: `bad_header`: JSON may escape half of a surrogate pair, which can be neither stored nor sent on.
+    """
+    named = {f"ce_{k}": v for k, v in body.items() if k not in ("data", "data_base64") and isinstance(v, str)}
+    try:
+        "".join((*named, *named.values())).encode()
+    except UnicodeEncodeError as error:
+        raise Malformed("bad_header", "an attribute holds half of a surrogate pair; give UTF-8 text") from error
+    return named
+
+
 def data_of(body: dict[str, Any]) -> bytes:
     """The event's data as JSON: an object, JSON text, or Base64 of it.
 
