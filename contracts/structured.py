@@ -56,7 +56,7 @@ def envelopes(value: bytes) -> list[bytes]:
     found = cast(list[Any], whole)
     if len(found) > MAX_EVENTS:
         raise Malformed("too_many_events", f"the batch holds {len(found)} events; at most {MAX_EVENTS} are taken")
-    return [json.dumps(each).encode() for each in found]
+    return [_written(each) for each in found]
 
 
 def envelope_of(value: bytes) -> dict[str, Any]:
@@ -89,11 +89,11 @@ def data_of(body: dict[str, Any]) -> bytes:
     """The event's data as JSON: an object, JSON text, or Base64 of it.
 
     Raises:
-        Malformed: `invalid_data`.
+        Malformed: `invalid_data` or `too_deep`.
     """
     data = body.get("data")
     if isinstance(data, dict):
-        return json.dumps(data).encode()
+        return _written(cast(dict[str, Any], data))
     try:
         if isinstance(data, str):
             return data.encode()
@@ -102,3 +102,10 @@ def data_of(body: dict[str, Any]) -> bytes:
     except (UnicodeEncodeError, binascii.Error, ValueError) as error:
         raise Malformed("invalid_data", f"'data' or 'data_base64' cannot be read: {error}"[:300]) from error
     raise Malformed("invalid_data", "'data' is missing; give an object, its JSON text, or data_base64")
+
+
+def _written(value: Any) -> bytes:
+    try:
+        return json.dumps(value).encode()
+    except RecursionError as error:  # written from deeper within the program than it was read
+        raise Malformed("too_deep", "the value is nested too deep") from error

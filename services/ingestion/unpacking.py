@@ -8,6 +8,7 @@ from pathlib import Path
 from contracts.envelope import Malformed
 from services.chassis.http.application import ApiError
 from services.chassis.rows.opened import GZIP, ZSTD, first_bytes, opened
+from services.chassis.rows.reading import COLUMNAR
 from services.chassis.rows.row import Unreadable
 from services.chassis.rows.text import holds_lines
 from services.ingestion import record_reader
@@ -44,7 +45,7 @@ def _as_it_lies(
     upload: Upload, project: str, columns: Columns | None, settings: IngestionSettings
 ) -> Iterator[Batch] | None:
     """Batches of JSON lines, and of JSON that is short enough to be read whole; None for all else."""
-    if upload.kind not in ("json", "jsonl") or first_bytes(upload.path).startswith((GZIP, ZSTD, b"PAR1", b"ARROW1")):
+    if upload.kind not in ("json", "jsonl") or first_bytes(upload.path).startswith((GZIP, ZSTD, *COLUMNAR)):
         return None
     with opened(upload.path) as file:
         if file.encoding != "utf-8":
@@ -72,5 +73,5 @@ async def _unpack(upload: Upload, target: Path, settings: IngestionSettings) -> 
     if process.returncode:
         last = said.decode(errors="replace").strip().splitlines()[-1:]
         code, _, message = (last or [""])[0].partition(": ")
-        known = code.replace("_", "").isalpha() and code.islower() and message
+        known = code.isidentifier() and code.islower() and message
         raise ApiError(400, code, message) if known else ApiError(400, "unreadable_file", "the file cannot be read")

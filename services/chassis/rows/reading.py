@@ -9,6 +9,8 @@ from services.chassis.rows import columnar, text
 from services.chassis.rows.opened import GZIP, ZSTD, first_bytes
 from services.chassis.rows.row import Row, Unreadable
 
+COLUMNAR = {b"PAR1": columnar.parquet, b"ARROW1": columnar.arrow, b"\xff\xff\xff\xff": columnar.arrow}
+"""By the first bytes: Parquet, an Arrow file, an Arrow stream."""
 Kind = Literal["json", "jsonl", "csv", "tsv", "parquet", "arrow"]
 SUFFIXES: dict[str, Kind] = {
     ".json": "json",
@@ -79,10 +81,8 @@ def fingerprint(path: Path) -> tuple[int, int]:
 
 def _reader(path: Path, kind: Kind | None) -> Callable[[Path], Iterator[Row]]:
     head = first_bytes(path)
-    if head.startswith(b"PAR1"):
-        return columnar.parquet
-    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
-        return columnar.arrow
+    if found := next((reader for mark, reader in COLUMNAR.items() if head.startswith(mark)), None):
+        return found
     kind = kind or kind_of(path.name) or _guess(path)
     if kind in ("parquet", "arrow") and head.startswith((GZIP, ZSTD)):
         raise Unreadable("packed", f"{path.name}: {kind} is packed within; unpack the file around it")

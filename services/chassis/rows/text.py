@@ -2,7 +2,9 @@
 
 import csv
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ def json_values(path: Path) -> Iterator[Row]:
     """
     import ijson
 
-    with opened(path) as file:
+    with opened(path) as file, _integers_of_any_length():
         inside = "item" if _begins_array(path) else ""
         try:
             items: Iterator[Any] = ijson.items(file, inside, multiple_values=not inside, buf_size=BLOCK)
@@ -45,6 +47,20 @@ def json_values(path: Path) -> Iterator[Row]:
             if isinstance(error, UnicodeDecodeError):
                 raise
             raise Unreadable("not_json", f"{path.name} is not JSON: {str(error).splitlines()[0]}"[:300]) from error
+
+
+@contextmanager
+def _integers_of_any_length() -> Generator[None]:
+    """For ijson 3.6 ends the process (a null pointer) where Python refuses an integer of more than 4,300 digits.
+
+    Who reads the row refuses it then, by itself.
+    """
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        yield
+    finally:
+        sys.set_int_max_str_digits(limit)
 
 
 def _json(value: Any) -> bytes:

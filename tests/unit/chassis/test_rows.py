@@ -201,6 +201,8 @@ def test_a_row_that_is_none_is_told_in_its_place(tmp_path: Path, monkeypatch: py
     assert found == [(1, "too_large: the line has more than 20 bytes"), (3, {"text": "y"}), (4, found[2][1])]
     parquet.write_table(pa.table({"text": ["x" * 99, "y"]}), tmp_path / "a.parquet")
     assert [type(value) for value in read(tmp_path / "a.parquet")] == [str, dict]
+    (tmp_path / "a.json").write_text('[{"n":\n' + "9" * 5000 + '}, {"n": 1}]')
+    assert [len(row.json) for row in rows(tmp_path / "a.json")] == [5007, 8], "and the process is still there"
     deep = "[" + "[" * 50_000 + "]" * 50_000 + ', {"a": 1}]'
     (tmp_path / "a.json").write_text(deep)
     assert read(tmp_path / "a.json") == ["too_deep: the item is nested too deep", {"a": 1}]
