@@ -200,9 +200,14 @@ def parsed(text: str, at: str) -> Any:
         RecordInvalid: `invalid_field`: it is no JSON.
     """
     try:
-        return load_json(text.encode())
+        value = load_json(text.encode())
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()  # an escape may be half of a surrogate pair
     except Malformed as error:
         raise _invalid(at, f"is text but no JSON: {error}"[:300]) from error
+    except UnicodeEncodeError as error:
+        raise _invalid(at, "holds half of a surrogate pair, which is no character") from error
+    return value
 
 
 def _invalid(at: str, what: str) -> RecordInvalid:

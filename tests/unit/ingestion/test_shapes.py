@@ -146,6 +146,8 @@ def test_what_was_sent_is_kept_where_record_and_tags_do_not_give_it_back() -> No
         ({"messages": [USER, SAID], "chat_template_kwargs": {"x": float("inf")}}, "invalid_field", "double"),
         ({f"c{i}": 1 for i in range(MAX_COLUMNS + 1)}, "too_many_columns", "at most 1000"),
         ({"messages": [USER, SAID], "tools": "[" * 100_000}, "invalid_field", "deep"),
+        ({"messages": [USER, SAID], "chat_template_kwargs": '{"a": "\\ud800"}'}, "invalid_field", "surrogate"),
+        ({"messages": [USER, SAID], "tools": '[{"name": "\\ud800"}]'}, "invalid_field", "surrogate"),
         ({"text": "t", "more": nested(64)}, "too_deep", "64 levels"),
         ({"text": "t", "more": nested(900)}, "too_deep", "64 levels"),
         ({"prompt": " "}, "empty", "prompt"),
