@@ -6,7 +6,7 @@ for roles that its users have.
 
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from contracts.envelope import Malformed, load_json
@@ -21,6 +21,8 @@ ROLES: Mapping[str, str] = {
     **dict.fromkeys(("tool", "function", "observation", "tool_response", "function_response", "ipython"), "tool"),
 }
 """Words for roles, without case."""
+MAX_DEPTH = 64
+"""Objects and lists within each other; pydantic writes at most 255."""
 CALLS = ("function_call", "tool_call")
 """Of these the ones whose text is a call."""
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
@@ -201,6 +203,8 @@ def parsed(text: str, at: str) -> Any:
     """
     try:
         value = load_json(text.encode())
+        if nested_deeper(value, MAX_DEPTH):
+            raise _invalid(at, f"is nested deeper than {MAX_DEPTH} levels")
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()  # an escape may be half of a surrogate pair
     except Malformed as error:
@@ -208,6 +212,20 @@ def parsed(text: str, at: str) -> Any:
     except UnicodeEncodeError as error:
         raise _invalid(at, "holds half of a surrogate pair, which is no character") from error
     return value
+
+
+def nested_deeper(value: Any, most: int) -> bool:
+    """Whether objects and lists stand more than `most` deep in each other. Level by level, so that no depth ends it."""
+    level: list[Any] = [value]
+    for _ in range(most + 1):
+        level = [each for part in level if isinstance(part, dict | list) for each in _inside(part)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(part: Any) -> Iterable[Any]:
+    return cast(Iterable[Any], part.values() if isinstance(part, dict) else part)
 
 
 def _invalid(at: str, what: str) -> RecordInvalid:

@@ -5,12 +5,10 @@ from typing import Any, NamedTuple, cast
 
 from contracts.records import RecordInvalid
 from contracts.shapes import NAMED, Row, ShapeName, detect, given, renamed
-from contracts.turns import conversation, parsed, tools
+from contracts.turns import MAX_DEPTH, conversation, nested_deeper, parsed, tools
 from services.ingestion.domain.columns import Columns, as_tags, rename
 
 MAX_COLUMNS = 1000
-MAX_DEPTH = 64
-"""Objects and lists within each other; pydantic writes at most 255."""
 Record = dict[str, Any]
 
 
@@ -42,20 +40,6 @@ def convert(raw: Row, columns: Columns | None = None) -> Became:
         shape = detect(row)
         rest = {name: value for name, value in row.items() if name not in NAMED}
     return Became(shape.name, CONVERSIONS[shape.name](row), as_tags(rest))
-
-
-def nested_deeper(value: Any, most: int) -> bool:
-    """Whether objects and lists stand more than `most` deep in each other. Level by level, so that no depth ends it."""
-    level: list[Any] = [value]
-    for _ in range(most + 1):
-        level = [each for part in level if isinstance(part, dict | list) for each in _inside(part)]
-        if not level:
-            return False
-    return True
-
-
-def _inside(part: Any) -> Iterable[Any]:
-    return cast(Iterable[Any], part.values() if isinstance(part, dict) else part)
 
 
 def _messages(row: Row) -> Record:

@@ -148,6 +148,7 @@ def test_what_was_sent_is_kept_where_record_and_tags_do_not_give_it_back() -> No
         ({"messages": [USER, SAID], "tools": "[" * 100_000}, "invalid_field", "deep"),
         ({"messages": [USER, SAID], "chat_template_kwargs": '{"a": "\\ud800"}'}, "invalid_field", "surrogate"),
         ({"messages": [USER, SAID], "tools": '[{"name": "\\ud800"}]'}, "invalid_field", "surrogate"),
+        ({"messages": [USER, SAID], "tools": "[" * 900 + "]" * 900}, "invalid_field", "64 levels"),
         ({"text": "t", "more": nested(64)}, "too_deep", "64 levels"),
         ({"text": "t", "more": nested(900)}, "too_deep", "64 levels"),
         ({"prompt": " "}, "empty", "prompt"),
