@@ -5,7 +5,6 @@ envelope, or none; others put the data into it as JSON text, or as Base64.
 """
 
 import base64
-import binascii
 import json
 from typing import Any, cast
 
@@ -96,10 +95,11 @@ def data_of(body: dict[str, Any]) -> bytes:
         return _written(cast(dict[str, Any], data))
     try:
         if isinstance(data, str):
+            load_json(data.encode())
             return data.encode()
         if data is None and isinstance(body.get("data_base64"), str):
             return base64.b64decode(body["data_base64"], validate=True)
-    except (UnicodeEncodeError, binascii.Error, ValueError) as error:
+    except ValueError as error:  # Malformed, no UTF-8, no Base64
         raise Malformed("invalid_data", f"'data' or 'data_base64' cannot be read: {error}"[:300]) from error
     raise Malformed("invalid_data", "'data' is missing; give an object, its JSON text, or data_base64")
 
