@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.canonical import canonical
@@ -211,6 +211,7 @@ def outcome(work: Callable[[dict[str, Any]], T], raw: dict[str, Any]) -> tuple[s
         return error.code, None
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(COLUMN, VALUES, max_size=6))
 def test_any_row_becomes_a_record_or_is_refused_by_name(raw: dict[str, Any]) -> None:
     code, found = outcome(valid_record, raw)
