@@ -161,8 +161,8 @@ def test_calls_and_their_results_stay_in_the_history() -> None:
 @pytest.mark.parametrize("broken", ['{"a": ', "[1]"], ids=["no JSON", "no object"])
 def test_a_broken_call_may_be_sent_back(broken: str) -> None:
     """As OpenAI's Agents SDK does with a call that met `max_tokens`: the model shall write a better one."""
-    (_, turn) = chat("", f"[{ASKED},{CALLED % json.dumps(broken)}]").messages or ()
-    assert turn["tool_calls"][0]["function"]["arguments"] == broken
+    messages = list(chat("", f"[{ASKED},{CALLED % json.dumps(broken)}]").messages or ())
+    assert messages[1]["tool_calls"][0]["function"]["arguments"] == broken
 
 
 @pytest.mark.parametrize(
