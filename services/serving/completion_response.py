@@ -33,7 +33,6 @@ _STREAM_HEADERS = {
 }
 _LOOK = 2.0
 """Seconds between two looks at whether the model of a running answer is still there."""
-_BROKEN = "the model was lost"
 
 
 class CompletionResponse(Response):
@@ -43,6 +42,8 @@ class CompletionResponse(Response):
         self.runtime = runtime
         self.completions = completions
         self.triton = triton
+        self.broken = False
+        """The model was lost: that, and not the client's leaving, is why the answer was cancelled."""
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,8 +53,9 @@ class CompletionResponse(Response):
         leaving = asyncio.create_task(_left(receive))
         try:
             while not (await asyncio.wait((answering, leaving), timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED))[0]:
-                if any(broken_off(self.runtime, completion) for completion in self.completions):
-                    answering.cancel(_BROKEN)
+                if not self.broken and any(broken_off(self.runtime, completion) for completion in self.completions):
+                    self.broken = True  # a cancellation's own message gets lost on its way through grpc
+                    answering.cancel()
         finally:
             leaving.cancel()
             answering.cancel()
@@ -98,8 +100,8 @@ async def _answer(response: CompletionResponse, scope: Scope, receive: Receive, 
             form = FORMS[first.asked.endpoint]
             body = form.whole([_whole(completion) for completion in completions], usage(completions))
             await JSONResponse(body, headers=first.headers)(scope, receive, send)
-    except asyncio.CancelledError as cancelled:
-        if cancelled.args != (_BROKEN,):
+    except asyncio.CancelledError:
+        if not response.broken:
             for completion in completions:
                 await _record_anyway(runtime, completion, "cancelled", None)
             raise

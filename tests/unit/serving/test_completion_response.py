@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from contracts.events.serving import InferenceCompletedV1
+from services.serving import completion_response
 from services.serving.admission import admit
 from services.serving.completion_response import CompletionResponse
 from services.serving.domain.asked import Asked
@@ -234,6 +235,27 @@ def test_a_responses_stream_that_fails_says_so_twice(tmp_path: Path, monkeypatch
 def test_an_answer_without_an_end_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Gateway(tmp_path, monkeypatch, ANSWER[0])
     assert json.loads(desk.ask())["error"]["code"] == "answer_broken_off"
+
+
+@pytest.mark.parametrize("extra", ["", ',"stream":true'])
+def test_an_answer_whose_model_is_lost_before_its_first_token_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: str
+) -> None:
+    """Whatever becomes of the cancellation's own message: grpc raises one anew."""
+    desk = Gateway(tmp_path, monkeypatch)
+
+    async def generate(*_: Any, **__: Any) -> AsyncGenerator[Chunk]:
+        desk.runtime.restarts[target().triton_model] += 1
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise asyncio.CancelledError from None
+        yield ANSWER[0]
+
+    monkeypatch.setattr(client, "generate", generate)
+    monkeypatch.setattr(completion_response, "_LOOK", 0.01)
+    assert json.loads(desk.ask(extra))["error"]["code"] == "answer_broken_off"
+    assert (desk.status, desk.records[0].status) == (503, "error")
 
 
 def test_a_client_that_leaves_is_recorded_as_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +84,8 @@ class TritonPythonModel:
 
         threading.Thread(target=follow_server, args=(os.getppid(),), name="watch", daemon=True).start()
         self.sender = Sender()
+        # One thread: requests keep their order, and a prompt of 100,000 tokens, which takes a second, delays no status.
+        self.reader = ThreadPoolExecutor(1, "reader")
         listing = json.loads(args["model_config"]).get("parameters", {}).get("adapters", {}).get("string_value")
         directory, name, logger = Path(pb_utils.get_model_dir()), args["model_name"], pb_utils.Logger
 
@@ -99,41 +103,48 @@ class TritonPythonModel:
         )
 
     def execute(self, requests: list[Any]) -> None:
-        """Hands each request to the engine; a bad one is answered with its error at once, and so is a question for the status."""
-        from services.serving.triton.backend.opening import NotOpen
-
+        """Answers a question for the status at once; hands all else to the thread that reads prompts."""
         for request in requests:
             response_sender = request.get_response_sender()
+            if json.loads(request.parameters() or "{}").get("status") in (True, "true"):
+                send(response_sender, self._status(), final=True)
+                continue
             try:
-                if json.loads(request.parameters() or "{}").get("status") in (True, "true"):
-                    send(response_sender, self._status(), final=True)
-                else:
-                    self._begin(request, response_sender)
-            except (ValueError, LookupError) as error:
-                send(response_sender, failure(f"{REFUSED}{error}", pb_utils.TritonError.INVALID_ARG), final=True)
-            except NotOpen as error:
-                send(response_sender, failure(str(error), pb_utils.TritonError.UNAVAILABLE), final=True)
+                begin = self._begun(request, response_sender)
+            except ValueError as error:
+                refuse(response_sender, error)
+            else:
+                self.reader.submit(begin)
 
     def _status(self) -> Any:
         found = json.dumps(self.opening.status()).encode()
         return pb_utils.InferenceResponse([pb_utils.Tensor("text_output", np.array([found], dtype=np.object_))])
 
-    def _begin(self, request: Any, response_sender: Any) -> None:
-        served, prompt = self.opening.served(), text(request, "text_input") or ""
-        reply = Reply(request, response_sender, self.sender, prompt)
+    def _begun(self, request: Any, response_sender: Any) -> Callable[[], None]:
+        """What hands the request to the engine. What Triton may take back when execute returns is copied here."""
+        prompt, parameters = text(request, "text_input") or "", request.parameters()
+        sampling, ids = text(request, "sampling_parameters"), text(request, "prompt_token_ids")
         marked = flag(request, "control_tokens_marked", default=False)
-        sampling = text(request, "sampling_parameters")
-        ids = text(request, "prompt_token_ids")
-        wanted = served.request(prompt, sampling, request.parameters(), reply, marked=marked, ids=ids)
-        reply.prompt_tokens = len(wanted.prompt)
-        self.sender.open(reply)
-        served.engine.submit(wanted)
+        reply = Reply(request, response_sender, self.sender, prompt)
+
+        def begin() -> None:
+            try:
+                served = self.opening.served()
+                wanted = served.request(prompt, sampling, parameters, reply, marked=marked, ids=ids)
+                reply.prompt_tokens = len(wanted.prompt)
+                self.sender.open(reply)
+                served.engine.submit(wanted)
+            except Exception as error:  # nobody looks at what a thread raises
+                refuse(response_sender, error)
+
+        return begin
 
     def finalize(self) -> None:
         """Stops the engine; what still runs gets an error."""
+        self.reader.shutdown(cancel_futures=True)
         self.opening.stop()
         self.sender.stop()
-        del self.opening, self.sender
+        del self.opening, self.sender, self.reader
         gc.collect()
 
 
@@ -241,6 +252,19 @@ class Sender:
 def send(response_sender: Any, response: Any, *, final: bool) -> None:
     """Sends one response, the last one or not."""
     response_sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0)
+
+
+def refuse(response_sender: Any, error: Exception) -> None:
+    """Answers a request that cannot be begun: a bad one with its own error, the others with ours."""
+    from services.serving.triton.backend.opening import NotOpen
+
+    if isinstance(error, ValueError | LookupError):
+        answer = failure(f"{REFUSED}{error}", pb_utils.TritonError.INVALID_ARG)
+    elif isinstance(error, NotOpen):
+        answer = failure(str(error), pb_utils.TritonError.UNAVAILABLE)
+    else:
+        answer = failure(f"the engine failed: {type(error).__name__}: {error}"[:500], pb_utils.TritonError.INTERNAL)
+    send(response_sender, answer, final=True)
 
 
 def failure(message: str, code: int) -> Any:

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from services.serving.triton.backend.engine import Engine
 from services.serving.triton.backend.rows import Listener, Request, Tokens
 from services.serving.triton.backend.sampling_parameters import BadSampling, parse
 
+ENCODED = 8
 LOADED_ADAPTERS = 32  # unless model.json says max_cpu_loras
 
 
@@ -32,6 +34,12 @@ class Served:
     adapters: AdapterCache | None
     constrainer: Constrainer
     summary: str
+    encode: Callable[[Rendered], list[int]] = field(init=False)
+    """The tokens of a text; the choices of one request have the same."""
+
+    def __post_init__(self) -> None:
+        """Keeps the tokens of the last texts."""
+        self.encode = lru_cache(ENCODED)(self.text.encode)
 
     def request(
         self,
@@ -55,7 +63,7 @@ class Served:
         plain = given.pop("add_special_tokens", True) not in (False, "false")
         wanted = parse(json.dumps(given) if sampling is None else sampling)
         adapter = self._adapter(wanted.lora_name)
-        tokens = self.text.encode(Rendered(prompt, marked, plain)) if ids is None else self._tokens(ids)
+        tokens = self.encode(Rendered(prompt, marked, plain)) if ids is None else self._tokens(ids)
         limit = self.engine.decoder.max_model_len
         if not tokens:
             raise BadSampling("text_input is empty: there is nothing to continue")
