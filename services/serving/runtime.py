@@ -9,6 +9,7 @@ from contracts.events.serving import InferenceCompletedV1
 from services.serving.domain.liveness import Progress
 from services.serving.domain.reconcile import Loaded
 from services.serving.domain.routing import EMBEDDER, Routes
+from services.serving.domain.waiting import slowed
 from services.serving.embedder import Embedder
 from services.serving.metrics import GatewayMetrics
 from services.serving.settings import ServingSettings
@@ -53,7 +54,7 @@ class Runtime:
 
     def __post_init__(self) -> None:
         self.templates = Templates(self.settings.template_seconds)
-        self.turns = Turns(self.settings.max_in_flight, self.rows, self.per_row)
+        self.turns = Turns(self.settings.max_in_flight, self.rows, self.per_row, share=self.settings.share_of_rows)
 
     def rows(self, model: str) -> int:
         """Answers that the Triton model makes at once, as its engine says; else as many as it was told to."""
@@ -63,9 +64,11 @@ class Runtime:
         return status.capacity if status and status.capacity > 0 else self.settings.max_sequences
 
     def per_row(self, model: str) -> float | None:
-        """Tokens a second of one row as the engine measured them, None where it did not."""
+        """Tokens a second of one row among all, from what the engine measured; None where it did not."""
         status = self.statuses.get(model)
-        return status.tokens_per_second / max(1, status.rows) if status and status.tokens_per_second > 0 else None
+        if status is None or status.tokens_per_second <= 0:
+            return None
+        return slowed(status.tokens_per_second / max(1, status.rows), status.rows, status.capacity)
 
     def forget(self, model: str) -> None:
         """Drops what the engine of a Triton model said: it is gone, or another one comes."""

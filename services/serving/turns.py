@@ -13,6 +13,8 @@ from services.serving.domain.errors import Overloaded, ShareFull
 from services.serving.domain.fair_queue import FairQueue, Flow
 from services.serving.domain.waiting import Pace, retry_after, wait_seconds
 
+RECENT = 60.0
+"""Seconds for which rows are kept free for somebody who asked."""
 AHEAD = 1
 """Requests that a model is given beyond its rows, so that no row waits for the way to the gateway and back."""
 CHARACTERS = 40.0
@@ -40,6 +42,8 @@ class _Model:
     queue: FairQueue[Ticket] = field(default_factory=FairQueue[Ticket])
     running: set[Ticket] = field(default_factory=set[Ticket])
     pace: Pace = field(default_factory=Pace)
+    asked: dict[Flow, float] = field(default_factory=dict[Flow, float])
+    """When each asked last."""
 
     def left(self, ticket: Ticket) -> float:
         """Tokens that an answer is still expected to cost."""
@@ -53,6 +57,7 @@ class Turns:
     Args:
         rows: answers that a Triton model makes at once.
         per_row: tokens a second of one row as the engine says, None where it does not; until an answer was seen here.
+        share: of the rows that one key of a project may have while others ask.
     """
 
     def __init__(
@@ -61,8 +66,9 @@ class Turns:
         rows: Callable[[str], int],
         per_row: Callable[[str], float | None] = lambda _: None,
         clock: Callable[[], float] = time.perf_counter,
+        share: float = 1.0,
     ) -> None:
-        self.most = most
+        self.most, self.share = most, share
         self._rows, self._per_row, self._clock = rows, per_row, clock
         self._models: defaultdict[str, _Model] = defaultdict(_Model)
         self._flows: Counter[Flow] = Counter()
@@ -109,8 +115,10 @@ class Turns:
             Overloaded, ShareFull: as `foresee`.
         """
         ticket = self.foresee(model, flow, allowed, characters, max_wait)
+        state, now = self._models[model], self._clock()
+        state.asked = {each: at for each, at in state.asked.items() if now - at < RECENT} | {flow: now}
         self._flows[flow] += 1
-        self._models[model].queue.put(flow, ticket, ticket.charged)
+        state.queue.put(flow, ticket, ticket.charged)
         self._let_on(model)
         return ticket
 
@@ -140,8 +148,9 @@ class Turns:
 
     def saw(self, ticket: Ticket, made: int, ended: bool = False) -> None:
         """Notes that an answer has `made` tokens now, and whether the model ended it itself."""
-        now, pace = self._clock(), self._models[ticket.model].pace
-        pace.saw(made - ticket.made, max(0.0, now - ticket.noted))
+        now, state = self._clock(), self._models[ticket.model]
+        pace, rows = state.pace, min(len(state.running), self._rows(ticket.model))
+        pace.saw(made - ticket.made, max(0.0, now - ticket.noted), max(1, rows))
         ticket.made, ticket.noted = made, now
         if ended:
             pace.ended(made, ticket.allowed)
@@ -152,20 +161,22 @@ class Turns:
         0 while nobody knows how fast the model is.
         """
         state, rows = self._models[ticket.model], self._rows(ticket.model)
-        pace = state.pace.per_row or self._per_row(ticket.model)
+        pace = state.pace.per_row(rows) or self._per_row(ticket.model)
         if not pace:
             return 0.0, 0.0
         queue = state.queue.copy()
         queue.put(ticket.flow, ticket, ticket.charged)
+        held = self._held(state, rows) - {ticket.flow}
         ahead: list[Ticket] = []
-        while (taken := queue.take()) is not ticket:
+        while (taken := queue.take(held)) is not ticket:
             ahead.append(taken)
 
-        def seconds(whose: Callable[[Ticket], bool]) -> float:
+        def seconds(whose: Callable[[Ticket], bool], rows: int = rows) -> float:
             running = [state.left(t) for t in state.running if whose(t)]
             return wait_seconds(running, [state.left(t) for t in ahead if whose(t)], rows, pace)
 
-        return seconds(lambda _: True), seconds(lambda t: t.flow != ticket.flow)
+        own = seconds(lambda t: t.flow == ticket.flow, self._most(state, ticket.flow, rows))
+        return max(own, seconds(lambda _: True)), seconds(lambda t: t.flow != ticket.flow)
 
     def _refuse_full(self, flow: Flow) -> None:
         """Dynamic thresholds (Choudhury, Hahne, IEEE/ACM ToN 6(2), 1998): nobody holds more than what is still free."""
@@ -175,10 +186,24 @@ class Turns:
         if self._flows[flow] >= free:
             raise ShareFull(f"{self._flows[flow]} requests of this key for {flow.project} are at work already", 1)
 
+    def _most(self, state: _Model, flow: Flow, rows: int) -> int:
+        """Rows that a flow may have: a share of them while others asked a moment ago, so that those find one free."""
+        now = self._clock()
+        others = any(now - at < RECENT for each, at in state.asked.items() if each != flow)
+        return max(1, int(rows * self.share)) if others else rows
+
+    def _held(self, state: _Model, rows: int) -> set[Flow]:
+        """The flows that have all the rows that they may have."""
+        running = Counter(ticket.flow for ticket in state.running)
+        return {flow for flow, count in running.items() if count >= self._most(state, flow, rows) + AHEAD}
+
     def _let_on(self, model: str) -> None:
         state, rows = self._models[model], self._rows(model)
         while len(state.queue) and len(state.running) < rows + AHEAD:
-            ticket = state.queue.take()
+            try:
+                ticket = state.queue.take(self._held(state, rows))
+            except IndexError:
+                return
             ticket.noted = self._clock()
             state.running.add(ticket)
             ticket.turn.set()

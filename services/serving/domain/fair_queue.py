@@ -6,7 +6,7 @@ by the tokens that it costs; the waiting flow with the earliest beginning is nex
 """
 
 from collections import deque
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -67,17 +67,18 @@ class FairQueue(Generic[T]):
         """Lets a request wait for its turn."""
         self.waiting.setdefault(flow.project, {}).setdefault(flow.key, deque()).append((item, tokens))
 
-    def take(self) -> T:
-        """The request whose turn it is; its cost is charged.
+    def take(self, held: Collection[Flow] = ()) -> T:
+        """The request whose turn it is; its cost is charged. Flows that are `held` are passed over.
 
         Raises:
-            IndexError: none waits.
+            IndexError: none waits but theirs.
         """
-        if not self.waiting:
+        open = {p: [k for k in keys if Flow(p, k) not in held] for p, keys in self.waiting.items()}
+        project = min((p for p, keys in open.items() if keys), key=self.projects.begins, default=None)
+        if project is None:
             raise IndexError("no request waits")
-        project = min(self.waiting, key=self.projects.begins)
         within = self.keys.setdefault(project, _Turns())
-        key = min(self.waiting[project], key=within.begins)
+        key = min(open[project], key=within.begins)
         item, tokens = self.waiting[project][key].popleft()
         self.projects.charge(project, tokens)
         within.charge(key, tokens)

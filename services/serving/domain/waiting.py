@@ -3,41 +3,74 @@
 import heapq
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 HALF = 60.0
 """Seconds of answering (of one row) after which an observation counts half."""
 
 
 @dataclass(slots=True)
-class Pace:
-    """What was observed of a model's answers: tokens made, seconds that rows took for them, tokens that were allowed.
-
-    A row's seconds count from when its request was let on to Triton, so that reading the prompt is in them.
-    """
+class Rate:
+    """Tokens that rows made and the seconds that they took for them, the latest weighing most."""
 
     tokens: float = 0.0
     seconds: float = 0.0
-    made: float = 0.0
-    allowed: float = 0.0
 
     def saw(self, tokens: float, seconds: float) -> None:
         """A row made `tokens` in `seconds`."""
         kept = 0.5 ** (seconds / HALF)
         self.tokens, self.seconds = self.tokens * kept + tokens, self.seconds * kept + seconds
 
+    @property
+    def a_second(self) -> float | None:
+        """Tokens a second of a row, None where nothing was observed."""
+        return self.tokens / self.seconds if self.tokens > 0 and self.seconds > 0 else None
+
+
+@dataclass(slots=True)
+class Pace:
+    """What was observed of a model's answers: how fast a row is among how many, and how many of the allowed tokens were made.
+
+    A row's seconds count from when its request was let on to Triton, so that reading the prompt is in them.
+    """
+
+    rates: dict[int, Rate] = field(default_factory=dict[int, Rate])
+    """By the number of bits of how many rows ran: 1, 2 to 3, 4 to 7, ..."""
+    made: float = 0.0
+    allowed: float = 0.0
+
+    def saw(self, tokens: float, seconds: float, rows: int) -> None:
+        """One of `rows` rows made `tokens` in `seconds`."""
+        self.rates.setdefault(rows.bit_length(), Rate()).saw(tokens, seconds)
+
     def ended(self, made: float, allowed: float) -> None:
         """An answer that might have had `allowed` tokens ended after `made`."""
         self.made, self.allowed = 0.9 * self.made + made, 0.9 * self.allowed + allowed
 
-    @property
-    def per_row(self) -> float | None:
-        """Tokens a second that one row makes, None where nothing was observed."""
-        return self.tokens / self.seconds if self.tokens > 0 and self.seconds > 0 else None
+    def per_row(self, rows: int) -> float | None:
+        """Tokens a second that each of `rows` rows makes, None where nothing was observed.
+
+        Told from what was observed with as many; else with about as many, and slower by `slowed` where those were fewer.
+        """
+        wanted = rows.bit_length()
+        known = {bits: rate for bits, found in self.rates.items() if (rate := found.a_second)}
+        if not known:
+            return None
+        nearest = min(known, key=lambda bits: (abs(bits - wanted), -bits))
+        return slowed(known[nearest], 1 << nearest, 1 << wanted)
 
     def expected(self, allowed: float) -> float:
         """Tokens that an answer of at most `allowed` is expected to have: no more, and at least one."""
         return max(1.0, allowed * (min(1.0, self.made / self.allowed) if self.allowed > 0 else 1.0))
+
+
+def slowed(per_row: float, seen: int, rows: int) -> float:
+    """The pace of each of `rows` rows where that of each of `seen` was `per_row`: among fewer or as many it is the same.
+
+    Among more it falls with the root of their number: on two cores a row of SmolLM2-135M made 12.1 tokens a second alone, 5.3
+    among 8 and 2.0 among 32 (docs/benchmarks.md). On a GPU it falls less, and soon that is observed.
+    """
+    return per_row * min(1.0, (max(1, seen) / max(1, rows)) ** 0.5)
 
 
 def wait_seconds(running: Iterable[float], ahead: Iterable[float], rows: int, tokens_per_second: float) -> float:

@@ -125,17 +125,28 @@ def test_after_retry_after_the_wait_is_within_the_limit(wait: float, limit: floa
 
 def test_a_pace_follows_what_is_seen() -> None:
     pace = Pace()
-    assert pace.per_row is None
+    assert pace.per_row(1) is None
     for _ in range(50):
-        pace.saw(10, 1.0)
-    assert pace.per_row == pytest.approx(10)
+        pace.saw(10, 1.0, 1)
+    assert pace.per_row(1) == pytest.approx(10)
     for _ in range(600):
-        pace.saw(2, 1.0)
-    assert pace.per_row == pytest.approx(2, rel=0.05)
+        pace.saw(2, 1.0, 1)
+    assert pace.per_row(1) == pytest.approx(2, rel=0.05)
     assert pace.expected(200) == 200
     for _ in range(30):
         pace.ended(50, 200)
     assert pace.expected(200) == pytest.approx(50)
+
+
+def test_a_pace_seen_with_few_rows_is_not_that_of_many() -> None:
+    pace = Pace()
+    pace.saw(120, 10.0, 1)
+    assert pace.per_row(32) == pytest.approx(12 / 32**0.5)
+    pace.saw(90, 10.0, 30)
+    assert (pace.per_row(1), pace.per_row(16)) == (12, 9)
+    assert pace.per_row(32) == pytest.approx(9 / 2**0.5)
+    pace.saw(20, 10.0, 32)
+    assert (pace.per_row(32), pace.per_row(64)) == (2, pytest.approx(2 / 2**0.5))
 
 
 def waits(flood: bool) -> list[float]:

@@ -101,6 +101,40 @@ def test_the_pace_is_measured_from_the_turn_on(clock: Clock) -> None:
     assert turns.waits(tickets[-1])[0] < before
 
 
+def test_a_rush_after_light_traffic_is_refused_by_the_pace_of_a_full_model(clock: Clock) -> None:
+    """12 tokens a second alone are some 2 a row among 32: who is not let on at once would wait two minutes."""
+    turns = Turns(512, lambda _: 32, clock=clock)
+    alone = turns.join("m", A, 256, 0, 30.0)
+    clock.now += 256 / 12
+    turns.saw(alone, 256, ended=True)
+    turns.leave(alone)
+    assert all(turns.join("m", A, 256, 0, 30.0) for _ in range(32))
+    with pytest.raises(ShareFull) as refused:
+        turns.join("m", A, 256, 0, 30.0)
+    assert refused.value.retry_after > 60
+
+
+def test_one_key_leaves_rows_to_others_that_asked_a_moment_ago(clock: Clock) -> None:
+    turns = Turns(512, lambda _: 8, clock=clock, share=0.5)
+    turns.leave(turns.join("m", B, 10, 0, 30.0))
+    flood = [turns.join("m", A, 10, 0, 30.0) for _ in range(20)]
+    assert sum(t.turn.is_set() for t in flood) == 4 + AHEAD
+    assert turns.join("m", B, 10, 0, 30.0).turn.is_set()
+    clock.now += 61
+    turns.leave(flood[0])
+    assert sum(t.turn.is_set() for t in flood) == 8 + AHEAD
+
+
+def test_who_floods_waits_by_the_rows_that_it_may_have(clock: Clock) -> None:
+    turns = Turns(512, lambda _: 4, lambda _: 10.0, clock=clock, share=0.5)
+    turns.leave(turns.join("m", B, 10, 0, 30.0))
+    for _ in range(4):
+        turns.join("m", A, 100, 0, 30.0)
+    with pytest.raises(ShareFull):
+        turns.join("m", A, 100, 0, 19.0)
+    assert turns.join("m", B, 100, 0, 1.0)
+
+
 def test_a_long_request_in_parts_lets_another_s_come_between(clock: Clock) -> None:
     turns = Turns(100, lambda _: 1, lambda _: 10.0, clock)
     first, second = join(turns, A), join(turns, A)
