@@ -132,6 +132,30 @@ def rows(stack: Stack) -> int:
     return asyncio.run(asked())
 
 
+def test_prompts_that_take_long_to_be_read_make_nobody_wait_for_the_status(parts: Upstream) -> None:
+    """Half a megabyte in 32 choices, each refused by its length: seconds of work, and no sign of death."""
+    stack, before = parts.stack, stubs(parts.stack)
+
+    async def slowest() -> float:
+        wanted = {"model": "shop", "prompt": "word " * 100_000, "n": 32}
+        async with httpx.AsyncClient(timeout=100) as http, client.connect(f"127.0.0.1:{stack.ports['grpc']}") as triton:
+            (model,) = await client.states(triton)
+            answer, found = asyncio.create_task(http.post(f"{stack.url}/v1/completions", json=wanted)), 0.0
+            answer.add_done_callback(lambda _: ends.append(time.monotonic() + 5))  # the other choices are still read
+            ends: list[float] = []
+            while not ends or time.monotonic() < ends[0]:
+                began = time.monotonic()
+                assert await client.status(triton, model, 5)
+                found = max(found, time.monotonic() - began)
+                await asyncio.sleep(0.05)
+            assert (await answer).json()["error"]["code"] == "context_length_exceeded"
+            return found
+
+    assert asyncio.run(slowest()) < 3
+    assert ask(stack, max_tokens=2)[0] == 200
+    assert stubs(stack) == before
+
+
 def test_a_model_process_that_stands_still_is_replaced(parts: Upstream) -> None:
     """Nobody asks it meanwhile: its silence at the look is what tells, within 10 s."""
     stack = parts.stack
