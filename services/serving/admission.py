@@ -17,7 +17,8 @@ from services.serving.domain.routing import Target, resolve
 from services.serving.domain.sampling import offered_tools, sampling_parameters
 from services.serving.runtime import Runtime
 from services.serving.triton.client import Triton
-from services.serving.triton.grammars import GrammarRefused, grammar
+from services.serving.triton.grammar_trial import check_grammar
+from services.serving.triton.grammars import GrammarRefused
 
 
 async def admit(runtime: Runtime, asked: Asked, key: str, started: float) -> tuple[list[Completion], Triton]:
@@ -98,12 +99,12 @@ async def _begin(runtime: Runtime, asked: Asked, target: Target, started: float,
 
 
 async def _check_structure(completion: Completion) -> None:
-    """Whether the answer can be held to what it must look like, found out in a thread: that may take a tenth of a second."""
+    """Whether the answer can be held to what it must look like, found out in a thread: that may take a second."""
     if (structured := completion.sampling.get("structured_outputs")) is None:
         return
     name = completion.asked.structured_by or "tools"
     try:
-        await asyncio.to_thread(grammar, json.loads(structured))
+        await asyncio.to_thread(check_grammar, json.loads(structured))
     except GrammarRefused as error:
         raise Invalid(f"{name}: {error}"[:1000], "invalid_value", name) from error
 

@@ -6,6 +6,7 @@ https://github.com/guidance-ai/llguidance (docs/json_schema.md, docs/syntax.md).
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -40,8 +41,14 @@ def grammar(wanted: Mapping[str, Any]) -> str:
     from llguidance import LLMatcher
 
     if said := LLMatcher.validate_grammar(made):
-        raise GrammarRefused(f"the {kind} cannot be enforced: {said}"[:1000])
+        raise GrammarRefused(f"the {kind} cannot be enforced: {reason(said)}")
     return made
+
+
+def reason(said: str) -> str:
+    """What llguidance says of a fault, without its own state and the grammar, which it tells too."""
+    brief = re.split(r"\n?<(?:state|grammar)>", said)[0].strip()[:900]
+    return "no answer fits it" if brief.startswith("NoExtension") else brief
 
 
 def _written(kind: str, value: Any) -> str:

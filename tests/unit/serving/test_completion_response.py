@@ -14,7 +14,7 @@ from services.serving import completion_response
 from services.serving.admission import admit
 from services.serving.completion_response import CompletionResponse
 from services.serving.domain.asked import Asked
-from services.serving.domain.errors import Overloaded, Unavailable
+from services.serving.domain.errors import Invalid, Overloaded, Unavailable
 from services.serving.domain.fair_queue import Flow
 from services.serving.domain.reconcile import Loaded
 from services.serving.domain.responses_request import parse_responses
@@ -90,6 +90,15 @@ class Gateway:
     @property
     def status(self) -> int:
         return self.sent[0]["status"]
+
+
+def test_a_format_that_no_answer_fits_is_refused_before_the_model_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Gateway(tmp_path, monkeypatch)
+    with pytest.raises(Invalid, match="guided_regex: the regex cannot be enforced") as refused:
+        desk.ask(',"guided_regex":"[^\\\\s\\\\S]"')
+    assert (refused.value.status, refused.value.param, desk.order) == (400, "guided_regex", [])
 
 
 def test_a_whole_answer_leaves_after_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

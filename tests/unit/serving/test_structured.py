@@ -11,6 +11,7 @@ from services.serving.domain.requests import parse_completion
 from services.serving.domain.sampling import begun, prompt_text, sampling_parameters
 from services.serving.domain.structured import call_schema
 from services.serving.triton.backend.sampling_parameters import parse
+from services.serving.triton.grammar_trial import check_grammar
 from services.serving.triton.grammars import GrammarRefused, grammar
 from tests.unit.serving.builders import chat, target
 
@@ -59,6 +60,45 @@ def test_what_cannot_be_enforced_is_left_out_where_nobody_asked_for_strictness()
     assert grammar(free)
     with pytest.raises(GrammarRefused, match="uniqueItems"):
         grammar({"json": odd})
+
+
+def options(count: int) -> dict[str, Any]:
+    return {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(count)}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ({"json": {"$ref": "#"}}, "the json cannot be enforced: no answer fits it$"),
+        (
+            {"json": {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}},
+            "no answer",
+        ),
+        ({"json": options(700)}, "items; max is"),
+        ({"json": {"type": "array", "items": {"required": ["x"], "properties": {"x": options(700)}}}}, "items; max is"),
+        ({"regex": "[^\\s\\S]"}, "the regex cannot be enforced: no answer fits it$"),
+        ({"grammar": "start: start"}, "the grammar cannot be enforced: no answer fits it$"),
+    ],
+)
+def test_what_fails_at_its_first_tokens_is_refused_before_anything_runs(wanted: dict[str, Any], why: str) -> None:
+    with pytest.raises(GrammarRefused, match=why):
+        check_grammar(wanted)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"json": options(300)},
+        {"json": {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}},
+        {"choice": [f"word {i}" for i in range(1000)]},
+        {"regex": "(a{1,1000}){1,1000}"},
+        {"regex": "x?"},
+        {"grammar": "%llguidance {}\nstart: <|a_models_own|> /a+/"},
+        {"grammar": "%llguidance {}\nstart: <[300]>"},
+    ],
+)
+def test_what_can_be_begun_is_let_on(wanted: dict[str, Any]) -> None:
+    check_grammar(wanted)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,16 @@ import numpy as np
 import torch
 
 from services.lm.tokens import TextTokenizer
+from services.serving.triton.grammars import reason
 
 
 class ConstraintBroken(RuntimeError):
     """No token continues the answer, or the grammar takes too much work at this place."""
+
+
+def blamed(error: Exception) -> str:
+    """Whose fault it is that no token could be chosen: an "invalid request" fails at each try, so its client must hear so."""
+    return "invalid request: structured_outputs" if isinstance(error, ConstraintBroken) else "the engine failed"
 
 
 @dataclass(slots=True)
@@ -34,7 +40,9 @@ class Constraint:
         bits = np.unpackbits(np.frombuffer(self.matcher.compute_bitmask(), np.uint8), bitorder="little")
         allowed = torch.from_numpy(bits[: len(logits)].astype(bool)).to(logits.device)
         if self.matcher.is_error() or not bool(allowed.any()):
-            raise ConstraintBroken(f"the grammar cannot be followed: {self.matcher.get_error() or 'no token fits'}")
+            raise ConstraintBroken(
+                f"the grammar cannot be followed: {reason(self.matcher.get_error()) or 'no token fits'}"
+            )
         return logits.masked_fill(~allowed, -torch.inf)
 
     def take(self, token: int) -> None:
@@ -44,7 +52,7 @@ class Constraint:
             ConstraintBroken: it was not, or it is too much work.
         """
         if not self.matcher.consume_token(token):
-            raise ConstraintBroken(f"the grammar cannot be followed: {self.matcher.get_error()}")
+            raise ConstraintBroken(f"the grammar cannot be followed: {reason(self.matcher.get_error())}")
 
 
 @dataclass(slots=True)
@@ -63,8 +71,10 @@ class Constrainer:
         if self.tokenizer is None:
             self.tokenizer = self._tokenizer()
         matcher = LLMatcher(self.tokenizer, grammar, log_level=0)
+        if not matcher.is_error():
+            matcher.compute_bitmask()  # what no answer fits shows at the first token, and here no other row waits for it
         if matcher.is_error():
-            raise ConstraintBroken(f"the grammar cannot be followed: {matcher.get_error()}"[:1000])
+            raise ConstraintBroken(f"the grammar cannot be followed: {reason(matcher.get_error())}")
         return Constraint(matcher)
 
     def _tokenizer(self) -> Any:

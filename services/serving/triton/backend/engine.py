@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import torch
 
+from services.serving.triton.backend.constraints import blamed
 from services.serving.triton.backend.decoder import Decoder, Piece
 from services.serving.triton.backend.kv_cache import Prompt
 from services.serving.triton.backend.meter import Meter
@@ -197,7 +198,7 @@ class Engine:
         try:
             advance(row, likeliest if row.chooser.plain else choose(logits[None], [row.chooser])[0])
         except Exception as error:
-            fail(row, f"the engine failed: {self._told('row', error)}")
+            fail(row, f"{blamed(error)}: {self._told('row', error)}")
 
     def _join(self, reading: Reading, logits: torch.Tensor, likeliest: int) -> None:
         """Gives a row whose prompt is read its slot and its first token."""
