@@ -162,11 +162,9 @@ def _call(key: str, name: str, place: int) -> dict[str, Any]:
 
 
 def _closed(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """An object with properties has no others unless it says so: a function takes no argument that it does not name."""
-    closed = parameters.get("type") == "object" and not {"allOf", "anyOf", "oneOf", "patternProperties"} & set(
-        parameters
-    )
-    return ({"additionalProperties": False} if closed else {}) | dict(parameters)
+    """Arguments are an object. One with properties has no others unless it says so: a function takes what it names."""
+    open_ = {"$ref", "allOf", "anyOf", "oneOf", "patternProperties"} & set(parameters)
+    return {"type": "object", **({} if open_ else {"additionalProperties": False}), **parameters}
 
 
 def _moved(schema: Any, place: int) -> Any:

@@ -75,6 +75,12 @@ class Turn(BaseModel):
     tool_call_id: CallId | None = None
 
 
+def _of_an_object(schema: dict[str, Any]) -> dict[str, Any]:
+    if schema.get("type", "object") != "object":
+        raise ValueError(f"a function's parameters are of type 'object', not {schema['type']!r}"[:200])
+    return schema
+
+
 class OfferedFunction(BaseModel):
     """A function that the model may call; `parameters` is a JSON schema."""
 
@@ -82,7 +88,7 @@ class OfferedFunction(BaseModel):
 
     name: _Name
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Annotated[dict[str, Any], AfterValidator(_of_an_object)] | None = None
     strict: bool | None = None
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from llguidance import LLMatcher, LLTokenizer
 
 from services.serving.domain.errors import Invalid
 from services.serving.domain.requests import parse_completion
@@ -115,6 +116,10 @@ def test_what_can_be_begun_is_let_on(wanted: dict[str, Any]) -> None:
         (',"tool_choice":"perhaps"', "tool_choice"),
         (f',"tools":{json.dumps(TOOLS)},"tool_choice":{{"type":"function","function":{{"name":"g"}}}}', "tool_choice"),
         (f',"tools":{json.dumps(TOOLS)},"tool_choice":{{"type":"custom"}}', "tool_choice"),
+        (
+            ',"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"string"}}}]',
+            "tools.0.function.parameters",
+        ),
     ],
 )
 def test_what_says_nothing_is_refused_by_name(extra: str, param: str) -> None:
@@ -144,6 +149,40 @@ def test_a_forced_call_is_begun_for_the_model_and_held_to_its_schema() -> None:
     ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, schema)
+
+
+PLACE = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("parameters", "fit", "wrong"),
+    [
+        (
+            {"title": "x", "properties": {"a": {"type": "integer"}}},
+            [{}, {"a": 1}],
+            [1, "text", None, {"a": "b"}, {"b": 1}],
+        ),
+        ({"$ref": "#/$defs/P", "$defs": {"P": PLACE}}, [{"a": 1}], [1, {}]),
+        ({"anyOf": [PLACE, {"type": "integer"}]}, [{"a": 1}], [1, {}]),
+        ({}, [{}], [1, {"a": 1}]),
+    ],
+)
+def test_arguments_are_an_object_whether_their_schema_says_so_or_not(
+    parameters: dict[str, Any], fit: list[Any], wrong: list[Any], strict: bool
+) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters, "strict": strict}}
+    asked = chat(f',"tools":{json.dumps([tool])},"tool_choice":"required"')
+    wanted = json.loads(sampling_parameters(asked, target())["structured_outputs"])
+    check_grammar(wanted)
+    assert [follows(wanted, {"name": "f", "arguments": each}) for each in fit] == [True] * len(fit)
+    assert [follows(wanted, {"name": "f", "arguments": each}) for each in wrong] == [False] * len(wrong)
+
+
+def follows(wanted: dict[str, Any], answer: Any) -> bool:
+    """Whether the grammar takes an answer to its end."""
+    matcher: Any = LLMatcher(LLTokenizer("byte"), grammar(wanted), log_level=0)
+    return bool(matcher.consume_tokens(list(json.dumps(answer).encode()))) and bool(matcher.is_accepting())
 
 
 def test_a_tool_chosen_by_name_is_the_only_one() -> None:
