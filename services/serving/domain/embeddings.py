@@ -47,7 +47,7 @@ def _texts(value: Any) -> Any:
 class EmbeddingsBody(BaseModel):
     """The body of a request to /v1/embeddings."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     model: str = Field(min_length=1, max_length=200)
     input: Annotated[
@@ -56,7 +56,7 @@ class EmbeddingsBody(BaseModel):
         Field(min_length=1, max_length=MAX_INPUTS),
     ]
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(default=None, strict=True)
+    dimensions: int | None = None
     user: str | None = Field(default=None, max_length=1000)
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from services.serving.domain.errors import Invalid
+from services.serving.domain.part import UNKNOWN, meant
 from services.serving.domain.structured import STRUCTURED
 
 EXTRAS = (
@@ -100,9 +100,8 @@ def check_names(raw: Mapping[str, Any], taken: Iterable[str], names: Names = CHA
     known = {*mine, *unoffered, *_HARMLESS, *names.ignored}
     for name, value in raw.items():
         if name not in known:
-            near = get_close_matches(name[:100], sorted(known), 1, 0.75)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise Invalid(f"Unrecognized request argument: {name[:100]}{meant}", "unknown_parameter", name[:100])
+            said = f"Unrecognized request argument: {name[:100]}{meant(name, known)}"
+            raise Invalid(said, UNKNOWN, name[:100])
         if value is not None and name in unoffered.keys() - mine and value not in unoffered[name]:
             why = names.reasons.get(name, "leave it out")
             raise Invalid(f"{name} is not offered here; {why}", "unsupported_parameter", name)

@@ -16,6 +16,7 @@ from pydantic_core import from_json
 from services.serving.domain.asked import Asked, Endpoint
 from services.serving.domain.errors import Invalid
 from services.serving.domain.parameters import CHAT_NAMES, EXTRAS, PENALTIES, RECORDED, Names, check_names
+from services.serving.domain.part import UNKNOWN, Part
 from services.serving.domain.structured import Structured, wanted
 from services.serving.domain.turns import MAX_TOOLS, Tool, Turn, check_calls, forced_tools, message
 
@@ -40,14 +41,15 @@ def _prompts(value: Any) -> Any:
     return prompts
 
 
-class _StreamOptions(BaseModel):
+class _StreamOptions(Part):
     include_usage: bool | None = None
+    include_obfuscation: bool | None = None
 
 
 class Sampling(BaseModel):
     """What every endpoint takes, also under /v1/responses where OpenAI has not all of it."""
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, strict=True)
 
     model: str = Field(min_length=1, max_length=200)
     stream: bool | None = None
@@ -76,7 +78,7 @@ class Body(Structured, Sampling):
     """What chat and completions take."""
 
     stream_options: _StreamOptions | None = None
-    max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1, strict=True)
+    max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1, strict=True)
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     logit_bias: dict[_TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = Field(default=None, max_length=1024)
@@ -167,8 +169,11 @@ def validated(cls: type[B], body: bytes, names: Names = CHAT_NAMES) -> B:
     try:
         return cls.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == UNKNOWN:
+            where, like = f"{where}.{first.get('ctx', {})['name']}", first["msg"]
+            raise Invalid(f"Unrecognized request argument: {where}{like}"[:500], UNKNOWN, where) from error
         code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
         raise Invalid(f"{where}: {first['msg'].removeprefix('Value error, ')}"[:500], code, where) from error
 

@@ -7,11 +7,12 @@ Source: https://platform.openai.com/docs/api-reference/responses/create.
 from dataclasses import replace
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from services.serving.domain.asked import Asked
 from services.serving.domain.errors import Invalid
 from services.serving.domain.parameters import Names
+from services.serving.domain.part import Part
 from services.serving.domain.requests import MAX_MESSAGES, ChatBody, Sampling, chat_asked, validated
 from services.serving.domain.responses_items import Item, turns
 from services.serving.domain.structured import JsonSchema, ResponseFormat
@@ -47,13 +48,13 @@ _NAMES = Names(
 )
 
 
-class TextType(BaseModel):
+class TextType(Part):
     """Any text."""
 
     type: Literal["text"]
 
 
-class JsonObjectType(BaseModel):
+class JsonObjectType(Part):
     """Any JSON object."""
 
     type: Literal["json_object"]
@@ -66,10 +67,8 @@ class JsonSchemaType(JsonSchema):
     body: dict[str, Any] = Field(alias="schema")  # type: ignore[assignment]  # here it must be given
 
 
-class TextConfig(BaseModel):
+class TextConfig(Part):
     """What the answer's text looks like."""
-
-    model_config = ConfigDict(extra="ignore")
 
     format: Annotated[TextType | JsonObjectType | JsonSchemaType, Field(discriminator="type")] | None = None
     verbosity: str | None = None
@@ -100,7 +99,7 @@ class FunctionTool(OfferedFunction):
         return Tool(type="function", function=OfferedFunction.model_validate(self.model_dump(exclude={"type"})))
 
 
-class _StreamOptions(BaseModel):
+class _StreamOptions(Part):
     include_obfuscation: bool | None = None
 
 
@@ -125,7 +124,7 @@ class ResponsesBody(Sampling):
         default=None, description="'auto', 'none', 'required', a function by name, or allowed_tools"
     )
     parallel_tool_calls: bool | None = None
-    max_output_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1, strict=True)
+    max_output_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     include: list[str] | None = Field(default=None, max_length=32)
     stream_options: _StreamOptions | None = None

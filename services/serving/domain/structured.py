@@ -14,6 +14,7 @@ from pydantic_core import from_json
 
 from services.lm.tool_format import MARKERS, ToolFormat
 from services.serving.domain.errors import Invalid
+from services.serving.domain.part import Part
 
 MAX_CALLS = 16
 STRUCTURED = ("response_format", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs")
@@ -22,12 +23,11 @@ _LENIENT: Mapping[str, Any] = {"lenient": True, "coerce_one_of": True}
 _WHITESPACE = r"\n?[ \t]{0,40}"
 
 
-class JsonSchema(BaseModel):
-    """A named schema; `strict`: what cannot be enforced is refused."""
-
-    model_config = ConfigDict(extra="ignore")
+class JsonSchema(Part):
+    """A named schema; `strict`: what cannot be enforced is refused. Nothing here reads its description."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
     body: dict[str, Any] | None = Field(default=None, alias="schema")
     strict: bool | None = None
 
@@ -35,16 +35,14 @@ class JsonSchema(BaseModel):
 class ResponseFormat(BaseModel):
     """OpenAI's `response_format`."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
-class StructuredOutputs(BaseModel):
+class StructuredOutputs(Part):
     """VLLM's `structured_outputs`: one of these."""
-
-    model_config = ConfigDict(extra="forbid")
 
     json_: dict[str, Any] | str | None = Field(default=None, alias="json")
     json_object: bool | None = None

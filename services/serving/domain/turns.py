@@ -6,9 +6,10 @@ Source: https://platform.openai.com/docs/api-reference/chat/create and .../docs/
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from services.serving.domain.errors import Invalid
+from services.serving.domain.part import Part
 
 MAX_TOOLS = 128
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -61,10 +62,8 @@ class ToolCall(BaseModel):
 _TEXT = BeforeValidator(joined("text", "refusal"), json_schema_input_type=str | list[Any] | None)
 
 
-class Turn(BaseModel):
-    """One message of a conversation."""
-
-    model_config = ConfigDict(extra="ignore")
+class Turn(Part):
+    """One message of a conversation. The last names are what clients keep of an answer, or other servers read: taken, ignored."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[
@@ -73,6 +72,21 @@ class Turn(BaseModel):
     name: str | None = Field(default=None, max_length=200)
     tool_calls: list[ToolCall] | None = Field(default=None, max_length=MAX_TOOLS)
     tool_call_id: CallId | None = None
+    function_call: None = Field(default=None, description="The older word for tool_calls, which are what is taken")
+    refusal: Any = None
+    annotations: Any = None
+    audio: Any = None
+    images: Any = None
+    parsed: Any = None
+    reasoning: Any = None
+    reasoning_content: Any = None
+    reasoning_details: Any = None
+    reasoning_items: Any = None
+    thinking_blocks: Any = None
+    provider_specific_fields: Any = None
+    extra_content: Any = None
+    cache_control: Any = None
+    weight: Any = None
 
 
 def _of_an_object(schema: dict[str, Any]) -> dict[str, Any]:
@@ -81,10 +95,8 @@ def _of_an_object(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-class OfferedFunction(BaseModel):
+class OfferedFunction(Part):
     """A function that the model may call; `parameters` is a JSON schema."""
-
-    model_config = ConfigDict(extra="ignore")
 
     name: _Name
     description: str | None = None

@@ -104,6 +104,82 @@ def test_a_misspelt_parameter_is_refused_with_what_was_meant(wrong: str, right: 
     assert refused.value.code == "unknown_parameter"
 
 
+@pytest.mark.parametrize(
+    ("extra", "param", "right"),
+    [
+        (',"stream":true,"stream_options":{"include_usge":true}', "stream_options.include_usge", "include_usage"),
+        (
+            ',"response_format":{"type":"json_schema","json_schema":{"name":"x","shema":{}}}',
+            "response_format.json_schema.shema",
+            "schema",
+        ),
+        (
+            ',"tools":[{"type":"function","function":{"name":"f","paramters":{}}}]',
+            "tools.0.function.paramters",
+            "parameters",
+        ),
+        (',"structured_outputs":{"regx":"a"}', "structured_outputs.regx", "regex"),
+    ],
+)
+def test_so_is_one_inside_of_another(extra: str, param: str, right: str) -> None:
+    with pytest.raises(Invalid, match=f"{param}; did you mean '{right}'") as refused:
+        chat(extra)
+    assert (refused.value.code, refused.value.param) == ("unknown_parameter", param)
+
+
+def test_so_is_one_in_a_message() -> None:
+    with pytest.raises(Invalid, match=r"messages\.0.contnt; did you mean 'content'") as refused:
+        chat("", '[{"role":"user","contnt":"x"}]')
+    assert (refused.value.code, refused.value.param) == ("unknown_parameter", "messages.0.contnt")
+    with pytest.raises(Invalid, match=r"messages\.0.function_call: "):
+        chat("", '[{"role":"assistant","function_call":{"name":"f","arguments":"{}"}}]')
+
+
+def test_what_clients_keep_of_an_answer_comes_back_with_it() -> None:
+    """OpenAI's (plain and parsed), LiteLLM's and DeepSeek's messages, and those of the project's own records."""
+    more = {"refusal": None, "annotations": [], "audio": None, "function_call": None, "parsed": {"a": 1}, "weight": 1}
+    more |= {"reasoning_content": "hm", "reasoning": "hm", "thinking_blocks": [], "provider_specific_fields": {}}
+    asked = chat("", json.dumps([{"role": "assistant", "content": "x", **more}, {"role": "user", "content": "y"}]))
+    assert asked.messages == ({"role": "assistant", "content": "x"}, {"role": "user", "content": "y"})
+    described = {"type": "json_schema", "json_schema": {"name": "x", "description": "d", "schema": {}, "strict": True}}
+    assert chat(f',"response_format":{json.dumps(described)}').structured == {"json": {}}
+
+
+@pytest.mark.parametrize(
+    ("extra", "param"),
+    [
+        (',"temperature":"0.5"', "temperature"),
+        (',"temperature":true', "temperature"),
+        (',"stream":"yes"', "stream"),
+        (',"stream":1', "stream"),
+        (',"n":true', "n"),
+        (',"n":"2"', "n"),
+        (',"seed":"3"', "seed"),
+        (',"stop_token_ids":[true]', "stop_token_ids.0"),
+        (',"logit_bias":{"5":"1"}', "logit_bias.5"),
+        (',"stream_options":{"include_usage":"yes"}', "stream_options.include_usage"),
+        (
+            ',"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{},"strict":"yes"}}',
+            "response_format.json_schema.strict",
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_name(extra: str, param: str) -> None:
+    with pytest.raises(Invalid, match=f"^{param}: ") as refused:
+        chat(extra)
+    assert refused.value.param == param
+
+
+def test_a_whole_number_is_a_number() -> None:
+    asked = chat(',"temperature":1,"top_p":1,"logit_bias":{"5":1}')
+    assert (asked.temperature, asked.top_p, asked.logit_bias) == (1, 1, {"5": 1})
+
+
+def test_a_completions_logprobs_are_a_number() -> None:
+    with pytest.raises(Invalid, match=r"^logprobs: "):
+        completion('"prompt":"x","logprobs":true')
+
+
 def test_a_completion_takes_no_tools() -> None:
     with pytest.raises(Invalid, match="Unrecognized request argument: tools"):
         parse_completion(b'{"model":"a","prompt":"x","tools":[]}')
