@@ -76,6 +76,8 @@ async def pieces(runtime: Runtime, triton: Triton, completion: Completion) -> As
     try:
         async with aclosing(generated) as chunks:
             while (chunk := await _next(runtime, completion, chunks)) is not None:
+                if completion.asked.max_tokens == 0:
+                    chunk = _untold(chunk)
                 if completion.progress.first_token is None:
                     _echo(completion, chunk)
                     chunk = replace(chunk, text=begun(completion.asked, completion.head.target) + chunk.text)
@@ -125,6 +127,12 @@ async def _next(runtime: Runtime, completion: Completion, chunks: AsyncGenerator
         runtime.suspect(completion.head.target.triton_model)
         kind = "first token" if first else "next token"
         raise Unavailable(f"The {kind} did not come in {silence:g} s.", "model_silent") from None
+
+
+def _untold(chunk: Chunk) -> Chunk:
+    """The piece of a completion that is its prompt's echo alone: the engine made a token, since it cannot make none."""
+    reason = chunk.finish_reason and "length"
+    return replace(chunk, text="", finish_reason=reason, completion_tokens=0, logprobs=())
 
 
 def _echo(completion: Completion, chunk: Chunk) -> None:

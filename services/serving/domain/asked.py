@@ -32,6 +32,7 @@ class Asked:
     stream: bool = False
     include_usage: bool = False
     max_tokens: int | None = None
+    """0 of a completion that is its prompt's echo alone."""
     temperature: float | None = None
     top_p: float | None = None
     stop: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html (extra para
 from dataclasses import replace
 from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from services.serving.domain.asked import Asked, Endpoint
@@ -22,6 +22,10 @@ from services.serving.domain.turns import MAX_TOOLS, Tool, Turn, check_calls, fo
 
 MAX_MESSAGES = 1000
 MAX_CHOICES = 128
+_MOST = 2**31 - 1
+_Capped = AfterValidator(lambda value: min(value, _MOST))
+Count = Annotated[int, Field(ge=1), _Capped]
+"""Of tokens; more than any model holds are as many as it holds."""
 _TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 _Token = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
 MetadataKey = Annotated[str, Field(min_length=1, max_length=64)]
@@ -78,8 +82,8 @@ class Body(Structured, Sampling):
     """What chat and completions take."""
 
     stream_options: _StreamOptions | None = None
-    max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1, strict=True)
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     logit_bias: dict[_TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = Field(default=None, max_length=1024)
 
@@ -103,6 +107,9 @@ class CompletionBody(Body):
         BeforeValidator(_prompts, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
         Field(min_length=1, max_length=MAX_CHOICES),
     ]
+    max_tokens: Annotated[int, Field(ge=0), _Capped] | None = Field(
+        default=None, description="0 only with echo: the prompt alone, and its logprobs"
+    )
     logprobs: int | None = Field(default=None, ge=0, le=20)
     echo: bool | None = None
 
@@ -152,6 +159,8 @@ def parse_completion(body: bytes) -> Asked:
     prompts = tuple(tuple(prompt) if isinstance(prompt, list) else prompt for prompt in parsed.prompt)
     if len(prompts) * (parsed.n or 1) > MAX_CHOICES:
         raise Invalid(f"n: at most {MAX_CHOICES} choices are given at once", "invalid_value", "n")
+    if parsed.max_tokens == 0 and not parsed.echo:
+        raise Invalid("max_tokens: 0 asks for nothing but an echo; give echo: true", "invalid_value", "max_tokens")
     return _asked(parsed, "completions", prompts=prompts, logprobs=parsed.logprobs, echo=bool(parsed.echo))
 
 
@@ -221,6 +230,6 @@ def _asked(body: Body, endpoint: Endpoint, **content: Any) -> Asked:
         user=body.user,
         metadata=body.metadata,
         store=body.store is not False,
-        parameters=parameters | ({"max_tokens": limit} if limit else {}),
+        parameters=parameters | ({"max_tokens": limit} if limit is not None else {}),
         **content,
     )

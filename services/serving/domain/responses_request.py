@@ -13,7 +13,7 @@ from services.serving.domain.asked import Asked
 from services.serving.domain.errors import Invalid
 from services.serving.domain.parameters import Names
 from services.serving.domain.part import Part
-from services.serving.domain.requests import MAX_MESSAGES, ChatBody, Sampling, chat_asked, validated
+from services.serving.domain.requests import MAX_MESSAGES, ChatBody, Count, Sampling, chat_asked, validated
 from services.serving.domain.responses_items import Item, turns
 from services.serving.domain.structured import JsonSchema, ResponseFormat
 from services.serving.domain.turns import MAX_TOOLS, OfferedFunction, Tool, Turn
@@ -124,7 +124,7 @@ class ResponsesBody(Sampling):
         default=None, description="'auto', 'none', 'required', a function by name, or allowed_tools"
     )
     parallel_tool_calls: bool | None = None
-    max_output_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    max_output_tokens: Count | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     include: list[str] | None = Field(default=None, max_length=32)
     stream_options: _StreamOptions | None = None

@@ -92,9 +92,11 @@ def with_project_prompt(prompt: Prompt, messages: tuple[dict[str, Any], ...]) ->
 def sampling_parameters(asked: Asked, target: Target) -> dict[str, Any]:
     """VLLM's SamplingParams for this request; the project's serving policy fills what it leaves open.
 
-    More tokens than the model holds are as many as it holds: an answer ends there with finish_reason "length".
+    More tokens than the model holds are as many as it holds: an answer ends there with finish_reason "length". No engine
+    makes none, so of an echo alone it makes one that nobody is told of.
     """
-    limit = min(asked.max_tokens or target.serve.max_tokens, target.model_length)
+    wanted = target.serve.max_tokens if asked.max_tokens is None else asked.max_tokens
+    limit = max(1, min(wanted, target.model_length))
     temperature = target.serve.temperature if asked.temperature is None else asked.temperature
     chosen: dict[str, Any] = {"max_tokens": limit, "temperature": 0.0 if asked.top_p == 0 else temperature}
     chosen.update(asked.penalties)

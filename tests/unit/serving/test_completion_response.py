@@ -17,6 +17,7 @@ from services.serving.domain.asked import Asked
 from services.serving.domain.errors import Invalid, Overloaded, Unavailable
 from services.serving.domain.fair_queue import Flow
 from services.serving.domain.reconcile import Loaded
+from services.serving.domain.requests import parse_completion
 from services.serving.domain.responses_request import parse_responses
 from services.serving.domain.routing import build
 from services.serving.runtime import Runtime
@@ -122,6 +123,24 @@ def test_several_choices_are_one_answer_and_a_record_each(tmp_path: Path, monkey
     assert {r.request_id for r in desk.records} == {body["id"], f"{body['id']}-1", f"{body['id']}-2"}
     assert desk.order == ["record"] * 3 + ["start", "body"]
     assert desk.runtime.in_flight == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_echo_alone_has_no_token_of_the_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    read = tuple({str(i): {"logprob": -1.0 if i else None, "decoded_token": t, "rank": 1}} for i, t in enumerate("hi"))
+    made = ({"7": {"logprob": -0.5, "decoded_token": "a", "rank": 1}},)
+    desk = Gateway(tmp_path, monkeypatch, Chunk("a", "stop", 2, 1, made, read))
+    asked = {"model": "shop", "prompt": "hi", "max_tokens": 0, "echo": True, "logprobs": 0, "stream": stream}
+    asked |= {"stream_options": {"include_usage": True}} if stream else {}
+    body = desk.ask(asked=parse_completion(json.dumps(asked).encode()))
+    told = [json.loads(line[6:]) for line in body.split("\n\n") if line.startswith("data: {")] or [json.loads(body)]
+    choices = [choice for each in told for choice in each["choices"]]
+    assert "".join(choice["text"] for choice in choices) == "hi"
+    assert [t for c in choices if c["logprobs"] for t in c["logprobs"]["tokens"]] == ["h", "i"]
+    assert (choices[-1]["finish_reason"], told[-1]["usage"]["completion_tokens"]) == ("length", 0)
+    assert (desk.records[0].output, desk.records[0].completion_tokens) == ("", 0)
 
 
 def test_several_choices_stream_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,6 +211,22 @@ def test_more_tokens_than_the_model_holds_are_as_many_as_it_holds() -> None:
     assert (sent["max_tokens"], sent["min_tokens"]) == (128, 128)
 
 
+@pytest.mark.parametrize("count", [2**31, 2**70])
+def test_a_number_of_tokens_has_no_upper_bound(count: int) -> None:
+    for name in ("max_tokens", "max_completion_tokens"):
+        assert sampling_parameters(chat(f',"{name}":{count}'), target())["max_tokens"] == target().model_length
+    assert completion(f'"prompt":"x","max_tokens":{count}')[0].max_tokens == 2**31 - 1
+
+
+def test_no_tokens_are_an_echo_or_nothing() -> None:
+    (asked,) = completion('"prompt":"x","max_tokens":0,"echo":true')
+    assert (asked.max_tokens, asked.parameters["max_tokens"]) == (0, 0)
+    assert sampling_parameters(asked, target())["max_tokens"] == 1
+    with pytest.raises(Invalid, match="give echo") as refused:
+        completion('"prompt":"x","max_tokens":0')
+    assert refused.value.param == "max_tokens"
+
+
 TOOLS = ',"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{}},"strict":true}}]'
 CALLED = '{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":%s}}]}'
 ASKED = '{"role":"user","content":"q"}'

@@ -42,6 +42,7 @@ def as_chat(response: Asked) -> Asked:
             {"messages": [{"role": "system", "content": "Be kind."}, *USER]},
         ),
         ({"max_output_tokens": 7}, {"max_tokens": 7}),
+        ({"max_output_tokens": 2**31}, {"max_tokens": 2**31}),
         (
             {"temperature": 0.5, "top_p": 0.9, "user": "u", "metadata": {"a": "b"}, "store": False, "stream": True},
             {"temperature": 0.5, "top_p": 0.9, "user": "u", "metadata": {"a": "b"}, "store": False, "stream": True},
