@@ -18,7 +18,8 @@ from services.serving.domain.errors import Invalid
 from services.serving.domain.parameters import CHAT_NAMES, EXTRAS, PENALTIES, RECORDED, Names, check_names
 from services.serving.domain.part import UNKNOWN, Part
 from services.serving.domain.structured import Structured, wanted
-from services.serving.domain.turns import MAX_TOOLS, Tool, Turn, check_calls, forced_tools, message
+from services.serving.domain.tool_choice import ToolChoice, choose
+from services.serving.domain.turns import MAX_TOOLS, Tool, Turn, check_calls, message
 
 MAX_MESSAGES = 1000
 MAX_CHOICES = 128
@@ -26,6 +27,8 @@ _MOST = 2**31 - 1
 _Capped = AfterValidator(lambda value: min(value, _MOST))
 Count = Annotated[int, Field(ge=1), _Capped]
 """Of tokens; more than any model holds are as many as it holds."""
+_Stop = Annotated[str, Field(min_length=1, max_length=1000)]
+_Stops = Annotated[list[_Stop], Field(max_length=4)]
 _TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 _Token = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
 MetadataKey = Annotated[str, Field(min_length=1, max_length=64)]
@@ -59,7 +62,7 @@ class Sampling(BaseModel):
     stream: bool | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
-    stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], BeforeValidator(_as_list)] = Field(
+    stop: Annotated[list[_Stop], BeforeValidator(_as_list, json_schema_input_type=_Stop | _Stops | None)] = Field(
         default_factory=list[str], max_length=4
     )
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
@@ -93,7 +96,7 @@ class ChatBody(Body):
 
     messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES)
     tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
-    tool_choice: Any = Field(default=None, description="'auto', 'none', 'required' or a function by name")
+    tool_choice: ToolChoice = None
     parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
@@ -104,7 +107,7 @@ class CompletionBody(Body):
 
     prompt: Annotated[
         list[str | list[_Token]],
-        BeforeValidator(_prompts, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
+        BeforeValidator(_prompts, json_schema_input_type=str | list[int] | list[str | list[int]]),
         Field(min_length=1, max_length=MAX_CHOICES),
     ]
     max_tokens: Annotated[int, Field(ge=0), _Capped] | None = Field(
@@ -134,14 +137,13 @@ def chat_asked(parsed: ChatBody) -> Asked:
         Invalid: of its tools or its format one does not go with another.
     """
     tools = parsed.tools or []
-    forced = forced_tools(parsed.tool_choice, tools)
-    offered = tuple(tool.body() for tool in tools) if parsed.tool_choice != "none" else ()
+    offered, forced = choose(parsed.tool_choice, tools)
     given = parsed.model_dump(include={"tools", "tool_choice", "parallel_tool_calls"}, exclude_none=True)
     asked = _asked(parsed, "chat.completions", messages=tuple(message(t) for t in parsed.messages))
     return replace(
         asked,
         logprobs=(parsed.top_logprobs or 0) if parsed.logprobs else None,
-        tools=offered,
+        tools=tuple(tool.body() for tool in offered),
         forced=tuple(tool.function.name for tool in forced),
         strict=any(tool.function.strict for tool in forced),
         parallel=parsed.parallel_tool_calls is not False,

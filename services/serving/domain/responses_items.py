@@ -9,9 +9,20 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag
 
 from services.serving.domain.errors import Invalid
-from services.serving.domain.turns import CalledFunction, CallId, ToolCall, Turn, joined
+from services.serving.domain.turns import CalledFunction, CallId, RefusalPart, ToolCall, Turn, joined
 
-_TEXT = BeforeValidator(joined("input_text", "output_text", "text", "refusal"), json_schema_input_type=str | list[Any])
+
+class ResponseText(BaseModel):
+    """A part of a message's content, for the OpenAPI document."""
+
+    type: Literal["input_text", "output_text", "text"]
+    text: str
+
+
+_TEXT = BeforeValidator(
+    joined("input_text", "output_text", "text", "refusal"),
+    json_schema_input_type=str | list[str | ResponseText | RefusalPart],
+)
 _KINDS = ("message", "function_call", "function_call_output", "reasoning")
 _REASONS: Mapping[str, str] = {
     "item_reference": "answers are not kept: send the items themselves, as clients do with store: false"

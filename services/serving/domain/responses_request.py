@@ -7,7 +7,7 @@ Source: https://platform.openai.com/docs/api-reference/responses/create.
 from dataclasses import replace
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
 from services.serving.domain.asked import Asked
 from services.serving.domain.errors import Invalid
@@ -16,6 +16,7 @@ from services.serving.domain.part import Part
 from services.serving.domain.requests import MAX_MESSAGES, ChatBody, Count, Sampling, chat_asked, validated
 from services.serving.domain.responses_items import Item, turns
 from services.serving.domain.structured import JsonSchema, ResponseFormat
+from services.serving.domain.tool_choice import Word, documented
 from services.serving.domain.turns import MAX_TOOLS, OfferedFunction, Tool, Turn
 
 LOGPROBS = "message.output_text.logprobs"
@@ -99,6 +100,17 @@ class FunctionTool(OfferedFunction):
         return Tool(type="function", function=OfferedFunction.model_validate(self.model_dump(exclude={"type"})))
 
 
+class _Named(BaseModel):
+    type: Literal["function"]
+    name: str
+
+
+class _Allowed(BaseModel):
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: list[_Named] = Field(min_length=1)
+
+
 class _StreamOptions(Part):
     include_obfuscation: bool | None = None
 
@@ -120,9 +132,7 @@ class ResponsesBody(Sampling):
     tools: list[Annotated[FunctionTool, BeforeValidator(_a_function)]] | None = Field(
         default=None, max_length=MAX_TOOLS
     )
-    tool_choice: Any = Field(
-        default=None, description="'auto', 'none', 'required', a function by name, or allowed_tools"
-    )
+    tool_choice: Annotated[Any, documented(Word | _Named | _Allowed | None)] = None
     parallel_tool_calls: bool | None = None
     max_output_tokens: Count | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)

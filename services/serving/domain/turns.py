@@ -16,6 +16,20 @@ _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 CallId = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+class TextPart(BaseModel):
+    """A part of a message's content, for the OpenAPI document: `joined` reads it, and takes a text in its place."""
+
+    type: Literal["text"]
+    text: str
+
+
+class RefusalPart(BaseModel):
+    """A model's refusal, which is text too."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
 def joined(*kinds: str) -> Callable[[Any], Any]:
     """Content as text: its parts, which are of these `kinds`, are joined as OpenAI's models read them, one after the other."""
 
@@ -59,15 +73,15 @@ class ToolCall(BaseModel):
     function: CalledFunction
 
 
-_TEXT = BeforeValidator(joined("text", "refusal"), json_schema_input_type=str | list[Any] | None)
-
-
 class Turn(Part):
     """One message of a conversation. The last names are what clients keep of an answer, or other servers read: taken, ignored."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[
-        str | None, BeforeValidator(joined("text", "refusal"), json_schema_input_type=str | list[Any] | None)
+        str | None,
+        BeforeValidator(
+            joined("text", "refusal"), json_schema_input_type=str | list[str | TextPart | RefusalPart] | None
+        ),
     ] = None
     name: str | None = Field(default=None, max_length=200)
     tool_calls: list[ToolCall] | None = Field(default=None, max_length=MAX_TOOLS)
@@ -142,26 +156,3 @@ def check_calls(turns: Sequence[Turn]) -> None:
         if turn.tool_call_id is not None and turn.tool_call_id not in called:
             where = f"messages.{i}.tool_call_id"
             raise Invalid(f"{where}: no earlier turn made the call {turn.tool_call_id!r}", "invalid_value", where)
-
-
-def forced_tools(choice: Any, tools: Sequence[Tool]) -> tuple[Tool, ...]:
-    """The tools of which the model must call one: all, one by name, or none where it is free to call or may not.
-
-    Raises:
-        Invalid: the choice is none of these, or names no tool of the request.
-    """
-    if choice in (None, "auto", "none"):
-        return ()
-    if choice == "required":
-        if not tools:
-            raise Invalid("tool_choice: 'required' needs tools", "invalid_value", "tool_choice")
-        return tuple(tools)
-    named = cast(dict[str, Any], choice) if isinstance(choice, dict) else {}
-    function: Any = named.get("function")
-    if named.get("type") != "function" or not isinstance(function, dict):
-        said = 'give \'auto\', \'none\', \'required\' or {"type": "function", "function": {"name": ...}}'
-        raise Invalid(f"tool_choice: {said}", "invalid_value", "tool_choice")
-    name = cast(dict[str, Any], function).get("name")
-    if not (found := tuple(tool for tool in tools if tool.function.name == name)):
-        raise Invalid(f"tool_choice: no tool is named {name!r}"[:200], "invalid_value", "tool_choice")
-    return found[:1]

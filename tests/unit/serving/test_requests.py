@@ -3,14 +3,12 @@
 import json
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from services.serving.domain.asked import Asked
 from services.serving.domain.choices import parts
 from services.serving.domain.errors import Invalid, error_body
-from services.serving.domain.requests import ChatBody, parse_chat, parse_completion
+from services.serving.domain.requests import parse_chat, parse_completion
 from services.serving.domain.sampling import sampling_parameters
-from services.serving.request_document import request_document
 from services.serving.triton.backend.sampling_parameters import parse
 from tests.unit.serving.builders import chat, target
 
@@ -240,6 +238,25 @@ def test_tools_are_offered_unless_none_may_be_called() -> None:
     assert (asked.parallel, chat(TOOLS + ',"parallel_tool_calls":false').parallel) == (True, False)
 
 
+def test_allowed_tools_are_the_only_ones_on_offer() -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("f", "g", "h")]
+
+    def allow(mode: str, *names: str) -> Asked:
+        some = [{"type": "function", "function": {"name": name}} for name in names]
+        choice = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": some}}
+        return chat(f',"tools":{json.dumps(tools)},"tool_choice":{json.dumps(choice)}')
+
+    asked = allow("auto", "f", "h")
+    assert ([tool["function"]["name"] for tool in asked.tools], asked.forced) == (["f", "h"], ())
+    assert len(asked.parameters["tools"]) == 3
+    asked = allow("required", "g")
+    assert ([tool["function"]["name"] for tool in asked.tools], asked.forced) == (["g"], ("g",))
+    for wrong in (("auto",), ("none", "f"), ("auto", "k")):
+        with pytest.raises(Invalid, match="tool_choice: ") as refused:
+            allow(*wrong)
+        assert refused.value.param == "tool_choice"
+
+
 def test_calls_and_their_results_stay_in_the_history() -> None:
     turns = f'[{ASKED},{CALLED % json.dumps("")},{{"role":"tool","tool_call_id":"c1","content":"r"}}]'
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -339,14 +356,3 @@ def test_other_prompts_are_refused(prompt: bytes) -> None:
     with pytest.raises(Invalid) as refused:
         parse_completion(b'{"model":"a","prompt":' + prompt + b"}")
     assert str(refused.value.param).startswith("prompt")
-
-
-def test_the_document_types_what_a_request_may_hold() -> None:
-    document = request_document(ChatBody)["requestBody"]["content"]["application/json"]["schema"]
-    assert set(document["required"]) == {"model", "messages"}
-    assert {"temperature", "tools", "top_k", "metadata"} <= set(document["properties"])
-    assert "$ref" not in json.dumps(document)
-    validator = Draft202012Validator(document)
-    assert not list(validator.iter_errors({"model": "a", "messages": [{"role": "user", "content": "x"}], "top_k": 3}))
-    for wrong in ({"temperature": 3}, {"messages": []}, {"unheard_of": 1}, {"tools": [{"type": "web_search"}]}):
-        assert list(validator.iter_errors({"model": "a", "messages": [{"role": "user"}]} | wrong)), wrong
