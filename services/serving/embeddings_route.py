@@ -58,7 +58,7 @@ def add_embeddings(routes: APIRouter, runtime: Runtime) -> None:
             return await _answer(runtime, request)
         except ApiFault as fault:
             if runtime.metrics:
-                runtime.metrics.refused.labels(str(fault.status)).inc()
+                runtime.metrics.refuse(fault.status)
             return fault_response(fault)
         except (ClientDisconnect, _Left):
             return Response(status_code=499)

@@ -137,16 +137,16 @@ def _add_models(routes: APIRouter, runtime: Runtime) -> None:
 
 
 async def _generate(runtime: Runtime, request: Request, parse: Callable[[bytes], Asked]) -> Response:
-    started = time.perf_counter()
+    started, project = time.perf_counter(), ""
     try:
         asked = parse(await _body(request, runtime.settings.max_body_bytes))
-        by = caller(request)
-        by.check(project_of(asked.model))
-        completions, triton = await admit(runtime, asked, by.name, started)
+        project = project_of(asked.model)
+        caller(request).check(project)
+        completions, triton = await admit(runtime, asked, caller(request).name, started)
         return CompletionResponse(runtime, completions, triton)
     except ApiFault as fault:
         if runtime.metrics:
-            runtime.metrics.refused.labels(str(fault.status)).inc()
+            runtime.metrics.refuse(fault.status, project if project in runtime.routes.projects else "")
         return fault_response(fault)
     except ClientDisconnect:
         return Response(status_code=499)  # nobody reads it; nginx's code for a client that left

@@ -31,13 +31,17 @@ class GatewayMetrics:
     project: Bounded
     key: Bounded
 
+    def refuse(self, status: int, project: str = "") -> None:
+        """Counts a refusal; the label is empty where the request names no project that there is."""
+        self.refused.labels(str(status), self.project(project) if project else "").inc()
+
 
 def gateway_metrics(metrics: Metrics, settings: ServingSettings) -> GatewayMetrics:
     """The gateway's metrics in the service's registry, under noria_serving_."""
     by_caller, longest = ("project", "key"), settings.answer_seconds
     return GatewayMetrics(
         requests=metrics.counter("requests_total", "Requests answered, failed or cancelled", "endpoint", "status"),
-        refused=metrics.counter("refused_total", "Requests refused before a model was asked", "status"),
+        refused=metrics.counter("refused_total", "Requests refused before a model was asked", "status", "project"),
         tokens=metrics.counter("tokens_total", "Tokens read and written", "kind"),
         first_token=metrics.histogram(
             "time_to_first_token_seconds", "From the request to its first text", most=longest

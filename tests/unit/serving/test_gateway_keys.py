@@ -10,10 +10,12 @@ from fastapi.testclient import TestClient
 from services.chassis.http.application import install_errors
 from services.chassis.http.guard import Guard, install
 from services.chassis.http.keys import change, generate
+from services.chassis.observability.metrics import Metrics
 from services.serving.completion_response import openai_shape
 from services.serving.domain.routing import build
 from services.serving.embedder import directory
 from services.serving.http import make_router
+from services.serving.metrics import gateway_metrics
 from services.serving.runtime import Runtime
 from services.serving.settings import ServingSettings
 from tests.unit.serving.builders import target
@@ -27,11 +29,17 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client(tmp_path: Path, cache: Path) -> Iterator[TestClient]:
+def metrics() -> Metrics:
+    return Metrics("serving")
+
+
+@pytest.fixture
+def client(tmp_path: Path, cache: Path, metrics: Metrics) -> Iterator[TestClient]:
     settings = ServingSettings(home=tmp_path, cache=cache, max_body_bytes=1000)
     made, token = generate(["infer"], ["shop"], "", datetime.now(UTC))
     change(settings.api_keys_file, lambda _: [made])
     runtime = Runtime(settings, build([target("shop"), target("bank")], {"shop": 1, "bank": 1}, ["shop", "bank"]))
+    runtime.metrics = gateway_metrics(metrics, settings)
     app = FastAPI()
     install_errors(app, openai_shape)
     install(app, Guard(settings), openai_shape, make_router(runtime)(cast(Any, None)))
@@ -51,6 +59,17 @@ def test_a_key_asks_the_models_of_its_project_alone(client: TestClient) -> None:
         refused = client.post("/v1/chat/completions", json=BODY | {"model": model})
         assert code(refused) == (403, "permission_error", "forbidden"), model
         assert code(client.post("/v1/completions", json={"model": model, "prompt": "x"}))[0] == 403
+
+
+def test_a_refusal_is_counted_for_the_project_that_was_asked(client: TestClient, metrics: Metrics) -> None:
+    client.post("/v1/chat/completions", json=BODY)
+    client.post("/v1/chat/completions", json=BODY | {"temperature": 3})  # nobody reads on for its project
+
+    def count(status: str, project: str) -> float | None:
+        found = {"status": status, "project": project}
+        return metrics.registry.get_sample_value("noria_serving_refused_total", found)
+
+    assert (count("503", "shop"), count("400", ""), count("400", "shop")) == (1, 1, None)
 
 
 def test_a_key_sees_the_models_of_its_project_alone(client: TestClient) -> None:
