@@ -1,6 +1,6 @@
 """What an answer must look like: OpenAI's `response_format` and vLLM's parameters, as vLLM's `structured_outputs`.
 
-It reads them and writes schemas of calls; whether they can be enforced is said by services/serving/triton/grammars.py.
+It reads them and writes schemas of calls; whether they can be enforced is said by services/serving/triton/grammar_trial.py.
 Sources: https://platform.openai.com/docs/guides/structured-outputs,
 https://docs.vllm.ai/en/latest/features/structured_outputs.html.
 """
