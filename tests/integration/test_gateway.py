@@ -208,7 +208,7 @@ def test_malformed_bodies_are_refused(parts: Upstream) -> None:
     ):
         answer = httpx.post(f"{parts.stack.url}/v1/chat/completions", content=body)
         assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
-    unknown = httpx.post(f"{parts.stack.url}/v1/embeddings", json={})
+    unknown = httpx.post(f"{parts.stack.url}/v1/moderations", json={})
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_url")
 
 
