@@ -19,6 +19,7 @@ with FUZZER.instrument_imports(include=["contracts", "services", "yaml"]):
     from contracts.envelope import STRUCTURED, Header, Malformed, decode, encode
     from contracts.events.upstream import RecordSubmittedV1
     from services.chassis.messaging.kafka.aiokafka_patches import LenientRecords
+    from services.chassis.rows.row import Unreadable
     from services.cli.project_file import ProjectFileInvalid, parse
     from services.ingestion.record_reader import of_json, of_jsonl
 
@@ -67,7 +68,7 @@ def lines(data: bytes) -> None:
                     for _, event in found.taken:
                         event.model_dump_json()
                     json.dumps([refusal.detail for refusal in found.refused], ensure_ascii=False).encode()
-            except Malformed as error:
+            except (Malformed, Unreadable) as error:
                 str(error).encode()
 
 
