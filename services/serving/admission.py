@@ -60,8 +60,7 @@ def at_hand(runtime: Runtime, target: Target) -> Triton:
     Raises:
         Unavailable: it cannot, and why.
     """
-    if runtime.stopping:
-        raise Unavailable("This gateway is being stopped; another one takes the request.", "stopping", 1)
+    refuse_stopping(runtime)
     if runtime.record is None or runtime.record_fault:
         why = runtime.record_fault or "the spool is not open yet"
         raise Unavailable(f"Answers cannot be recorded now: {why}. None is given unrecorded.", "record_unavailable", 5)
@@ -70,6 +69,12 @@ def at_hand(runtime: Runtime, target: Target) -> Triton:
     if not runtime.answers(target.triton_model):
         raise Unavailable(f"{target.name} is being loaded; the request can be sent again soon.", "model_loading")
     return runtime.triton
+
+
+def refuse_stopping(runtime: Runtime) -> None:
+    """Raises Unavailable where the gateway was told to end."""
+    if runtime.stopping:
+        raise Unavailable("This gateway is being stopped; another one takes the request.", "stopping", 1)
 
 
 def depart(runtime: Runtime, completions: Sequence[Completion]) -> None:

@@ -96,13 +96,9 @@ async def _turn(runtime: Runtime, completion: Completion) -> None:
     Raises:
         Unavailable: its turn did not come in time, or its model was lost meanwhile.
     """
-    model, seconds = completion.head.target.triton_model, runtime.settings.waiting_seconds
+    model = completion.head.target.triton_model
     if completion.ticket is not None:
-        try:
-            async with asyncio.timeout(seconds):
-                await completion.ticket.turn.wait()
-        except TimeoutError:
-            raise Unavailable(f"The turn did not come in {seconds:g} s.", "waited_too_long") from None
+        await completion.ticket.wait(runtime.settings.waiting_seconds)
     if not runtime.answers(model):
         raise Unavailable("The model was lost while the request waited; it can be sent again.", "model_loading")
     completion.restarts, completion.last_piece = runtime.restarts[model], time.perf_counter()

@@ -4,12 +4,14 @@ import re
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.serving.completion_response import fault_response
-from services.serving.domain.errors import UnsupportedEncoding
+from services.serving.domain.errors import TooLarge, UnsupportedEncoding
 from services.serving.settings import ServingSettings
 
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -57,3 +59,16 @@ def edge(settings: ServingSettings) -> tuple[Middleware, ...]:
         expose_headers=_SHOWN,
     )
     return (Middleware(EdgeMiddleware), *([cors] if origins else []))
+
+
+async def whole_body(request: Request, too_large: str) -> bytes:
+    """The request's body, which the entrance cuts off where it is too long.
+
+    Raises:
+        TooLarge: it was; `too_large` says at how much and what to do.
+        ClientDisconnect: the client left meanwhile.
+    """
+    try:
+        return await request.body()
+    except HTTPException as error:
+        raise TooLarge(too_large, "request_too_large") from error

@@ -6,7 +6,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from fastapi import APIRouter, Request
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
@@ -14,6 +13,7 @@ from contracts.project import Serve
 from services.chassis.http.application import errors
 from services.chassis.http.guard import caller, needs
 from services.chassis.observability import traces
+from services.serving.admission import refuse_stopping
 from services.serving.answer_document import EmbeddingsAnswer, answer_document
 from services.serving.completion_response import fault_response
 from services.serving.domain.embeddings import (
@@ -26,20 +26,21 @@ from services.serving.domain.embeddings import (
     parse_embeddings,
     parts,
 )
-from services.serving.domain.errors import ApiFault, Cut, Overloaded, TooLarge, Unavailable
+from services.serving.domain.errors import ApiFault, Cut, Overloaded, Unavailable
 from services.serving.domain.fair_queue import Flow
 from services.serving.domain.routing import EMBEDDER
+from services.serving.edge import whole_body
 from services.serving.embedder import check_files, tokens
 from services.serving.embedder_loading import PART_SECONDS
 from services.serving.request_document import request_document
 from services.serving.runtime import Runtime
 from services.serving.triton import client
 from services.serving.triton.embedding import embed
-from services.serving.turns import Ticket
 
 MAX_BODY = 4_194_304
 """Bytes: 2,048 texts of 2 kB. Nothing of it becomes an event, which bounds the other routes' bodies."""
 
+_TOO_LARGE = f"the body has more than {MAX_BODY} bytes, the most that is taken here; send fewer texts at once"
 _ANSWERS = {**answer_document(EmbeddingsAnswer), **errors(404, 415, 503)}
 
 
@@ -66,11 +67,10 @@ def add_embeddings(routes: APIRouter, runtime: Runtime) -> None:
 
 async def _answer(runtime: Runtime, request: Request) -> Response:
     started = time.perf_counter()
-    asked = parse_embeddings(await _body(request))
+    asked = parse_embeddings(await whole_body(request, _TOO_LARGE))
     check_model(runtime.routes, asked.model)
     check_files(runtime.settings)
-    if runtime.stopping:
-        raise Unavailable("This gateway is being stopped; another one takes the request.", "stopping", 1)
+    refuse_stopping(runtime)
     with _at_work(runtime):
         texts = await asyncio.to_thread(tokens, runtime.settings, asked.input)
         check_lengths([len(text) for text in texts])
@@ -118,7 +118,7 @@ async def _items(
         for number, part in enumerate(todo):
             if number:
                 turns.again(ticket, sizes[number])
-            await _turn(runtime, ticket)
+            await ticket.wait(runtime.settings.waiting_seconds)
             if await request.is_disconnected():
                 raise _Left
             if time.perf_counter() > deadline:
@@ -129,15 +129,6 @@ async def _items(
     finally:
         turns.leave(ticket)
     return found
-
-
-async def _turn(runtime: Runtime, ticket: Ticket) -> None:
-    seconds = runtime.settings.waiting_seconds
-    try:
-        async with asyncio.timeout(seconds):
-            await ticket.turn.wait()
-    except TimeoutError:
-        raise Unavailable(f"The turn did not come in {seconds:g} s.", "waited_too_long") from None
 
 
 async def _embedded(runtime: Runtime, texts: list[list[int]]) -> list[bytes]:
@@ -151,14 +142,6 @@ async def _embedded(runtime: Runtime, texts: list[list[int]]) -> list[bytes]:
         runtime.embedder.suspect()
         said = f"{EMBEDDER} failed: {str(fault)[:500]}; the request can be sent again."
         raise Unavailable(said, "model_failed") from fault
-
-
-async def _body(request: Request) -> bytes:
-    try:
-        return await request.body()
-    except HTTPException as error:
-        message = f"the body has more than {MAX_BODY} bytes, the most that is taken here; send fewer texts at once"
-        raise TooLarge(message, "request_too_large") from error
 
 
 def _note(runtime: Runtime, key: str, encoding_format: str, count: int, outcome: str, seconds: float) -> None:

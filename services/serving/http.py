@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
@@ -28,10 +27,11 @@ from services.serving.completion_response import CompletionResponse, fault_respo
 from services.serving.domain.answers import model_card
 from services.serving.domain.asked import Asked
 from services.serving.domain.embeddings import embedder_card
-from services.serving.domain.errors import ApiFault, TooLarge, UnknownUrl
+from services.serving.domain.errors import ApiFault, UnknownUrl
 from services.serving.domain.requests import ChatBody, CompletionBody, parse_chat, parse_completion
 from services.serving.domain.responses_request import ResponsesBody, parse_responses
 from services.serving.domain.routing import EMBEDDER, project_of, resolve
+from services.serving.edge import whole_body
 from services.serving.embedder import check_files, has_embedder
 from services.serving.embeddings_route import add_embeddings
 from services.serving.request_document import request_document
@@ -139,7 +139,9 @@ def _add_models(routes: APIRouter, runtime: Runtime) -> None:
 async def _generate(runtime: Runtime, request: Request, parse: Callable[[bytes], Asked]) -> Response:
     started, project = time.perf_counter(), ""
     try:
-        asked = parse(await _body(request, runtime.settings.max_body_bytes))
+        most = runtime.settings.max_body_bytes
+        said = f"the body has more than {most} bytes, the most that is taken (NORIA_SERVING_MAX_BODY_BYTES)"
+        asked = parse(await whole_body(request, said))
         project = project_of(asked.model)
         caller(request).check(project)
         completions, triton = await admit(runtime, asked, caller(request).name, started)
@@ -150,12 +152,3 @@ async def _generate(runtime: Runtime, request: Request, parse: Callable[[bytes],
         return fault_response(fault)
     except ClientDisconnect:
         return Response(status_code=499)  # nobody reads it; nginx's code for a client that left
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """The request's body, which the entrance cuts off at `limit` bytes."""
-    try:
-        return await request.body()
-    except HTTPException as error:
-        message = f"the body has more than {limit} bytes, the most that is taken (NORIA_SERVING_MAX_BODY_BYTES)"
-        raise TooLarge(message, "request_too_large") from error

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from services.serving.domain.errors import Overloaded, ShareFull
+from services.serving.domain.errors import Overloaded, ShareFull, Unavailable
 from services.serving.domain.fair_queue import FairQueue, Flow
 from services.serving.domain.waiting import Pace, retry_after, wait_seconds
 
@@ -36,6 +36,18 @@ class Ticket:
     """When its row was last seen at work; 0 before its turn."""
     turn: asyncio.Event = field(default_factory=asyncio.Event)
 
+    async def wait(self, seconds: float) -> None:
+        """Waits until it is let on.
+
+        Raises:
+            Unavailable: that did not come in time.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self.turn.wait()
+        except TimeoutError:
+            raise Unavailable(f"The turn did not come in {seconds:g} s.", "waited_too_long") from None
+
 
 @dataclass(slots=True)
 class _Model:
@@ -43,7 +55,7 @@ class _Model:
     running: set[Ticket] = field(default_factory=set[Ticket])
     pace: Pace = field(default_factory=Pace)
     asked: dict[Flow, float] = field(default_factory=dict[Flow, float])
-    """When each asked last."""
+    """When each asked last, within RECENT seconds; the latest stands last."""
 
     def left(self, ticket: Ticket) -> float:
         """Tokens that an answer is still expected to cost."""
@@ -115,8 +127,9 @@ class Turns:
             Overloaded, ShareFull: as `foresee`.
         """
         ticket = self.foresee(model, flow, allowed, characters, max_wait)
-        state, now = self._models[model], self._clock()
-        state.asked = {each: at for each, at in state.asked.items() if now - at < RECENT} | {flow: now}
+        state = self._models[model]
+        state.asked.pop(flow, None)
+        state.asked[flow] = self._clock()
         self._flows[flow] += 1
         state.queue.put(flow, ticket, ticket.charged)
         self._let_on(model)
@@ -161,6 +174,7 @@ class Turns:
         0 while nobody knows how fast the model is.
         """
         state, rows = self._models[ticket.model], self._rows(ticket.model)
+        self._forget(state)
         pace = state.pace.per_row(rows) or self._per_row(ticket.model)
         if not pace:
             return 0.0, 0.0
@@ -188,9 +202,14 @@ class Turns:
 
     def _most(self, state: _Model, flow: Flow, rows: int) -> int:
         """Rows that a flow may have: a share of them while others asked a moment ago, so that those find one free."""
-        now = self._clock()
-        others = any(now - at < RECENT for each, at in state.asked.items() if each != flow)
+        others = len(state.asked) > (flow in state.asked)
         return max(1, int(rows * self.share)) if others else rows
+
+    def _forget(self, state: _Model) -> None:
+        """Drops who asked too long ago to have rows kept free."""
+        long_ago = self._clock() - RECENT
+        while state.asked and next(iter(state.asked.values())) <= long_ago:
+            del state.asked[next(iter(state.asked))]
 
     def _held(self, state: _Model, rows: int) -> set[Flow]:
         """The flows that have all the rows that they may have."""
@@ -199,6 +218,7 @@ class Turns:
 
     def _let_on(self, model: str) -> None:
         state, rows = self._models[model], self._rows(model)
+        self._forget(state)
         while len(state.queue) and len(state.running) < rows + AHEAD:
             try:
                 ticket = state.queue.take(self._held(state, rows))

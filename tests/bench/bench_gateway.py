@@ -25,6 +25,8 @@ from tests.integration.serving_parts import Stack, make_upstream, running
 PROMPT = "[system] Be brief.\n[user] hello\n[assistant] "
 BODY = {"model": "shop", "messages": [{"role": "user", "content": "hello"}]}
 SHOWN = (50, 95, 99)
+TURNS = 25
+"""So often both sides are asked in turn: a connection that rests for five seconds is closed by the gateway."""
 Ask = Callable[[], Awaitable[float]]
 
 
@@ -91,8 +93,8 @@ async def compare(
     ours: list[float] = []
     await timed([lambda c=c: c.ask(body) for c in connections], 3)
     begun = cpu_seconds(stack.running["serving"].pid)
-    for _ in range(5):
-        rounds = max(1, requests // (5 * together))
+    for _ in range(TURNS):
+        rounds = max(1, requests // (TURNS * together))
         theirs += await timed([lambda: direct(triton, model, tokens, stream)] * together, rounds)
         ours += await timed([lambda c=c: c.ask(body) for c in connections], rounds)
     used = 1000 * (cpu_seconds(stack.running["serving"].pid) - begun) / len(ours)
