@@ -5,6 +5,7 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
+from functools import lru_cache
 
 from services.serving.completion import Completion
 from services.serving.domain.answers import Head
@@ -14,11 +15,14 @@ from services.serving.domain.errors import ApiFault, Invalid, Unavailable
 from services.serving.domain.fair_queue import Flow
 from services.serving.domain.forms import FORMS
 from services.serving.domain.routing import Target, resolve
-from services.serving.domain.sampling import offered_tools, sampling_parameters
+from services.serving.domain.sampling import offered_tools, sampling_parameters, token_limit
 from services.serving.runtime import Runtime
 from services.serving.triton.client import Triton
 from services.serving.triton.grammar_trial import check_grammar
 from services.serving.triton.grammars import GrammarRefused
+
+KNOWN_GRAMMARS = 64
+"""Structured outputs of which it is remembered whether they can be enforced; each has 65,536 characters at most."""
 
 
 async def admit(runtime: Runtime, asked: Asked, key: str, started: float) -> tuple[list[Completion], Triton]:
@@ -37,10 +41,9 @@ async def admit(runtime: Runtime, asked: Asked, key: str, started: float) -> tup
             template, answers cannot be recorded, or the gateway stops.
     """
     target = resolve(runtime.routes, asked.model)
-    tokens = sampling_parameters(asked, target)["max_tokens"]
     at_hand(runtime, target)
     # A request that is refused anyway shall not wait for its template first.
-    runtime.turns.foresee(target.triton_model, _flow(target, key), tokens, 0, _most(target))
+    runtime.turns.foresee(target.triton_model, _flow(target, key), token_limit(asked, target), 0, _most(target))
     id = FORMS[asked.endpoint].prefix + uuid.uuid4().hex
     completions = [await _begin(runtime, part, target, started, id) for part in parts(asked)]
     await _check_structure(completions[0])
@@ -108,10 +111,18 @@ async def _check_structure(completion: Completion) -> None:
     if (structured := completion.sampling.get("structured_outputs")) is None:
         return
     name = completion.asked.structured_by or "tools"
+    if (fault := await asyncio.to_thread(_grammar_fault, structured)) is not None:
+        raise Invalid(f"{name}: {fault}"[:1000], "invalid_value", name)
+
+
+@lru_cache(KNOWN_GRAMMARS)
+def _grammar_fault(structured: str) -> str | None:
+    """Why an answer cannot be held to this; an agent sends the same tools again and again."""
     try:
-        await asyncio.to_thread(check_grammar, json.loads(structured))
+        check_grammar(json.loads(structured))
     except GrammarRefused as error:
-        raise Invalid(f"{name}: {error}"[:1000], "invalid_value", name) from error
+        return str(error)
+    return None
 
 
 def _join(runtime: Runtime, completion: Completion, key: str) -> None:

@@ -89,14 +89,19 @@ def with_project_prompt(prompt: Prompt, messages: tuple[dict[str, Any], ...]) ->
     return (*({"role": m.role, "content": m.content} for m in added), *messages)
 
 
-def sampling_parameters(asked: Asked, target: Target) -> dict[str, Any]:
-    """VLLM's SamplingParams for this request; the project's serving policy fills what it leaves open.
+def token_limit(asked: Asked, target: Target) -> int:
+    """The most tokens that the answer may have; the project's serving policy says where the request does not.
 
     More tokens than the model holds are as many as it holds: an answer ends there with finish_reason "length". No engine
     makes none, so of an echo alone it makes one that nobody is told of.
     """
     wanted = target.serve.max_tokens if asked.max_tokens is None else asked.max_tokens
-    limit = max(1, min(wanted, target.model_length))
+    return max(1, min(wanted, target.model_length))
+
+
+def sampling_parameters(asked: Asked, target: Target) -> dict[str, Any]:
+    """VLLM's SamplingParams for this request; the project's serving policy fills what it leaves open."""
+    limit = token_limit(asked, target)
     temperature = target.serve.temperature if asked.temperature is None else asked.temperature
     chosen: dict[str, Any] = {"max_tokens": limit, "temperature": 0.0 if asked.top_p == 0 else temperature}
     chosen.update(asked.penalties)
