@@ -31,7 +31,8 @@ def parts(kafka: str) -> Iterator[Upstream]:
             upstream = make_upstream(stack, folder / "scratch")
             upstream.define("shop")
             upstream.define("hasty", max_wait="1s")
-            for project in ("shop", "hasty"):
+            upstream.define("patient", max_wait="1h")  # whatever prompts cost by the pace that is known then
+            for project in ("shop", "hasty", "patient"):
                 upstream.promote(project, 1, upstream.adapter(project, 1))
                 stack.wait_for(project, f"{project}@1")
             yield upstream
@@ -137,7 +138,7 @@ def test_prompts_that_take_long_to_be_read_make_nobody_wait_for_the_status(parts
     stack, before = parts.stack, stubs(parts.stack)
 
     async def slowest() -> float:
-        wanted = {"model": "shop", "prompt": "word " * 100_000, "n": 32}
+        wanted = {"model": "patient", "prompt": "word " * 100_000, "n": 32}
         async with httpx.AsyncClient(timeout=100) as http, client.connect(f"127.0.0.1:{stack.ports['grpc']}") as triton:
             (model,) = await client.states(triton)
             answer, found = asyncio.create_task(http.post(f"{stack.url}/v1/completions", json=wanted)), 0.0
