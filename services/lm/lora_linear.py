@@ -7,17 +7,22 @@ products a chunk then serve any mixture, as in S-LoRA (arXiv:2311.03285) without
 An answer does not depend on its neighbours, to the last bit: oneDNN's packed products are the same for any number of
 rows, and the adapters' small fp32 products, which are not, are always made with the same number of rows, or with one
 block of a prompt.
+
+Layers that read the same input, such as an attention's queries, keys and values, are one product of the base's weights:
+they lie one above the other, and a pass reads its input once.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from services.lm.adapters import Adapter
+from services.lm.linear_product import has_bias, product
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -165,52 +170,71 @@ def mask(
     return torch.tensor(lines, dtype=like.dtype, device=like.device)
 
 
-class LoraLinear(nn.Module):
-    """nn.Linear plus the active adapters' product."""
+class Joint:
+    """The layers of a model that read the same input, whose outputs are made together when the first of them is asked."""
 
-    def __init__(self, name: str, base: nn.Linear, active: Active, *, packed: bool) -> None:
+    def __init__(self, layers: dict[str, nn.Linear], active: Active, *, packed: bool) -> None:
+        self.names, self.active = list(layers), active
+        self.sizes = [layer.out_features for layer in layers.values()]
+        self.product = product(list(layers.values()), packed=packed)
+        self.read: torch.Tensor | None = None
+        self.made: list[torch.Tensor | None] = []
+
+    def take(self, place: int, x: torch.Tensor) -> torch.Tensor:
+        """The output (rows, tokens, out) of the layer at `place` for x (rows, tokens, in)."""
+        if self.read is not x or self.made[place] is None:
+            self.read, parts = x, self.product(x).split(self.sizes, dim=-1)
+            self.made = [self.active.add(name, x, part) for name, part in zip(self.names, parts, strict=True)]
+        wanted, self.made[place] = self.made[place], None
+        if all(part is None for part in self.made):
+            self.read = None  # nothing is kept of a pass in which each was asked
+        return cast(torch.Tensor, wanted)
+
+
+class LoraLinear(nn.Module):
+    """nn.Linear plus the active adapters' product; made with those that read the same input."""
+
+    def __init__(self, place: int, joint: Joint, like: nn.Linear) -> None:
         super().__init__()
-        self.name, self.active = name, active
-        self.out_features, self.in_features = base.out_features, base.in_features
-        self.product = product(base, packed=packed)
+        self.place, self.joint = place, joint
+        self.out_features, self.in_features = like.out_features, like.in_features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Takes (rows, tokens, in), one row where adapters are active, gives (rows, tokens, out)."""
-        return self.active.add(self.name, x, self.product(x))
+        return self.joint.take(self.place, x)
 
 
-def product(base: nn.Linear, *, packed: bool) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Returns x -> xW'+b.
-
-    Packed (on a CPU) lays the weights out once as oneDNN wants them, not at each call. In bf16 that gives the same numbers
-    1.6 times as fast (torch 2.13 on AMX); in fp32 (AVX2, up to 32 rows) a head of 49,152 tokens is 1.8 times as fast and
-    a row's numbers do not depend on how many rows there are, which MKL's do.
-    """
-    weight = base.weight.detach()
-    bias: torch.Tensor | None = None if getattr(base, "bias", None) is None else base.bias.detach()
-    if not packed:
-        return lambda x: functional.linear(x, weight, bias)
-    tiled = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-    pointwise = torch.ops.mkldnn._linear_pointwise
-    return lambda x: pointwise(x, tiled, bias, "none", [], "")
-
-
-def can_pack(dtype: torch.dtype, device: torch.device) -> bool:
-    """Says whether oneDNN's own layout is to be had: on a CPU with AVX2 alone it refuses to pack bf16."""
-    onednn = torch.ops.mkldnn
-    if device.type != "cpu" or not hasattr(onednn, "_reorder_linear_weight"):
-        return False
-    if dtype == torch.bfloat16:
-        return hasattr(onednn, "_is_mkldnn_bf16_supported") and bool(onednn._is_mkldnn_bf16_supported())
-    return dtype == torch.float32
+SIBLINGS = {"q_proj": ("q_proj", "k_proj", "v_proj"), "gate_proj": ("gate_proj", "up_proj")}
+"""Layers of one parent that read the same input, as nearly all models of transformers name them, by the first."""
 
 
 def install(model: nn.Module, active: Active, *, packed: bool) -> dict[str, tuple[int, int]]:
     """Replaces every linear layer in place; returns name -> (out, in) features."""
-    shapes: dict[str, tuple[int, int]] = {}
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    for name, module in found:
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, LoraLinear(name, module, active, packed=packed))
-        shapes[name] = (module.out_features, module.in_features)
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    shapes = {name: (module.out_features, module.in_features) for name, module in linear.items()}
+    while linear:
+        together = _together(linear)
+        joint = Joint(together, active, packed=packed)
+        for place, (name, module) in enumerate(together.items()):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, LoraLinear(place, joint, module))
+            del linear[name]  # its weights are in the joint product
     return shapes
+
+
+def _together(linear: dict[str, nn.Linear]) -> dict[str, nn.Linear]:
+    """The first of the layers with its siblings, if it has them all and they can lie one above the other."""
+    first = next(iter(linear))
+    parent, dot, child = first.rpartition(".")
+    found = {path: linear.get(path) for path in (f"{parent}{dot}{name}" for name in SIBLINGS.get(child, ()))}
+    layers = {path: layer for path, layer in found.items() if layer is not None and _alike(layer, linear[first])}
+    return layers if layers and len(layers) == len(found) else {first: linear[first]}
+
+
+def _alike(one: nn.Linear, other: nn.Linear) -> bool:
+    return (one.in_features, has_bias(one), one.weight.dtype, one.weight.device) == (
+        other.in_features,
+        has_bias(other),
+        other.weight.dtype,
+        other.weight.device,
+    )

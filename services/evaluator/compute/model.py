@@ -13,7 +13,8 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from services.evaluator.domain.failures import ModelInvalid
 from services.lm.adapters import AdapterInvalid, read_adapter
 from services.lm.errors import LanguageModelError
-from services.lm.lora_linear import Active, can_pack, install
+from services.lm.linear_product import can_pack
+from services.lm.lora_linear import Active, install
 from services.lm.tokens import TextTokenizer, open_tokenizer
 
 CONTEXT = 1_000_000

@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from services.lm.adapters import read_adapter
-from services.lm.lora_linear import can_pack
+from services.lm.linear_product import can_pack
 from services.serving.triton.backend import pieces
 from services.serving.triton.backend.decoder import Decoder, Piece
 from services.serving.triton.backend.engine import Engine

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from services.lm.adapters import Adapter
 from services.lm.device import cores, default_device, memory_for_cache, named_dtype
-from services.lm.lora_linear import Active, can_pack, install
+from services.lm.linear_product import can_pack
+from services.lm.lora_linear import Active, install
 from services.serving.triton.backend.kv_cache import ATTENTION, KVCache, Prompt
 
 
