@@ -1,6 +1,7 @@
 """Wires serving: the gateway, the deployer and the spool on the chassis. Decides nothing."""
 
 import asyncio
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ def make_service(settings: ServingSettings) -> Service:
 
 
 service = make_service(ServingSettings())
+SWITCH_SECONDS = 0.0005
+"""How long a thread that writes records or reads a database may keep the streams' event loop from running on."""
 
 if __name__ == "__main__":
+    sys.setswitchinterval(SWITCH_SECONDS)
     run(service)

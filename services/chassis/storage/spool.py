@@ -17,7 +17,7 @@ from services.chassis.settings import Settings
 from services.chassis.storage.database import open_sqlite, writing
 from services.chassis.storage.migration import migrate_aside
 
-LINGER_SECONDS = 0.05
+LINGER_SECONDS = 0.25
 
 
 class Spool:
