@@ -5,13 +5,13 @@ One for a gateway; touched by the event loop's thread alone. Knows neither HTTP 
 
 import asyncio
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.serving.domain.errors import Overloaded, ShareFull, Unavailable
 from services.serving.domain.fair_queue import FairQueue, Flow
-from services.serving.domain.waiting import Pace, retry_after, wait_seconds
+from services.serving.domain.waiting import Pace, level, retry_after, wait_seconds
 
 RECENT = 60.0
 """Seconds for which rows are kept free for somebody who asked."""
@@ -56,6 +56,26 @@ class _Model:
     pace: Pace = field(default_factory=Pace)
     asked: dict[Flow, float] = field(default_factory=dict[Flow, float])
     """When each asked last, within RECENT seconds; the latest stands last."""
+    at_work: Counter[Flow] = field(default_factory=Counter[Flow])
+    """Requests of each that wait or run."""
+    crowd: deque[tuple[float, int]] = field(default_factory=deque[tuple[float, int]])
+    """When so many flows were at work at once, within RECENT seconds; those that later ones outdo are left out."""
+
+    def came(self, flow: Flow, now: float) -> None:
+        """Notes that a flow has a request more at work."""
+        self.asked.pop(flow, None)
+        self.asked[flow] = now
+        self.at_work[flow] += 1
+        while self.crowd and self.crowd[-1][1] <= len(self.at_work):
+            self.crowd.pop()
+        self.crowd.append((now, len(self.at_work)))
+
+    def forget(self, now: float) -> None:
+        """Drops what was too long ago to have rows kept free."""
+        while self.asked and next(iter(self.asked.values())) <= now - RECENT:
+            del self.asked[next(iter(self.asked))]
+        while self.crowd and self.crowd[0][0] <= now - RECENT:
+            self.crowd.popleft()
 
     def left(self, ticket: Ticket) -> float:
         """Tokens that an answer is still expected to cost."""
@@ -128,8 +148,7 @@ class Turns:
         """
         ticket = self.foresee(model, flow, allowed, characters, max_wait)
         state = self._models[model]
-        state.asked.pop(flow, None)
-        state.asked[flow] = self._clock()
+        state.came(flow, self._clock())
         self._flows[flow] += 1
         state.queue.put(flow, ticket, ticket.charged)
         self._let_on(model)
@@ -143,9 +162,10 @@ class Turns:
             state.queue.refund(ticket.flow, ticket.charged - ticket.prompt - ticket.made)
         elif not state.queue.drop(ticket.flow, ticket):
             return
-        self._flows[ticket.flow] -= 1
-        if not self._flows[ticket.flow]:
-            del self._flows[ticket.flow]
+        for count in (self._flows, state.at_work):
+            count[ticket.flow] -= 1
+            if not count[ticket.flow]:
+                del count[ticket.flow]
         if not self._flows:
             self._ended.set()
         self._let_on(ticket.model)
@@ -174,7 +194,7 @@ class Turns:
         0 while nobody knows how fast the model is.
         """
         state, rows = self._models[ticket.model], self._rows(ticket.model)
-        self._forget(state)
+        state.forget(self._clock())
         pace = state.pace.per_row(rows) or self._per_row(ticket.model)
         if not pace:
             return 0.0, 0.0
@@ -189,7 +209,7 @@ class Turns:
             running = [state.left(t) for t in state.running if whose(t)]
             return wait_seconds(running, [state.left(t) for t in ahead if whose(t)], rows, pace)
 
-        own = seconds(lambda t: t.flow == ticket.flow, self._most(state, ticket.flow, rows))
+        own = seconds(lambda t: t.flow == ticket.flow, self._most(state, rows))
         return max(own, seconds(lambda _: True)), seconds(lambda t: t.flow != ticket.flow)
 
     def _refuse_full(self, flow: Flow) -> None:
@@ -200,25 +220,26 @@ class Turns:
         if self._flows[flow] >= free:
             raise ShareFull(f"{self._flows[flow]} requests of this key for {flow.project} are at work already", 1)
 
-    def _most(self, state: _Model, flow: Flow, rows: int) -> int:
-        """Rows that a flow may have: a share of them while others asked a moment ago, so that those find one free."""
-        others = len(state.asked) > (flow in state.asked)
-        return max(1, int(rows * self.share)) if others else rows
+    def _most(self, state: _Model, rows: int) -> int:
+        """Rows that one flow may have: all, or while others asked a moment ago a share that leaves each of those its row.
 
-    def _forget(self, state: _Model) -> None:
-        """Drops who asked too long ago to have rows kept free."""
-        long_ago = self._clock() - RECENT
-        while state.asked and next(iter(state.asked.values())) <= long_ago:
-            del state.asked[next(iter(state.asked))]
+        Flows at work count with what they have, and as many of the idle ones with a row each as were at work at once;
+        who wants more than the others leave has no more than the next (max-min fairness: Bertsekas, Gallager, Data
+        Networks, 2nd ed., 6.5.2).
+        """
+        if len(state.asked.keys() | state.at_work.keys()) < 2:
+            return rows
+        idle = max(0, (state.crowd[0][1] if state.crowd else 0) - len(state.at_work))
+        return max(1, min(int(rows * self.share), level(state.at_work.values(), rows - idle)))
 
     def _held(self, state: _Model, rows: int) -> set[Flow]:
         """The flows that have all the rows that they may have."""
-        running = Counter(ticket.flow for ticket in state.running)
-        return {flow for flow, count in running.items() if count >= self._most(state, flow, rows) + AHEAD}
+        running, most = Counter(ticket.flow for ticket in state.running), self._most(state, rows)
+        return {flow for flow, count in running.items() if count >= (most if most < rows else rows + AHEAD)}
 
     def _let_on(self, model: str) -> None:
         state, rows = self._models[model], self._rows(model)
-        self._forget(state)
+        state.forget(self._clock())
         while len(state.queue) and len(state.running) < rows + AHEAD:
             try:
                 ticket = state.queue.take(self._held(state, rows))

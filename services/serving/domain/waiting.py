@@ -93,3 +93,13 @@ def wait_seconds(running: Iterable[float], ahead: Iterable[float], rows: int, to
 def retry_after(wait: float, limit: float) -> int:
     """Whole seconds after which a request that would wait `wait` would wait at most `limit`, if no other came."""
     return max(1, math.ceil(min(wait, 86_400.0) - limit))
+
+
+def level(demands: Iterable[int], rows: int) -> int:
+    """The most that each may have of `rows` so that all have what they want or that much; `rows` where that is enough."""
+    left, wanted = rows, sorted(demands)
+    for place, want in enumerate(wanted):
+        if want * (len(wanted) - place) > left:
+            return left // (len(wanted) - place)
+        left -= want
+    return rows
