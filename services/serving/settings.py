@@ -33,7 +33,7 @@ class ServingSettings(Settings):
     max_in_flight: int = Field(default=512, ge=1)
     """Requests that wait or run at once; more get 503. One key of one project may hold as many as are still free."""
     share_of_rows: float = Field(default=0.5, gt=0, le=1)
-    """Of a model's rows, that one key of one project may have while others asked within the last minute; 1: all."""
+    """Of a model's rows, that one key of one project has at most while others asked within the last minute."""
     template_seconds: float = Field(default=5.0, gt=0)
     """That a chat template may take for one conversation; then the request is refused."""
     check_seconds: float = 5.0
