@@ -63,7 +63,7 @@ class DatasetRef(Value):
     project: ProjectName
     version: Sha256 = Field(description="Digest of the content, the same whatever the order of arrival")
     number: int = Field(ge=1, description="1, 2, ... in the order of freezing")
-    files: Files = Field(description="'train', 'validation' and 'held_out' -> Parquet")
+    files: Files = Field(description="'train', 'validation', 'held_out' and, in newer ones, 'drops' -> Parquet")
 
 
 class ModelRef(Value):

@@ -9,6 +9,7 @@ from services.cli.errors import ConsoleError
 from services.cli.output import drop_stdout
 from services.cli.verbs import (
     chat,
+    datasets,
     decisions,
     dlq,
     feedback,
@@ -39,7 +40,7 @@ app.command()(stack.down)
 app.command()(stack.status)
 app.command()(project.apply)
 app.command()(ingest.ingest)
-app.add_typer(jobs.datasets, name="datasets")
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.runs, name="runs")
 app.command()(jobs.evaluate)
 app.command()(lists.models)

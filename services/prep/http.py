@@ -15,6 +15,7 @@ from services.chassis.http.projects import check_in_service
 from services.chassis.jobs.job import tries_of
 from services.chassis.storage import pages
 from services.prep import handlers
+from services.prep.dataset_routes import add_routes, dataset_of
 from services.prep.domain.policy import Pending, describe_next_freeze
 from services.prep.domain.reading import row
 from services.prep.domain.rows import Accepted
@@ -38,12 +39,12 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
 
     @router.get("/v1/datasets/{project}/{number}", responses=errors(404))
     async def dataset(project: str, number: Number) -> dict[str, Any]:
-        return shown(await ctx.read(lambda store: _dataset(store, project, number)))
+        return shown(await ctx.read(lambda store: dataset_of(store, project, number)))
 
     @router.get("/v1/datasets/{project}/{number}/report", responses=PAGE | errors(404))
     async def report(project: str, number: Number) -> HTMLResponse:
         def content(store: SqlStore) -> bytes:
-            return ctx.artifacts.read_bytes(ArtifactRef.model_validate(_dataset(store, project, number).report))
+            return ctx.artifacts.read_bytes(ArtifactRef.model_validate(dataset_of(store, project, number).report))
 
         policy = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
         return HTMLResponse(await ctx.read(content), headers=policy)
@@ -59,6 +60,7 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
             return JSONResponse({"job": asked}, status_code=202)
         return JSONResponse({"unchanged": True, "dataset": asked})
 
+    add_routes(router, ctx)
     return router
 
 
@@ -72,13 +74,6 @@ def _datasets(store: SqlStore, project: str | None, limit: int, place: tuple[Any
     page = pages.page(found, limit, lambda dataset: [dataset.frozen_at.isoformat(), dataset.project, dataset.number])
     failures = [{"project": failed.project, **(failed.failure or {})} for failed in store.failures(project)]
     return page | {"items": [shown(dataset) for dataset in page["items"]], "failures": failures}
-
-
-def _dataset(store: SqlStore, project: str, number: int) -> DatasetRow:
-    found = store.dataset(project, number)
-    if found is None:
-        raise ApiError(404, "unknown_dataset", f"project {project!r} has no dataset {number}; see GET /v1/datasets")
-    return found
 
 
 def _project(store: SqlStore, project: str) -> tuple[str, ProjectSpec]:

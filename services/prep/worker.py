@@ -22,7 +22,7 @@ from services.prep.domain import pipeline
 from services.prep.domain.positions import Positions
 from services.prep.domain.profile import profile
 from services.prep.domain.report import page
-from services.prep.domain.rows import SPLITS, Accepted
+from services.prep.domain.rows import DROPS, SPLITS, Accepted
 from services.prep.domain.splits import grew
 from services.prep.settings import PrepSettings
 from services.prep.store import SqlStore
@@ -49,7 +49,7 @@ def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
     if dataset.version == spec["newest"]:
         return result
     report({"stage": "writing", "rows": len(dataset.rows)})
-    files = write(dataset, project, settings, workdir)
+    files = write(dataset, records, project, settings, workdir)
     return result | files | {"counts": dataset.counts(), "drops": dataset.drops_by_reason()}
 
 
@@ -92,10 +92,15 @@ def nothing_left(dataset: pipeline.Dataset) -> str:
     return f"nothing is left to train on of {total} records ({splits}; {drops}); send more records or change `prep`"
 
 
-def write(dataset: pipeline.Dataset, project: ProjectSpec, settings: PrepSettings, workdir: Path) -> dict[str, Any]:
-    """Stores the parts, the profile and its page; gives their references and the time."""
+def write(
+    dataset: pipeline.Dataset, records: list[Accepted], project: ProjectSpec, settings: PrepSettings, workdir: Path
+) -> dict[str, Any]:
+    """Stores the parts, what was left out, the profile and its page; gives their references and the time."""
     artifacts = open_store(settings)
     files = {split: _part(dataset, split, workdir, artifacts) for split in SPLITS}
+    drops = workdir / f"{DROPS}.parquet"
+    parquet.write_drops(dataset.drops, records, drops)
+    files[DROPS] = _plain(artifacts.put_file(drops))
     count, unit = tokens.counter(project.base, settings.cache)
     found = profile(dataset, count, unit, settings.profile_rows)
     text = json.dumps(found, ensure_ascii=False, indent=1)

@@ -116,8 +116,12 @@ def test_records_become_a_dataset_and_the_same_records_no_second_one(stage: Stag
     assert sum(dataset["counts"].values()) + sum(dataset["drops"].values()) == 60
     [event] = stage.received("prep.dataset.frozen.v1", project, 1)
     assert event["dataset"]["version"] == dataset["version"]
-    for split, ref in event["dataset"]["files"].items():
-        assert pq.read_table(ref["uri"].removeprefix("file://")).num_rows == dataset["counts"][split]
+    rows_of = {**dataset["counts"], "drops": sum(dataset["drops"].values())}
+    assert set(event["dataset"]["files"]) == set(rows_of)
+    for name, ref in event["dataset"]["files"].items():
+        assert pq.read_table(ref["uri"].removeprefix("file://")).num_rows == rows_of[name]
+    first = httpx.get(f"{stage.prep}/v1/datasets/{project}/1/rows", params={"where": "record_id = r7"}).json()["items"]
+    assert [row["record"]["completion"] for row in first] in ([], ["do 7"])
     report = httpx.get(f"{stage.prep}/v1/datasets/{project}/1/report")
     assert dataset["version"] in report.text
 

@@ -1,6 +1,6 @@
-"""`noria runs`, `datasets` and `evaluate`: what a person asks of trainings, freezes and evaluations."""
+"""`noria runs` and `evaluate`: what a person asks of trainings and evaluations."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,7 +11,6 @@ from services.cli.verbs import lists
 from services.cli.verbs.decisions import By, Reason, person
 
 runs = typer.Typer(help="List training runs, newest first; retry or cancel one.")
-datasets = typer.Typer(help="List frozen datasets, newest first; freeze one now.")
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, as `noria runs` shows it.")]
 LOOKED_AT = 200
@@ -37,27 +36,6 @@ def cancel_run(run: RunId, as_json: AsJson = False) -> None:
     """End a run that waits or runs; its checkpoint stays for some days, and `noria runs retry` goes on from it."""
     answer = api.post("trainer", f"/v1/runs/{_path(run)}/cancel")
     said = f"{run} is cancelled" if answer["status"] == "cancelled" else f"{run} is told to end; `noria runs` shows it"
-    show(answer, as_json, lambda: said)
-
-
-@datasets.callback(invoke_without_command=True)
-def list_datasets(context: typer.Context, project: Project = None, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """List frozen datasets, newest first; freeze one now."""
-    if context.invoked_subcommand is None:
-        lists.datasets(project, limit, as_json)
-
-
-@datasets.command("freeze")
-def freeze(
-    project: Annotated[str, typer.Argument(help="Whose records.")],
-    as_json: AsJson = False,
-) -> None:
-    """Freeze a project's records into a dataset now, whatever its policy waits for. Nothing new: nothing is frozen."""
-    answer: dict[str, Any] = api.post("prep", f"/v1/projects/{_path(project)}/freeze")
-    if answer.get("unchanged"):
-        said = f"nothing changed since dataset #{answer['dataset']['number']} of {project}"
-    else:
-        said = f"{project} is frozen by job {answer['job']}; `noria datasets` shows the dataset once it is there"
     show(answer, as_json, lambda: said)
 
 

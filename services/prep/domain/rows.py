@@ -5,6 +5,8 @@ from typing import Literal
 
 Split = Literal["train", "validation", "held_out"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "held_out")
+DROPS = "drops"
+"""The name of the file beside the splits that holds what was left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 from sqlmodel import Session
 
 from contracts.envelope import Event, Meta
+from services.chassis.context import Context
+from services.chassis.http import guard
+from services.chassis.http.application import answer, install_errors
+from services.chassis.observability.metrics import Metrics
+from services.chassis.storage.artifacts import open_store
 from services.chassis.storage.database import open_engine, writing
 from services.chassis.storage.migration import migrate
 from services.prep import handlers
+from services.prep.http import make_router
 from services.prep.settings import PrepSettings
 from services.prep.store import SqlStore
 from tests.unit.prep.builders import NOW, Events, Opened
@@ -56,3 +64,14 @@ def handle(opened: Opened) -> Callable[[Iterable[Event]], None]:
                 assert not list(handlers.HANDLERS[type(event)](event, meta, store))
 
     return all_of
+
+
+@pytest.fixture
+def client(engine: Engine, tmp_path: Path) -> Iterator[TestClient]:
+    settings = PrepSettings(home=tmp_path)
+    context = Context(settings, engine, SqlStore, open_store(settings), Metrics("prep"))
+    app = FastAPI()
+    install_errors(app)
+    guard.install(app, guard.Guard(context.settings), answer, make_router(context))
+    with TestClient(app) as client:
+        yield client

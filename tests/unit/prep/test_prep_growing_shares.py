@@ -58,7 +58,9 @@ def freeze(opened: Opened, handle: Any, event: Any, folder: Path) -> dict[str, s
     with opened() as store:
         assert list(handlers.on_freeze_done(store, job, result))
     artifacts = open_store(PrepSettings())
-    paths = {name: artifacts.get(ArtifactRef.model_validate(ref)) for name, ref in result["files"].items()}
+    paths = {
+        name: artifacts.get(ArtifactRef.model_validate(ref)) for name, ref in result["files"].items() if name != "drops"
+    }
     return {name: set(pq.read_table(path).column("prompt_key").to_pylist()) for name, path in paths.items()}
 
 

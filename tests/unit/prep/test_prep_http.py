@@ -1,34 +1,13 @@
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine
 
-from services.chassis.context import Context
-from services.chassis.http import guard
-from services.chassis.http.application import answer, install_errors
 from services.chassis.jobs.queue import Failure
-from services.chassis.observability.metrics import Metrics
 from services.chassis.storage.artifacts import open_store
 from services.prep import handlers
-from services.prep.http import make_router
 from services.prep.settings import PrepSettings
-from services.prep.store import SqlStore
 from tests.unit.prep.builders import NOW, Events, Opened
-
-
-@pytest.fixture
-def client(engine: Engine, tmp_path: Path) -> Iterator[TestClient]:
-    settings = PrepSettings(home=tmp_path)
-    context = Context(settings, engine, SqlStore, open_store(settings), Metrics("prep"))
-    app = FastAPI()
-    install_errors(app)
-    guard.install(app, guard.Guard(context.settings), answer, make_router(context))
-    with TestClient(app) as client:
-        yield client
 
 
 def freeze(opened: Opened, tmp_path: Path, job: str, version: str) -> None:

@@ -1,0 +1,91 @@
+"""`noria datasets`: lists frozen datasets, freezes one, shows rows and what was left out."""
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from services.cli import api
+from services.cli.dataset_name import parse
+from services.cli.output import AsJson, Limit, Project, brief, note, show, table
+from services.cli.verbs import lists
+
+app = typer.Typer(help="List frozen datasets, newest first; freeze one, look into one.")
+
+Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="PROJECT@NUMBER, as shell-copilot@1.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="FIELD OP VALUE, as 'tags.tool = tar' or 'record ~ git push' (contains); may be given again, all must hold."
+    ),
+]
+Shown = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")]
+
+
+@app.callback(invoke_without_command=True)
+def list_datasets(context: typer.Context, project: Project = None, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List frozen datasets, newest first; freeze one, look into one."""
+    if context.invoked_subcommand is None:
+        lists.datasets(project, limit, as_json)
+
+
+@app.command("freeze")
+def freeze(
+    project: Annotated[str, typer.Argument(help="Whose records.")],
+    as_json: AsJson = False,
+) -> None:
+    """Freeze a project's records into a dataset now, whatever its policy waits for. Nothing new: nothing is frozen."""
+    answer: dict[str, Any] = api.post("prep", f"/v1/projects/{quote(project, safe='')}/freeze")
+    if answer.get("unchanged"):
+        said = f"nothing changed since dataset #{answer['dataset']['number']} of {project}"
+    else:
+        said = f"{project} is frozen by job {answer['job']}; `noria datasets` shows the dataset once it is there"
+    show(answer, as_json, lambda: said)
+
+
+@app.command("show")
+def show_rows(
+    dataset: Dataset,
+    split: Annotated[str | None, typer.Option(help="Rows of train, validation or held_out alone.")] = None,
+    where: Where = None,
+    drops: Annotated[bool, typer.Option("--drops", help="What was left out, and why, instead of rows.")] = False,
+    limit: Shown = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show rows of a dataset, or what was left out of it.
+
+    Fields of --where: record_id, revision, format, record, digest, prompt_key, subject, tags.NAME; of drops reason, because_of.
+    """
+    project, number = parse(dataset)
+    path = f"/v1/datasets/{project}/{number}"
+    if drops:
+        found = api.items("prep", f"{path}/drops", limit, where=where or [])
+        columns = {
+            "record": lambda r: r["record_id"],
+            "reason": lambda r: r["reason"],
+            "see": lambda r: r["because_of"],
+        }
+    else:
+        found = api.items("prep", f"{path}/rows", limit, where=where or [], split=split)
+        columns = {"split": lambda r: r["split"], "record": lambda r: r["record_id"]}
+    columns |= {"tags": lambda r: r["tags"], "content": lambda r: content(r["record"])}
+    show(found, as_json, lambda: table(found["items"], columns, "nothing in it is so"))
+    if found["next"] is not None and not as_json:
+        note(f"there are more than {limit}; --limit shows more, --where fewer, --json all of each row")
+
+
+def content(record: Any) -> str | None:
+    """A record on one line: its texts in the order in which they are read."""
+    return brief(" → ".join(texts(record)), 200)
+
+
+def texts(value: Any) -> list[str]:
+    """The texts of a record's fields, of turns their content."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return [text for turn in value for text in texts(turn.get("content"))]
+    if isinstance(value, dict):
+        names = ("messages", "text", "prompt", "completion", "chosen", "rejected")
+        return [text for name in names for text in texts(value.get(name))]
+    return []
