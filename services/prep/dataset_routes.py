@@ -1,6 +1,7 @@
 """Routes into a dataset's files: pages of rows and drops, a file as it lies, what changed between two. Decides nothing."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from services.chassis.context import Context
 from services.chassis.errors import ArtifactCorrupt, ArtifactMissing, ArtifactRefused, ArtifactUnavailable
 from services.chassis.http.application import ApiError, Number, errors
 from services.chassis.storage import pages
+from services.prep.domain.drift import drift
 from services.prep.domain.filters import DROP_FIELDS, ROW_FIELDS, Filter, FilterInvalid, parse_all
 from services.prep.domain.rows import DROPS, SPLITS, Split
 from services.prep.store import SqlStore
@@ -90,6 +92,20 @@ def add_routes(router: APIRouter, ctx: Context[SqlStore]) -> None:
         files = await local(project, number, [name])
         return FileResponse(files[name], media_type="application/vnd.apache.parquet")
 
+    @router.get("/v1/datasets/{project}/{number}/changes", responses=READING)
+    async def changes(
+        project: str,
+        number: Number,
+        since: Annotated[
+            int, Query(ge=0, le=2**31 - 1, description="The number of the dataset that it is compared with")
+        ],
+        limit: Annotated[int, Query(ge=1, le=500, description="Examples of each kind")] = 20,
+    ) -> dict[str, Any]:
+        earlier, later = [await local(project, each, SPLITS) for each in (since, number)]
+        profiles = [await ctx.read(lambda store, n=n: _profile(ctx, store, project, n)) for n in (since, number)]
+        async with turn:
+            return await asyncio.to_thread(_changes, earlier, later, profiles, limit)
+
 
 def _local(ctx: Context[SqlStore], dataset: DatasetRow, names: Sequence[str]) -> dict[str, Path]:
     """Where files of a dataset lie here. Raises ApiError: a name is unknown, a file is lost or altered."""
@@ -107,6 +123,15 @@ def _local(ctx: Context[SqlStore], dataset: DatasetRow, names: Sequence[str]) ->
         raise ApiError(409, "artifact_refused", str(error)) from error
     except ArtifactUnavailable as error:
         raise ApiError(503, "store_unavailable", str(error), headers={"retry-after": "5"}) from error
+
+
+def _profile(ctx: Context[SqlStore], store: SqlStore, project: str, number: int) -> dict[str, Any]:
+    """A dataset's profile; without it where its file is gone: it can be made anew, the rows tell more."""
+    try:
+        ref = ArtifactRef.model_validate(dataset_of(store, project, number).profile)
+        return json.loads(ctx.artifacts.read_bytes(ref))
+    except (ArtifactMissing, ArtifactCorrupt):
+        return {}
 
 
 def _filters(where: Sequence[str], fields: Any) -> tuple[Filter, ...]:
@@ -152,6 +177,14 @@ def _rows(
         if last is not None:
             return {"items": items, "next": pages.encode([split, *last])}
     return {"items": items, "next": None}
+
+
+def _changes(
+    earlier: dict[str, Path], later: dict[str, Path], profiles: Sequence[dict[str, Any]], limit: int
+) -> dict[str, Any]:
+    from services.prep.difference import difference
+
+    return difference(earlier, later, limit) | {"figures": drift(*profiles)}
 
 
 def _drops(path: Path, filters: tuple[Filter, ...], place: tuple[Any, ...] | None, limit: int) -> dict[str, Any]:

@@ -49,6 +49,13 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
         policy = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
         return HTMLResponse(await ctx.read(content), headers=policy)
 
+    @router.get("/v1/datasets/{project}/{number}/profile", responses=errors(404))
+    async def profile(project: str, number: Number) -> dict[str, Any]:
+        def content(store: SqlStore) -> bytes:
+            return ctx.artifacts.read_bytes(ArtifactRef.model_validate(dataset_of(store, project, number).profile))
+
+        return json.loads(await ctx.read(content))
+
     @router.get("/v1/projects/{project}/pending", responses=errors(404))
     async def pending(project: str) -> dict[str, Any]:
         return await ctx.read(lambda store: _pending(store, project, datetime.now(UTC)))

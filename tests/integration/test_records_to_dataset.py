@@ -26,6 +26,7 @@ from contracts.project import Freeze, Prep, ProjectSpec
 from contracts.records import Conversation, Message
 from contracts.types import ModelRef
 from tests.broker import running
+from tests.integration import client_environments
 from tests.integration.service_process import service, until
 
 
@@ -131,6 +132,42 @@ def test_records_become_a_dataset_and_the_same_records_no_second_one(stage: Stag
     assert stage.pending(project)["changed"] == 0
     again = httpx.post(f"{stage.prep}/v1/projects/{project}/freeze")
     assert (again.status_code, again.json()["dataset"]["number"]) == (200, 1)
+
+
+def noria(stage: Stage, *arguments: str) -> Any:
+    """What the console answers as JSON."""
+    environment = os.environ | {"NORIA_HOME": str(stage.home), "NORIA_PREP_PORT": stage.prep.rsplit(":", 1)[1]}
+    command = [sys.executable, "-m", "services.cli.app", *arguments, "--json"]
+    return json.loads(subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60).stdout)
+
+
+def test_a_dataset_is_shown_compared_and_exported(stage: Stage, project: str, tmp_path: Path) -> None:
+    stage.define(project, held_out=0.2, validation=0.1, freeze=Freeze.model_validate({"records": 20, "quiet": "1s"}))
+    upload(stage, project, lines(40))
+    until("a dataset", lambda: stage.datasets(project))
+    upload(stage, project, "\n".join([*lines(62).split("\n")[39:], lines(1).replace("do 0", "do nothing")]))
+    until("another dataset", lambda: len(stage.datasets(project)) == 2)
+    changed = noria(stage, "datasets", "diff", f"{project}@1", f"{project}@2")
+    assert {kind: changed[kind]["n"] for kind in ("added", "removed", "changed")} == {
+        "added": 22,
+        "removed": 0,
+        "changed": 1,
+    }
+    shown = noria(stage, "datasets", "show", f"{project}@2", "--where", "record ~ nothing")
+    assert [row["record_id"] for row in shown["items"]] == ["r0"]
+
+    assert noria(stage, "datasets", "export", f"{project}@2", str(tmp_path / "out"))["rows"] == 62
+    script = Path(__file__).parent / "clients" / "export_client.py"
+    python = client_environments.python("data-files")
+    offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    read = subprocess.run([python, script, tmp_path / "out"], env=offline, capture_output=True, text=True, check=False)
+    assert read.returncode == 0, read.stderr[-3000:]
+    found = json.loads(read.stdout)
+    assert sum(found["rows"].values()) == len(found["records"]) == 62
+    assert set(found["rows"]) == {"train", "validation", "test"}
+    assert {"prompt": "word0 thing0", "completion": "do nothing"} in found["records"]
+    assert (found["errors"], found["warnings"]) == ([], [])
+    assert len(found["described"]) == found["rows"]["train"]
 
 
 def test_a_correction_waits_for_the_next_dataset(stage: Stage, project: str) -> None:

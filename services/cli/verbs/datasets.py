@@ -1,16 +1,22 @@
-"""`noria datasets`: lists frozen datasets, freezes one, shows rows and what was left out."""
+"""`noria datasets`: lists frozen datasets, freezes one, shows what is in one, compares two, exports one."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from services.cli import api
 from services.cli.dataset_name import parse
-from services.cli.output import AsJson, Limit, Project, brief, note, show, table
+from services.cli.errors import Usage
+from services.cli.output import AsJson, Cell, Limit, Project, brief, note, show, table
 from services.cli.verbs import lists
 
-app = typer.Typer(help="List frozen datasets, newest first; freeze one, look into one.")
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+app = typer.Typer(help="List frozen datasets, newest first; freeze one, look into one, compare two, export one.")
 
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="PROJECT@NUMBER, as shell-copilot@1.")]
 Where = Annotated[
@@ -24,7 +30,7 @@ Shown = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most
 
 @app.callback(invoke_without_command=True)
 def list_datasets(context: typer.Context, project: Project = None, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """List frozen datasets, newest first; freeze one, look into one."""
+    """List frozen datasets, newest first; freeze one, look into one, compare two, export one."""
     if context.invoked_subcommand is None:
         lists.datasets(project, limit, as_json)
 
@@ -72,6 +78,66 @@ def show_rows(
     show(found, as_json, lambda: table(found["items"], columns, "nothing in it is so"))
     if found["next"] is not None and not as_json:
         note(f"there are more than {limit}; --limit shows more, --where fewer, --json all of each row")
+
+
+@app.command("diff")
+def diff(
+    before: Annotated[str, typer.Argument(metavar="BEFORE", help="PROJECT@NUMBER, as shell-copilot@1.")],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="Another dataset of the same project.")],
+    limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="Examples of each kind.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Show what changed from one dataset to another: rows added, removed, changed, and figures that drifted."""
+    (project, since), (same, number) = parse(before), parse(after)
+    if project != same:
+        raise Usage("two_projects", f"{before} and {after} are of two projects; give two datasets of one")
+    found = api.get("prep", f"/v1/datasets/{project}/{number}/changes", since=since, limit=limit)
+    show(found, as_json, lambda: changes(found))
+
+
+def changes(found: Mapping[str, Any]) -> "RenderableType":
+    """Rows by what befell them, and the figures that drifted."""
+    from rich.console import Group
+
+    kinds = [{"rows": kind, **found[kind]} for kind in ("added", "removed", "changed", "retagged", "moved")]
+    columns: dict[str, Cell] = {
+        "rows": lambda r: r["rows"],
+        "n": lambda r: r["n"],
+        "for example": lambda r: ", ".join(one["record_id"] for one in r["examples"]) or None,
+    }
+    drifted = [figure for figure in found["figures"] if figure["drifted"]]
+    figures: dict[str, Cell] = {
+        "figure": lambda r: r["figure"],
+        "before": lambda r: _value(r, r["before"]),
+        "after": lambda r: _value(r, r["after"]),
+        "change": lambda r: f"{100 * r['change']:+.1f} {'points' if r['kind'] == 'share' else '%'}",
+    }
+    rows = table([*kinds, {"rows": "the same", "n": found["same"], "examples": []}], columns, "")
+    return Group(rows, table(drifted, figures, "no figure has drifted"))
+
+
+def _value(figure: Mapping[str, Any], value: float) -> str:
+    return f"{100 * value:.1f} %" if figure["kind"] == "share" else f"{value:g}"
+
+
+@app.command("export")
+def export(
+    dataset: Dataset,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet, or empty.")],
+    force: Annotated[bool, typer.Option("--force", help="Put it in the place of an earlier export.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a dataset as a folder that `datasets.load_dataset` reads: Parquet, card, Croissant metadata, profile."""
+    from services.cli.dataset_export import export as write
+
+    project, number = parse(dataset)
+    found = write(project, number, folder, force)
+    rows = sum(found["counts"].values())
+    show(
+        {"dataset": dataset, "folder": str(folder), "version": found["version"], "rows": rows},
+        as_json,
+        lambda: f"{rows} rows of {dataset} lie in {folder}; datasets.load_dataset({str(folder)!r}) reads them",
+    )
 
 
 def content(record: Any) -> str | None:

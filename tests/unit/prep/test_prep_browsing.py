@@ -4,45 +4,47 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from contracts.project import Prep
+from contracts.canonical import canonical, digest
 from services.chassis.storage.artifacts import open_store
-from services.prep import parquet
-from services.prep.domain import pipeline
-from services.prep.domain.rows import SPLITS, Accepted
+from services.prep.domain.rows import SPLITS
 from services.prep.settings import PrepSettings
 from services.prep.tables import DatasetRow
 from tests.unit.prep.builders import NOW, Opened
+from tests.unit.prep.frozen import write
+
+KINDS = ("added", "removed", "changed", "retagged", "moved")
 
 
-def accepted(record_id: str, prompt: str, completion: str, tags: str = "{}") -> Accepted:
-    return Accepted(
-        record_id, 1, "prompt_completion", f'{{"completion":"{completion}","prompt":"{prompt}"}}', tags, None
-    )
+def row(i: int, completion: str | None = None, odd: str | None = None) -> dict[str, Any]:
+    record = {"prompt": f"word{i} thing{i}", "completion": completion or f"do {i}"}
+    return {"record_id": f"r{i:02}", "record": record, "tags": {"odd": odd or str(i % 2)}}
 
 
 @pytest.fixture
 def files(opened: Opened, tmp_path: Path) -> dict[str, Any]:
     """Dataset 1 of p in the store: 30 rows and a duplicate."""
-    records = [accepted(f"r{i:02}", f"word{i} thing{i}", f"do {i}", f'{{"odd":"{i % 2}"}}') for i in range(30)]
-    records.append(accepted("twin", "word3 thing3", "do 3"))
-    found = pipeline.freeze(records, Prep(held_out=0.3, validation=0.2))
+    return kept([row(i) for i in range(30)], 1, opened, tmp_path)
+
+
+def kept(rows: list[dict[str, Any]], number: int, opened: Opened, tmp_path: Path) -> dict[str, Any]:
+    """A dataset of these rows and a duplicate in the store; its files."""
+    splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    for each in rows:
+        splits[SPLITS[int(each["record_id"][1:]) % 3]].append(each)
+    twin = {"record_id": "twin", "record": row(3)["record"], "reason": "duplicate", "because_of": "r03"}
     artifacts = open_store(PrepSettings(home=tmp_path))
-    refs: dict[str, Any] = {}
-    for split in SPLITS:
-        parquet.write(found.split(split), tmp_path / split)
-    parquet.write_drops(found.drops, records, tmp_path / "drops")
-    for name in (*SPLITS, "drops"):
-        refs[name] = artifacts.put_file(tmp_path / name).model_dump()
-    page = artifacts.put_bytes(b"page").model_dump()
+    paths = write(tmp_path, splits, [twin])
+    refs = {name: artifacts.put_file(path).model_dump() for name, path in paths.items()}
+    page = artifacts.put_bytes(b'{"counts": {"train": %d}}' % number).model_dump()
     with opened() as store:
         store.add(
             DatasetRow(
                 project="p",
-                number=1,
-                version=found.version,
+                number=number,
+                version=digest(canonical(rows)),
                 project_revision="0" * 64,
-                counts=found.counts(),
-                drops=found.drops_by_reason(),
+                counts={"train": 1},
+                drops={"duplicate": 1},
                 cause="policy",
                 frozen_at=NOW,
                 files=refs,
@@ -132,3 +134,24 @@ def test_a_file_that_is_lost_or_altered_is_named(client: TestClient, files: dict
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, f"artifact_{kind}")
     assert files["drops"]["uri"] in answer.json()["error"]["message"]
     assert client.get("/v1/datasets/p/1/rows").status_code == 200
+
+
+@pytest.mark.usefixtures("files")
+def test_what_changed_between_two_datasets(client: TestClient, opened: Opened, tmp_path: Path) -> None:
+    rows = [row(2, completion="do it"), row(3, odd="no"), *(row(i) for i in range(4, 33))]
+    kept(rows, 2, opened, tmp_path)
+    found = client.get("/v1/datasets/p/2/changes", params={"since": 1, "limit": 2}).json()
+    told = {kind: (found[kind]["n"], [one["record_id"] for one in found[kind]["examples"]]) for kind in KINDS}
+    assert told == {
+        "added": (3, ["r30", "r31"]),
+        "removed": (2, ["r00", "r01"]),
+        "changed": (1, ["r02"]),
+        "retagged": (1, ["r03"]),
+        "moved": (0, []),
+    }
+    assert found["same"] == 26
+    example = found["changed"]["examples"][0]
+    assert example["digest_before"] != example["digest_after"]
+    assert found["figures"][0]["figure"] == "split: train"
+    assert client.get("/v1/datasets/p/2/changes", params={"since": 9}).status_code == 404
+    assert client.get("/v1/datasets/p/2/profile").json() == {"counts": {"train": 2}}
