@@ -24,6 +24,7 @@ from services.ingestion.domain.columns import Columns
 from services.ingestion.record_reader import Batch
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.store import SqlStore
+from services.ingestion.traces_route import add_otlp_routes
 from services.ingestion.unpacking import batches_of
 from services.ingestion.upload import TYPES, Upload, received
 
@@ -46,6 +47,7 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
     """The routes of a running service."""
     router = APIRouter()
     add_events_route(router, ctx, _settings(ctx).upload_bytes)
+    add_otlp_routes(router, ctx, _settings(ctx))
 
     @router.post("/v1/projects/{project}/records", status_code=202, responses=errors(404, 415), openapi_extra=BODY)
     @needs("submit", body=_settings(ctx).upload_bytes)

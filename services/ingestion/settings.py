@@ -14,5 +14,8 @@ class IngestionSettings(Settings):
 
     port: int = 8081
     upload_bytes: int = Field(default=64 << 20, ge=1, description="Longest upload; longer ones get 413")
+    otlp_bytes: int = Field(
+        default=16 << 20, ge=1, description="Longest request of traces or logs, packed and unpacked"
+    )
     json_bytes: int = Field(default=8 << 20, ge=1, description="JSON that is read whole; more by a process of its own")
     unpack_seconds: float = Field(default=300.0, gt=0, description="Time to read an upload that is not JSON lines")

@@ -25,6 +25,7 @@ PINS = {
     "clients-llama-index": HERE / "clients" / "llama_index.txt",
     "cloudevents": HERE / "clients" / "cloudevents.txt",
     "data-files": HERE / "clients" / "data_files.txt",
+    "traced": HERE / "clients" / "traced.txt",
     "lm-eval": HERE / "lm_eval" / "requirements.txt",
 }
 """Of the environments of Python: lists of `name==version` with hashes (scripts/lock)."""

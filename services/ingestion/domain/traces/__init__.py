@@ -1,0 +1,1 @@
+"""Spans and log events of calls of language models as conversations. Knows no HTTP and no protobuf."""

@@ -1,0 +1,194 @@
+"""`POST /v1/traces` and `/v1/logs`: calls of language models, as an application's instrumentation tells of them, as records.
+
+Which project: the one in the path, else the header `noria-project`, else each resource's attribute `noria.project`. Which records
+are accepted is decided where every submission is: by the handlers, from the topic.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy.exc import DBAPIError
+
+from contracts.envelope import Malformed
+from contracts.events.upstream import RecordSubmittedV1
+from contracts.records import RecordInvalid
+from services.chassis.context import Context
+from services.chassis.http.application import errors
+from services.chassis.http.guard import By, Caller, needs
+from services.chassis.storage.database import is_database_fault
+from services.ingestion import otlp
+from services.ingestion.domain.columns import Columns
+from services.ingestion.domain.traces import names, records
+from services.ingestion.domain.traces.spans import Span
+from services.ingestion.domain.validation import validated
+from services.ingestion.otlp import JSON, PROTOBUF, Signal
+from services.ingestion.settings import IngestionSettings
+from services.ingestion.store import SqlStore
+from services.ingestion.upload import media_type
+
+PROJECT_HEADER = "noria-project"
+BATCH = 500
+UNDEFINED = "no project {!r} is defined; define it with `noria apply`"
+STATUS = {"unknown_project": 404, "forbidden": 403, "too_large": 413, "unsupported_type": 415}
+"""Of what refuses a whole request; 400 for all else."""
+Taker = Callable[[Signal, Request, Caller, str | None], Awaitable[Response]]
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {PROTOBUF: {"schema": {"type": "string", "format": "binary"}}, JSON: {"schema": {"type": "object"}}},
+    }
+}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a request's spans: events to send by project, and how many are no calls or were refused, by reason."""
+
+    events: dict[str, list[RecordSubmittedV1]] = field(default_factory=dict[str, list[RecordSubmittedV1]])
+    ignored: int = 0
+    refused: Counter[str] = field(default_factory=Counter[str])
+    first: str = ""
+
+    def refuse(self, span: Span, error: RecordInvalid) -> None:
+        """One more span that gives no record, or not all of its records."""
+        self.refused[error.code] += span.items
+        self.first = self.first or f"trace {span.trace_id} span {span.span_id}: {error.code}: {error}"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Records that are sent on, spans that are no calls, and refused spans by reason; without what did not occur."""
+        counts = {"taken": sum(map(len, self.events.values())), "ignored": self.ignored, **self.refused}
+        return {name: n for name, n in counts.items() if n}
+
+    @property
+    def message(self) -> str:
+        """The refusals by reason, and the first one in full."""
+        counts = ", ".join(f"{n} {reason}" for reason, n in sorted(self.refused.items()))
+        return f"{counts}; first: {self.first}"[:1000] if counts else ""
+
+
+def judge(found: Iterable[Span], named: str | None, known: Mapping[str, Columns | None], by: Caller) -> Outcome:
+    """What becomes of spans, `named` being the project of all of them where one is, and `known` the projects that are defined."""
+    outcome = Outcome()
+    for span in found:
+        if not records.is_call(span):
+            outcome.ignored += span.items
+            continue
+        try:
+            project = named or project_of(span)
+            _check(project, known, by)
+            for event in records.submissions(span, project):
+                validated(event, known[project])
+                outcome.events.setdefault(project, []).append(event)
+        except RecordInvalid as error:
+            outcome.refuse(span, error)
+    return outcome
+
+
+def project_of(span: Span) -> str:
+    """The project that a span's resource names, or ''."""
+    found = span.resource.get(names.PROJECT)
+    return found if isinstance(found, str) else ""
+
+
+def _check(project: str, known: Mapping[str, Columns | None], by: Caller) -> None:
+    if not project:
+        ways = f"the path /v1/projects/PROJECT, the header {PROJECT_HEADER} or the resource attribute {names.PROJECT}"
+        raise RecordInvalid("no_project", f"nothing says which project the span is for; give {ways}")
+    if not by.sees(project):
+        raise RecordInvalid("forbidden", f"this API key is not for project {project[:63]!r}")
+    if project not in known:
+        raise RecordInvalid("unknown_project", UNDEFINED.format(project[:63]))
+
+
+def _columns(store: SqlStore, found: Iterable[Span], named: str | None) -> dict[str, Columns | None]:
+    wanted = {named} if named else {project_of(span) for span in found}
+    return {project: store.columns(project) for project in wanted if project.isprintable() and store.knows(project)}
+
+
+def add_otlp_routes(router: APIRouter, ctx: Context[SqlStore], settings: IngestionSettings) -> None:
+    """Adds the routes to a router. An exporter puts /v1/traces behind its endpoint, whatever path that has."""
+    told = ctx.metrics.counter("otlp_total", "Spans and log records over OTLP, by what became of them", "outcome")
+
+    async def take(signal: Signal, request: Request, by: Caller, project: str | None) -> Response:
+        media = media_type(request.headers.get("content-type"))
+        try:
+            found, named = await _read(signal, request, media, settings.otlp_bytes), _named(request, by, project)
+            known = await ctx.read(lambda store: _columns(store, found, named))
+            if named is not None and named not in known:
+                raise RecordInvalid("unknown_project", UNDEFINED.format(named[:63]))
+            outcome = await asyncio.to_thread(judge, found, named, known, by)
+            await _send(ctx, outcome)
+        except (Malformed, RecordInvalid) as error:
+            code = error.reason if isinstance(error, Malformed) else error.code
+            return otlp.refusal(media, STATUS.get(code, 400), f"{code}: {error}")
+        except DBAPIError as error:
+            if not is_database_fault(error):
+                raise
+            return otlp.refusal(media, 503, "the database is away, locked or full; send it again", retry_after=2)
+        for name, n in outcome.counts.items():
+            told.labels(name).inc(n)
+        ctx.log.info("otlp", signal=signal, **outcome.counts)
+        return otlp.taken(signal, media, outcome.refused.total(), outcome.message)
+
+    _add(router, take, settings.otlp_bytes)
+
+
+async def _read(signal: Signal, request: Request, media: str, most: int) -> list[Span]:
+    if media not in (PROTOBUF, JSON):
+        raise Malformed("unsupported_type", f"content type {media[:80]!r} is not taken; give {PROTOBUF} or {JSON}")
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    plain = otlp.unpacked(await request.body(), encoding, most)
+    return await asyncio.to_thread(otlp.read, signal, plain, media)
+
+
+def _named(request: Request, by: Caller, project: str | None) -> str | None:
+    """The project of the whole request, if it names one that the caller may submit to."""
+    named = project or request.headers.get(PROJECT_HEADER)
+    if named is not None and not by.sees(named):
+        raise RecordInvalid("forbidden", f"this API key is not for project {named[:63]!r}")
+    return named
+
+
+async def _send(ctx: Context[SqlStore], outcome: Outcome) -> None:
+    """A batch that is sent again repeats the ids of its events; records that come in another batch make no new revision."""
+    for events in outcome.events.values():
+        for start in range(0, len(events), BATCH):
+            batch = events[start : start + BATCH]
+            cause = sha256(b"\n".join(event.to_bytes() for event in batch)).hexdigest()
+            await ctx.transact(_sending(batch), f"otlp/{cause}")
+
+
+def _sending(events: Sequence[RecordSubmittedV1]) -> Callable[[SqlStore], tuple[None, Sequence[RecordSubmittedV1]]]:
+    return lambda _: (None, events)
+
+
+def _add(router: APIRouter, take: Taker, most: int) -> None:
+    @router.post("/v1/traces", responses=errors(404, 415, 503), openapi_extra=_BODY)
+    @needs("submit", by_handler=True, body=most)
+    async def traces(request: Request, by: By) -> Response:
+        """Submit spans of calls of language models by OTLP/HTTP; the project by the header noria-project or noria.project."""
+        return await take("traces", request, by, None)
+
+    @router.post("/v1/logs", responses=errors(404, 415, 503), openapi_extra=_BODY)
+    @needs("submit", by_handler=True, body=most)
+    async def logs(request: Request, by: By) -> Response:
+        """Submit log events of calls of language models by OTLP/HTTP."""
+        return await take("logs", request, by, None)
+
+    @router.post("/v1/projects/{project}/v1/traces", responses=errors(404, 415, 503), openapi_extra=_BODY)
+    @needs("submit", body=most)
+    async def traces_of(project: str, request: Request, by: By) -> Response:
+        """Submit spans to a project: OTEL_EXPORTER_OTLP_ENDPOINT is the address up to the project's name."""
+        return await take("traces", request, by, project)
+
+    @router.post("/v1/projects/{project}/v1/logs", responses=errors(404, 415, 503), openapi_extra=_BODY)
+    @needs("submit", body=most)
+    async def logs_of(project: str, request: Request, by: By) -> Response:
+        """Submit log events to a project."""
+        return await take("logs", request, by, project)
