@@ -16,9 +16,8 @@ from services.chassis.jobs.job import tries_of
 from services.chassis.storage import pages
 from services.prep import handlers
 from services.prep.dataset_routes import add_routes, dataset_of
+from services.prep.domain import reading
 from services.prep.domain.policy import Pending, describe_next_freeze
-from services.prep.domain.reading import row
-from services.prep.domain.rows import Accepted
 from services.prep.store import SqlStore
 from services.prep.tables import DatasetRow, RecordRow
 
@@ -118,12 +117,11 @@ def _pending(store: SqlStore, project: str, now: datetime) -> dict[str, Any]:
 
 
 def _waiting(record: RecordRow, spec: ProjectSpec) -> dict[str, Any]:
-    accepted = Accepted(record.record_id, record.revision, record.format, record.record, record.tags, record.subject)
     return {
         "record_id": record.record_id,
         "revision": record.revision,
         "tags": json.loads(record.tags),
-        "split": row(accepted, spec.prep).split,
+        "split": reading.split(record.format, record.record, spec.prep),
         "accepted_at": record.accepted_at.isoformat(),
         "shape": record.shape,
     }

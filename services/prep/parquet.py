@@ -1,13 +1,13 @@
 """A dataset's parts as Parquet files, the same bytes for the same rows. Imported by the freezing process alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.prep.domain.rows import Accepted, Drop, Row
+from services.prep.domain.arrow import Schema, Table, compute
 
 SCHEMA = pa.schema(
     [
@@ -19,8 +19,10 @@ SCHEMA = pa.schema(
         pa.field("prompt_key", pa.string(), nullable=False),
         pa.field("tags", pa.string(), nullable=False),
         pa.field("subject", pa.string()),
+        pa.field("accepted_at", pa.timestamp("us", tz="UTC")),
     ]
 )
+"""A row a record; `record` and `tags` are canonical JSON."""
 DROPS = pa.schema(
     [
         pa.field("record_id", pa.string(), nullable=False),
@@ -33,30 +35,41 @@ DROPS = pa.schema(
     ]
 )
 """What was left out, by record_id, and why."""
-ROWS_A_GROUP = 10_000
+ROWS_A_GROUP, BYTES_A_GROUP = 10_000, 64_000_000
 
 
-def write(rows: list[Row], path: Path) -> None:
-    """Writes one row a record, in the order given; `record` and `tags` are canonical JSON."""
-    _write({name: [getattr(row, name) for row in rows] for name in SCHEMA.names}, SCHEMA, path)
+class Part:
+    """A file that rows are added to in their order."""
+
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self.path = path
+        self._schema = schema
+        self._writer: Any = pq.ParquetWriter(path, schema, compression="zstd")
+        self._rest: Any = schema.empty_table()
+
+    def add(self, rows: Table) -> None:
+        """Takes rows in, of columns in any order and perhaps more of them. Groups are cut by rows and bytes alone."""
+        chosen = rows.select(self._schema.names).cast(self._schema)
+        self._rest = pa.concat_tables([self._rest, chosen]) if self._rest.num_rows else chosen
+        while (end := _group(self._rest)) is not None:
+            self._writer.write_table(self._rest.slice(0, end), row_group_size=end)
+            self._rest = self._rest.slice(end)
+
+    def close(self) -> None:
+        """Writes what is left."""
+        if self._rest.num_rows:
+            self._writer.write_table(self._rest, row_group_size=self._rest.num_rows)
+        self._writer.close()
 
 
-def write_drops(drops: Sequence[Drop], records: Iterable[Accepted], path: Path) -> None:
-    """Writes one row a drop, in the order given, with what `records` say of it."""
-    left_out = {drop.record_id for drop in drops}
-    said = {record.record_id: record for record in records if record.record_id in left_out}
-    columns = {name: [getattr(drop, name) for drop in drops] for name in ("record_id", "reason", "because_of")}
-    columns |= {
-        name: [getattr(said[d.record_id], name) for d in drops] for name in ("format", "record", "tags", "subject")
-    }
-    _write(columns, DROPS, path)
+def _group(rows: Any) -> int | None:
+    """How many of the rows make a whole group; None: too few."""
+    sizes = np.cumsum(np.asarray(compute.binary_length(rows.column("record"))), dtype=np.int64)
+    end = min(ROWS_A_GROUP, int(np.searchsorted(sizes, BYTES_A_GROUP)) + 1)
+    return end if end <= rows.num_rows else None
 
 
-def _write(columns: Mapping[str, list[Any]], schema: Any, path: Path) -> None:
-    table = pa.Table.from_pydict(columns, schema=schema)
-    pq.write_table(table, path, row_group_size=ROWS_A_GROUP, compression="zstd")
-
-
-def prompt_keys(path: Path) -> set[str]:
-    """The prompt keys of a file that `write` made."""
-    return set(pq.read_table(path, columns=["prompt_key"]).column("prompt_key").to_pylist())
+def prompt_keys(path: Path) -> Any:
+    """The first 64 bits of the prompt keys of a file of rows, as numpy's uint64."""
+    keys = pq.read_table(path, columns=["prompt_key"]).column("prompt_key").to_pylist()
+    return np.array([int(key[:16], 16) for key in keys], np.uint64)

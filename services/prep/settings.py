@@ -14,3 +14,6 @@ class PrepSettings(Settings):
 
     port: int = 8082
     profile_rows: int = Field(default=20_000, ge=1, description="Rows that tokens and languages are measured on")
+    ray_address: str | None = Field(
+        default=None, description="Ray cluster that freezes compute on (ray://host:port, local); default: this process"
+    )

@@ -1,6 +1,6 @@
 """What prep keeps: accepted records, how far each project's have come, and the frozen datasets. Decides nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Protocol, cast
 
@@ -20,6 +20,7 @@ from services.prep.domain.positions import Positions, merge_max
 from services.prep.domain.rows import Accepted
 from services.prep.tables import DatasetRow, ProgressRow, RecordRow, ShardRow
 
+BATCH_BYTES = 16_000_000
 Put = tuple[RecordAcceptedV1, datetime]
 """A revision and when it was accepted."""
 
@@ -181,14 +182,15 @@ class SqlStore(ChassisStore):
             found += self.session.exec(later.order_by(col(RecordRow.sequence).desc()).limit(limit)).all()
         return sorted(found, key=lambda row: (row.accepted_at, row.sequence), reverse=True)[:limit]
 
-    def accepted(self, project: str) -> tuple[list[Accepted], Positions]:
-        """All records of the project, and up to where they are all there."""
-        through = self.positions(project)  # before the records: what is counted here is among them
+    def accepted(self, project: str, through: Positions) -> Iterator[list[tuple[Any, ...]]]:
+        """All records of the project, the fields of `Accepted` in batches; at the end they are all there up to `through`."""
+        through |= self.positions(project)  # before the records: what is counted here is among them
         names = (*Accepted.__dataclass_fields__, "shard", "sequence")
         statement = select_rows(*(RECORD.c[name] for name in names)).where(RECORD.c.project == project)
-        rows = self.session.connection().execute(statement).all()
-        found = merge_max(through, ((str(row.shard), row.sequence) for row in rows))
-        return [Accepted(*list(row)[:-2]) for row in rows], found
+        connection = self.session.connection().execution_options(stream_results=True)
+        for rows in _batched(connection.execute(statement)):
+            through |= merge_max(through, ((str(shard), sequence) for *_, shard, sequence in rows))
+            yield [tuple(row)[:-2] for row in rows]
 
     def newest(self, project: str) -> DatasetRow | None:
         """The project's newest dataset."""
@@ -224,6 +226,14 @@ class SqlStore(ChassisStore):
         """Keeps a dataset."""
         self.session.add(dataset)
         self.session.flush()
+
+
+def _batched(result: Any) -> Iterator[list[Any]]:
+    """Rows in batches of about `BATCH_BYTES`, by the length of the ones before."""
+    size = 100
+    while rows := result.fetchmany(size):
+        yield rows
+        size = min(10_000, max(1, BATCH_BYTES * len(rows) // max(1, sum(len(row.record) for row in rows))))
 
 
 def _after(project: str, shard: str, since: Positions) -> tuple[Any, ...]:

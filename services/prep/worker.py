@@ -5,11 +5,15 @@ Changes nothing in the database: the service takes the result in.
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 from sqlmodel import Session
 
 from contracts.project import ProjectSpec
@@ -17,18 +21,23 @@ from contracts.types import ArtifactRef
 from services.chassis.errors import ArtifactMissing, JobFailed
 from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.chassis.storage.database import open_engine, reading
-from services.prep import parquet, tokens
+from services.prep import dataset, engine, parquet, tokens
 from services.prep.domain import pipeline
+from services.prep.domain.arrow import Batch
+from services.prep.domain.frame import Frame, Outcome
+from services.prep.domain.measure import MEASURED, RAW, measure
 from services.prep.domain.positions import Positions
 from services.prep.domain.profile import profile
 from services.prep.domain.report import page
-from services.prep.domain.rows import DROPS, SPLITS, Accepted
 from services.prep.domain.splits import grew
 from services.prep.settings import PrepSettings
+from services.prep.spool import Spool, write_raw
 from services.prep.store import SqlStore
 
 MOST_DATASETS = 10_000
 """Of a project's newest ones that are looked at."""
+TEXTS = ("words",)
+"""Columns that are read again alone."""
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -38,31 +47,58 @@ def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
     Raises:
         JobFailed: `empty_dataset`, or `unknown_project` where the revision is not known.
     """
-    settings = PrepSettings()
+    with TemporaryDirectory(dir=workdir) as folder:
+        return freeze(spec, Path(folder), report, PrepSettings())
+
+
+def freeze(spec: dict[str, Any], folder: Path, report: Report, settings: PrepSettings) -> dict[str, Any]:
+    """As `run`, in an empty folder."""
+    engine.start(settings.ray_address)
     report({"stage": "reading"})
-    project, records, through, earlier = read(settings, spec["project"], spec["revision"])
-    report({"stage": "preparing", "records": len(records)})
-    dataset = pipeline.freeze(records, project.prep, trained(earlier, open_store(settings)))
-    if not dataset.counts()["train"]:
-        raise JobFailed("empty_dataset", nothing_left(dataset))
-    result = {"version": dataset.version, "through": through}
-    if dataset.version == spec["newest"]:
+    project, through, earlier, rows, size = read(settings, spec["project"], spec["revision"], folder / "raw")
+    report({"stage": "preparing", "records": rows})
+    prep = project.prep
+    spool = Spool(folder / "spool", rows, size)
+    if rows:
+        spool.fill(engine.mapped(folder / "raw", measure, ["format", "record"], MEASURED, rows, size), TEXTS)
+    shutil.rmtree(folder / "raw")
+    frame, row_of = spool.frame(prep.held_out, prep.validation, trained(earlier, open_store(settings)))
+    outcome = pipeline.freeze(frame, prep, engine.minhash)
+    counts, drops = outcome.counts(frame), outcome.drops_by_reason()
+    if not counts["train"]:
+        raise JobFailed("empty_dataset", nothing_left(frame, outcome))
+    report({"stage": "writing", "rows": sum(counts.values())})
+    made = dataset.write(spool.records, row_of, frame, outcome, prep, folder)
+    result = {"version": made.version, "through": through}
+    if made.version == spec["newest"]:
         return result
-    report({"stage": "writing", "rows": len(dataset.rows)})
-    files = write(dataset, records, project, settings, workdir)
-    return result | files | {"counts": dataset.counts(), "drops": dataset.drops_by_reason()}
+    return result | write(made, counts, drops, project, settings) | {"counts": counts, "drops": drops}
 
 
 def read(
-    settings: PrepSettings, project: str, revision: str
-) -> tuple[ProjectSpec, list[Accepted], Positions, list[ArtifactRef]]:
-    """The project, its records, up to where they are all there, and earlier training splits that hold what stays in train."""
+    settings: PrepSettings, project: str, revision: str, folder: Path
+) -> tuple[ProjectSpec, Positions, list[ArtifactRef], int, int]:
+    """Writes the project's records to the folder.
+
+    Gives the project, up to where its records are all there, earlier training splits that hold what stays in train, and how many
+    records there are and their bytes.
+    """
     with reading(open_engine(settings)) as connection, Session(connection) as session:
         store = SqlStore(session)
         spec = store.projects.at(project, revision)
         if spec is None:
             raise JobFailed("unknown_project", f"revision {revision} of project {project!r} is not known here")
-        return spec, *store.accepted(project), with_smaller_shares(store, spec)
+        through: Positions = {}
+        rows, size = write_raw(_batches(store, project, through), folder)
+        return spec, through, with_smaller_shares(store, spec), rows, size
+
+
+def _batches(store: SqlStore, project: str, through: Positions) -> Iterator[Batch]:
+    for rows in store.accepted(project, through):
+        columns = zip(*rows, strict=True)
+        yield pa.RecordBatch.from_arrays(
+            [pa.array(column, field.type) for column, field in zip(columns, RAW, strict=True)], schema=RAW
+        )
 
 
 def with_smaller_shares(store: SqlStore, spec: ProjectSpec) -> list[ArtifactRef]:
@@ -75,34 +111,32 @@ def with_smaller_shares(store: SqlStore, spec: ProjectSpec) -> list[ArtifactRef]
     return [ArtifactRef.model_validate(d.files["train"]) for d in datasets if d.project_revision in grown]
 
 
-def trained(splits: Iterable[ArtifactRef], artifacts: ArtifactStore) -> frozenset[str]:
-    """The prompt keys of training splits; one that was collected since tells nothing."""
-    keys: set[str] = set()
+def trained(splits: Iterable[ArtifactRef], artifacts: ArtifactStore) -> Any:
+    """The first 64 bits of the prompt keys of training splits, as numpy's uint64; one that was collected since tells nothing."""
+    keys = [np.empty(0, np.uint64)]
     for split in splits:
         with contextlib.suppress(ArtifactMissing):
-            keys |= parquet.prompt_keys(artifacts.get(split))
-    return frozenset(keys)
+            keys.append(parquet.prompt_keys(artifacts.get(split)))
+    return np.unique(np.concatenate(keys))
 
 
-def nothing_left(dataset: pipeline.Dataset) -> str:
+def nothing_left(frame: Frame, outcome: Outcome) -> str:
     """Why there is nothing to train on and what to do."""
-    total = len(dataset.rows) + len(dataset.drops)
-    drops = ", ".join(f"{n} {reason}" for reason, n in dataset.drops_by_reason().items()) or "none dropped"
-    splits = ", ".join(f"{n} {split}" for split, n in dataset.counts().items())
-    return f"nothing is left to train on of {total} records ({splits}; {drops}); send more records or change `prep`"
+    drops = ", ".join(f"{n} {reason}" for reason, n in outcome.drops_by_reason().items()) or "none dropped"
+    splits = ", ".join(f"{n} {split}" for split, n in outcome.counts(frame).items())
+    return (
+        f"nothing is left to train on of {len(frame)} records ({splits}; {drops}); send more records or change `prep`"
+    )
 
 
 def write(
-    dataset: pipeline.Dataset, records: list[Accepted], project: ProjectSpec, settings: PrepSettings, workdir: Path
+    made: dataset.Dataset, counts: dict[str, int], drops: dict[str, int], project: ProjectSpec, settings: PrepSettings
 ) -> dict[str, Any]:
-    """Stores the parts, what was left out, the profile and its page; gives their references and the time."""
+    """Stores the parts, the profile and its page; gives their references and the time."""
     artifacts = open_store(settings)
-    files = {split: _part(dataset, split, workdir, artifacts) for split in SPLITS}
-    drops = workdir / f"{DROPS}.parquet"
-    parquet.write_drops(dataset.drops, records, drops)
-    files[DROPS] = _plain(artifacts.put_file(drops))
+    files = {name: _plain(artifacts.put_file(path)) for name, path in made.files.items()}
     count, unit = tokens.counter(project.base, settings.cache)
-    found = profile(dataset, count, unit, settings.profile_rows)
+    found = profile(made.files, made.version, counts, drops, count, unit, settings.profile_rows)
     text = json.dumps(found, ensure_ascii=False, indent=1)
     return {
         "files": files,
@@ -110,12 +144,6 @@ def write(
         "report": _plain(artifacts.put_bytes(page(project.project, found).encode())),
         "frozen_at": datetime.now(UTC).isoformat(),
     }
-
-
-def _part(dataset: pipeline.Dataset, split: Any, workdir: Path, artifacts: ArtifactStore) -> dict[str, Any]:
-    path = workdir / f"{split}.parquet"
-    parquet.write(dataset.split(split), path)
-    return _plain(artifacts.put_file(path))
 
 
 def _plain(ref: ArtifactRef) -> dict[str, Any]:

@@ -29,10 +29,10 @@ from services.ingestion import record_reader
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.store import SqlStore as IngestionStore
 from services.prep import handlers as prep_handlers
-from services.prep import parquet
-from services.prep.domain import pipeline
+from services.prep.domain.rows import Accepted
 from services.prep.settings import PrepSettings
 from services.prep.store import SqlStore as PrepStore
+from tests.unit.prep.frames import written
 
 PROJECT = "p"
 PROMPT = Prompt(system=" Keep\r\nthis. ")
@@ -133,13 +133,10 @@ def freeze(engine: Engine, events: list[RecordAcceptedV1], tmp_path: Path) -> di
             prep_handlers.on_record_accepted(event, meta, store)
         store.flush()
     with reading(engine) as connection, Session(connection) as session:
-        records, _ = PrepStore(session).accepted(PROJECT)
-    dataset = pipeline.freeze(records, SPEC.prep)
-    assert len(dataset.rows) == len(RECORDS)
-    files = {split: tmp_path / f"{split}.parquet" for split in ("train", "held_out")}
-    for split, path in files.items():
-        parquet.write(dataset.split(split), path)  # pyright: ignore[reportArgumentType]
-    return files
+        records = [Accepted(*row) for rows in PrepStore(session).accepted(PROJECT, {}) for row in rows]
+    frozen, files, _ = written(records, SPEC.prep, tmp_path)
+    assert len(frozen.rows) == len(RECORDS)
+    return dict(files)
 
 
 def learnt(path: Path) -> set[str]:

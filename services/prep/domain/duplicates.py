@@ -1,15 +1,16 @@
 """Drops rows whose normalised content another row has; of equal ones the smallest record_id stays."""
 
-from services.prep.domain.rows import Drop, Row
+from collections.abc import Iterable
+
+import numpy as np
+
+from services.prep.domain.frame import Bools, Dropped, Frame, grouped
 
 
-def partition(rows: list[Row]) -> tuple[list[Row], list[Drop]]:
-    """The first row of each content by record_id, and the others with the reason `duplicate`."""
-    first: dict[str, str] = {}
-    for row in rows:
-        known = first.get(row.content)
-        first[row.content] = row.record_id if known is None else min(known, row.record_id)
-    kept = [row for row in rows if first[row.content] == row.record_id]
-    return kept, [
-        Drop(row.record_id, "duplicate", first[row.content]) for row in rows if first[row.content] != row.record_id
-    ]
+def step(frame: Frame, left: Bools) -> Iterable[Dropped]:
+    """The first row of each content by record_id stays, the others have the reason `duplicate`."""
+    rows = np.flatnonzero(left)
+    first, group = grouped(frame.columns["content_0"][rows], frame.columns["content_1"][rows])
+    same = rows[first][group]
+    repeated = same != rows
+    yield Dropped("duplicate", rows[repeated], same[repeated])

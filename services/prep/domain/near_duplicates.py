@@ -1,90 +1,131 @@
 """Drops rows whose prompt nearly repeats a prompt of a higher split, so that no split is judged on what another learnt.
 
-Near means that the sets of words have a Jaccard similarity of at least 0.8. Pairs are found exactly, by the prefix filter of
-Bayardo, Ma and Srikant, "Scaling up all pairs similarity search" (WWW 2007): two such sets share one of their rarest words.
+Near means that the sets of words have a Jaccard similarity of at least 0.8, and so have the sets of the words that are a
+prompt's own: those outside of runs that many prompts share (near/templates.py), so that two questions on one schema are no
+repetitions.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
+from itertools import compress
 
-from services.prep.domain.rows import SPLITS, Drop, Row, Split
+import numpy as np
+import pyarrow as pa
 
-NUMERATOR, DENOMINATOR = 4, 5
-"""The threshold as a fraction: floating point would decide pairs that lie exactly on it by its rounding."""
+from services.prep.domain.arrow import Column
+from services.prep.domain.frame import Bools, Dropped, Frame, Ints, Step, grouped
+from services.prep.domain.near import sets
+from services.prep.domain.near.buckets import Signatures, Values
+from services.prep.domain.near.hashing import Tokens, tokens
+from services.prep.domain.near.search import FEW, Documents, first_near
+from services.prep.domain.near.templates import SharedRuns
 
-HIGHER: dict[Split, tuple[Split, ...]] = {
-    "held_out": (),
-    "validation": ("held_out",),
-    "train": ("held_out", "validation"),
-}
+Sign = Callable[[Column], Values]
+"""The MinHash signatures (texts, HASHES) of the sets of words of texts."""
 
-
-def are_near(a: frozenset[str], b: frozenset[str]) -> bool:
-    """Whether the Jaccard similarity, the share of the words of either that are in both, reaches the threshold."""
-    both = len(a & b)
-    return both > 0 and DENOMINATOR * both >= NUMERATOR * (len(a) + len(b) - both)
-
-
-class Index:
-    """Prompts that can be asked for one that is near."""
-
-    def __init__(self, frequency: Mapping[str, int]) -> None:
-        self._frequency = frequency
-        self._sets: dict[frozenset[str], str] = {}
-        self._by_word: dict[str, list[frozenset[str]]] = {}
-
-    def add(self, words: frozenset[str], record_id: str) -> None:
-        """Takes a prompt in under its record's name; the smallest of equal ones stays."""
-        known = self._sets.get(words)
-        self._sets[words] = record_id if known is None else min(known, record_id)
-        if known is None:
-            for word in self._rarest(words):
-                self._by_word.setdefault(word, []).append(words)
-
-    def near(self, words: frozenset[str]) -> str | None:
-        """The record of a prompt near to `words`, or None."""
-        if words in self._sets:
-            return self._sets[words]
-        for word in self._rarest(words):
-            for other in self._by_word.get(word, ()):
-                if _sizes_allow(len(words), len(other)) and are_near(words, other):
-                    return self._sets[other]
-        return None
-
-    def _rarest(self, words: frozenset[str]) -> list[str]:
-        """The words of which every near set shares at least one: the rarest |words| - ceil(0.8 |words|) + 1."""
-        count = len(words) - -(-NUMERATOR * len(words) // DENOMINATOR) + 1
-        return sorted(words, key=lambda word: (self._frequency[word], word))[:count]
+HIGHER = (("held_out", ("validation", "train")), ("validation", ("train",)))
+"""What is dropped for being near to what."""
 
 
-def _sizes_allow(a: int, b: int) -> bool:
-    return DENOMINATOR * min(a, b) >= NUMERATOR * max(a, b)
+def step(sign: Sign) -> Step:
+    """The reasons `near_held_out` and `near_validation`."""
+
+    def found(frame: Frame, left: Bools) -> Iterable[Dropped]:
+        rows = np.flatnonzero(left)
+        first, document = grouped(frame.columns["prompt_0"][rows], frame.columns["prompt_1"][rows])
+        order = np.argsort(first)  # documents by the record_id of their first row
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        first, document = rows[first[order]], place[document]
+        documents = read(frame, first, "words", sign)
+        gone = np.zeros(len(first), np.bool_)
+        for split, lower in HIGHER:
+            low, high = frame.of(*lower)[first] & ~gone, frame.of(split)[first] & ~gone
+            near = repeated(documents, low, high)
+            gone |= near >= 0
+            dropped = near[document] >= 0
+            yield Dropped(f"near_{split}", rows[dropped], first[near[document[dropped]]])
+
+    return found
 
 
-def partition(rows: list[Row]) -> tuple[list[Row], list[Drop]]:
-    """The rows without near versions on a higher split, and the others with `near_held_out` or `near_validation`."""
-    frequency = Counter(word for row in rows for word in set(row.words))
-    indexes: dict[Split, Index] = {split: Index(frequency) for split in SPLITS}
-    drops: dict[str, Drop] = {}
-    for split in reversed(SPLITS):
-        for row in _of(rows, split):
-            words = frozenset(row.words)
-            drop = _dropped(row, words, indexes)
-            if drop is not None:
-                drops[row.record_id] = drop
-            elif split != "train":
-                indexes[split].add(words, row.record_id)
-    return [row for row in rows if row.record_id not in drops], list(drops.values())
+def repeated(documents: Documents, low: Bools, high: Bools) -> Ints:
+    """For each document of `low` one of `high` that is near to it, or -1; of equal words first."""
+    found = np.full(len(documents), -1, np.int64)
+    if not low.any() or not high.any():
+        return found
+    chosen = np.flatnonzero(low | high)
+    _, group = grouped(*(name[chosen] for name in documents.names))
+    least = np.full(len(chosen), -1, np.int64)  # of each group the first document of `high`
+    highs = np.flatnonzero(high[chosen])[::-1]
+    least[group[highs]] = chosen[highs]
+    lows = np.flatnonzero(low[chosen])
+    found[chosen[lows]] = least[group[lows]]
+    open_lows = lows[least[group[lows]] < 0]
+    stand_for, of = np.unique(group[open_lows], return_index=True)[1], group[open_lows]
+    low_nodes, high_nodes = np.zeros(len(documents), np.bool_), np.zeros(len(documents), np.bool_)
+    low_nodes[chosen[open_lows[stand_for]]] = True
+    high_nodes[least[least >= 0]] = True
+    near = first_near(documents, low_nodes, high_nodes)
+    of_group = np.full(len(chosen), -1, np.int64)
+    of_group[of[stand_for]] = near[chosen[open_lows[stand_for]]]
+    found[chosen[open_lows]] = of_group[of]
+    return found
 
 
-def _of(rows: Iterable[Row], split: Split) -> Iterable[Row]:
-    """A split's rows in an order of their own, so that the one a drop names does not hang on the order of arrival."""
-    return sorted((row for row in rows if row.split == split), key=lambda row: row.record_id)
+def read(frame: Frame, rows: Ints, column: str, sign: Sign) -> Documents:
+    """The documents that the texts of these rows are, in their order."""
+    size = int(frame.columns["characters"][rows].sum()) // 6
+    shared = SharedRuns(size)
+    for look in (shared.add, shared.check):
+        for _, found, _ in _tokens(frame, rows, column):
+            look(found)
+    few = len(rows) <= FEW
+    signatures = None if few else Signatures(len(rows))
+    parts: list[sets.Sets] = []
+    full, own = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    names = np.empty((2, len(rows)), np.uint64)
+    count = 0
+    for places, found, texts in _tokens(frame, rows, column):
+        own_words = shared.own(found)
+        all_of_them, some = sets.of_tokens(found), _less(found, own_words)
+        parts.append(all_of_them)
+        full[places] = own[places] = count + np.arange(len(places))
+        names[:, places] = all_of_them.names()
+        count += len(places)
+        if len(some):
+            less = sets.of_tokens(found, own_words).chosen(some)
+            parts.append(less)
+            own[places[some]] = count + np.arange(len(some))
+            names[1, places[some]] = less.names()
+            count += len(some)
+            texts = _without_shared(texts, found, own_words, some)
+        if signatures is not None:
+            signatures.put(places, sign(texts))
+    return Documents(sets.joined(parts), full, own, (names[0], names[1]), signatures)
 
 
-def _dropped(row: Row, words: frozenset[str], indexes: Mapping[Split, Index]) -> Drop | None:
-    for higher in HIGHER[row.split]:
-        found = indexes[higher].near(words)
-        if found is not None:
-            return Drop(row.record_id, f"near_{higher}", found)
-    return None
+def _tokens(frame: Frame, rows: Ints, column: str) -> Iterable[tuple[Ints, Tokens, Column]]:
+    """In batches: places in `rows`, the words there, and the texts."""
+    place_of = np.full(len(frame), -1, np.int64)
+    place_of[rows] = np.arange(len(rows))
+    for batch, texts in frame.texts(column):
+        places = place_of[batch]
+        wanted = np.flatnonzero(places >= 0)
+        if len(wanted):
+            chosen = texts.take(pa.array(wanted))
+            yield places[wanted], tokens(chosen), chosen
+
+
+def _less(found: Tokens, own_words: Bools) -> Ints:
+    """The documents that have words that are not their own."""
+    return np.unique(found.documents()[~own_words])
+
+
+def _without_shared(texts: Column, found: Tokens, own_words: Bools, some: Ints) -> Column:
+    """The texts with their own words alone; one that has none keeps all, to be found beside others that have none."""
+    result, mine = texts.to_pylist(), own_words.tolist()
+    bounds = found.offsets.tolist()
+    for i in some.tolist():
+        kept = " ".join(compress(result[i].split(" "), mine[bounds[i] : bounds[i + 1]]))
+        result[i] = kept or result[i]
+    return pa.array(result, pa.string())

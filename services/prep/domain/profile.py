@@ -5,13 +5,16 @@ The same dataset has the same profile: what is sampled is taken evenly from the 
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from services.prep.domain import languages
-from services.prep.domain.pipeline import Dataset
 from services.prep.domain.plots import REST
-from services.prep.domain.rows import SPLITS, Drop, Row
+from services.prep.domain.reading import Reading, read
+from services.prep.domain.rows import DROPS, SPLITS
 
 Profile = dict[str, Any]
 CountTokens = Callable[[list[str]], list[int]]
@@ -28,42 +31,58 @@ def words(texts: list[str]) -> list[int]:
     return [len(text.split()) for text in texts]
 
 
-def profile(dataset: Dataset, count_tokens: CountTokens, unit: str, sample: int) -> Profile:
-    """The profile; token counts and languages come from at most `sample` rows. `unit` says what a token is."""
-    rows = dataset.rows
-    some = evenly(rows, sample)
+def profile(
+    files: Mapping[str, Path],
+    version: str,
+    counts: dict[str, int],
+    left_out: dict[str, int],
+    count_tokens: CountTokens,
+    unit: str,
+    sample: int,
+) -> Profile:
+    """The profile of a dataset's files; what texts say comes from at most `sample` rows. `unit` says what a token is."""
+    total = sum(counts.values())
+    step = max(1, -(-total // sample))
+    rows = {split: sampled(files[split], step) for split in SPLITS}
+    some = [reading for found in rows.values() for _, _, reading in found]
+    columns = [pq.read_table(files[split], columns=["prompt_key", "tags"]) for split in SPLITS]
     return {
-        "version": dataset.version,
-        "records": len(rows) + len(dataset.drops),
-        "rows": len(rows),
-        "counts": dataset.counts(),
-        "formats": top(Counter(row.kind for row in rows)),
-        "tags": tags(rows),
-        "prompts": {"distinct": len({row.prompt_key for row in rows}), "of": len(rows)},
+        "version": version,
+        "records": total + sum(left_out.values()),
+        "rows": total,
+        "counts": counts,
+        "formats": top(Counter(reading.kind for reading in some)),
+        "tags": tags(text for table in columns for text in table.column("tags").to_pylist()),
+        "prompts": {"distinct": len({key for t in columns for key in t.column("prompt_key").to_pylist()}), "of": total},
         "characters": {
-            "prompt": spread([len(row.prompt) for row in rows]),
-            "completion": spread([len(row.completion) for row in rows]),
+            "prompt": spread([len(reading.prompt) for reading in some]),
+            "completion": spread([len(reading.completion) for reading in some]),
         },
         "tokens": {
             "unit": unit,
             "sampled": len(some),
-            "prompt": spread(count_tokens([row.prompt for row in some])),
-            "completion": spread(count_tokens([row.completion for row in some])),
+            "prompt": spread(count_tokens([reading.prompt for reading in some])),
+            "completion": spread(count_tokens([reading.completion for reading in some])),
         },
         "languages": {
             "detected_by": "script and frequent words",
             "sampled": len(some),
-            "found": top(Counter(languages.detect_language(f"{row.prompt}\n{row.completion}") for row in some)),
+            "found": top(Counter(languages.detect_language(f"{r.prompt}\n{r.completion}") for r in some)),
         },
-        "drops": drops(dataset.drops),
-        "examples": {split: [example(row) for row in dataset.split(split)[:EXAMPLES]] for split in SPLITS},
+        "drops": drops(files[DROPS]),
+        "examples": {split: [example(*row) for row in rows[split][:EXAMPLES]] for split in SPLITS},
     }
 
 
-def evenly(rows: Sequence[Row], most: int) -> list[Row]:
-    """At most `most` rows at even distances."""
-    step = max(1, -(-len(rows) // most))
-    return list(rows[::step])
+def sampled(path: Path, step: int) -> list[tuple[str, str, Reading]]:
+    """Every `step`th row of a file: its record_id, format and what it says."""
+    found: list[tuple[str, str, Reading]] = []
+    at = 0
+    for batch in pq.ParquetFile(path).iter_batches(2000, columns=["record_id", "format", "record"]):
+        chosen = batch.slice(-at % step).to_pylist()[::step]
+        found += [(row["record_id"], row["format"], read(row["format"], row["record"])) for row in chosen]
+        at += batch.num_rows
+    return found
 
 
 def top(found: Counter[str]) -> dict[str, int]:
@@ -73,11 +92,11 @@ def top(found: Counter[str]) -> dict[str, int]:
     return dict(ordered[:TOP]) | ({REST: rest} if rest else {})
 
 
-def tags(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
+def tags(rows: Iterable[str]) -> dict[str, dict[str, int]]:
     """Rows by value of each tag, the tags that most rows have first."""
     found: dict[str, Counter[str]] = {}
     for row in rows:
-        for name, value in json.loads(row.tags).items():
+        for name, value in json.loads(row).items():
             found.setdefault(name, Counter())[value] += 1
     ordered = sorted(found, key=lambda name: (-found[name].total(), name))
     return {name: top(found[name]) for name in ordered[:TOP]}
@@ -106,27 +125,29 @@ def spread(values: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def drops(found: Sequence[Drop]) -> dict[str, Any]:
+def drops(path: Path) -> dict[str, Any]:
     """By reason: how many, and some of them with the record they repeat."""
-    by_reason: dict[str, list[Drop]] = {}
-    for drop in found:
-        by_reason.setdefault(drop.reason, []).append(drop)
-    return {
-        reason: {
-            "n": len(some),
-            "examples": [{"record_id": d.record_id, "because_of": d.because_of} for d in some[:EXAMPLES]],
-        }
-        for reason, some in sorted(by_reason.items())
-    }
+    by_reason: dict[str, list[Any]] = {}
+    counts: Counter[str] = Counter()
+    for row in _rows(path, ["record_id", "reason", "because_of"]):
+        counts[row["reason"]] += 1
+        if counts[row["reason"]] <= EXAMPLES:
+            by_reason.setdefault(row["reason"], []).append({k: row[k] for k in ("record_id", "because_of")})
+    return {reason: {"n": counts[reason], "examples": by_reason[reason]} for reason in sorted(counts)}
 
 
-def example(row: Row) -> dict[str, str]:
+def _rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+    for batch in pq.ParquetFile(path).iter_batches(columns=columns):
+        yield from batch.to_pylist()
+
+
+def example(record_id: str, format: str, reading: Reading) -> dict[str, str]:
     """A row as a person reads it."""
     return {
-        "record_id": row.record_id,
-        "format": row.format,
-        "prompt": excerpt(row.prompt),
-        "completion": excerpt(row.completion),
+        "record_id": record_id,
+        "format": format,
+        "prompt": excerpt(reading.prompt),
+        "completion": excerpt(reading.completion),
     }
 
 

@@ -1,64 +1,136 @@
-"""An accepted record as a row: as it was sent, with its prompt, completion, keys of comparison and split. Drops nothing."""
+"""An accepted record as what the steps decide by: its texts as they were sent, and keys of comparison. Drops nothing.
+
+Works on the JSON that the door checked (contracts/records.py), without making its classes: a freeze reads every record of its
+project. That it reads as contracts/chat.py does is tested on records of every format.
+"""
 
 import json
-from collections.abc import Container
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from contracts.canonical import canonical, digest
-from contracts.chat import completion_text, prompt_turns, said
 from contracts.project import Prep
-from contracts.records import FORMATS, PlainText, Preference, Record, UnpairedPreference, kind, turns
+from contracts.records import FORMATS
 from services.prep.domain import normalise
-from services.prep.domain.rows import Accepted, Row
+from services.prep.domain.rows import Split
 from services.prep.domain.splits import prompt_key, split_of
 
-_CLASSES: dict[str, type[Record]] = dict(FORMATS.values())
+_FORMATS = {name for name, _ in FORMATS.values()}
+_ANSWER = {"preference": "chosen"}
+"""Where a format's completion stands, if not in `completion`."""
+Turn = Mapping[str, Any]
 
 
-def row(accepted: Accepted, prep: Prep, trained: Container[str] = ()) -> Row:
-    """The row of an accepted record; for `trained` see `split_of`.
+class Reading(NamedTuple):
+    """What a record says, as it was sent, and what records are compared by, which comes from normalised copies.
+
+    `record` is canonical JSON and `digest` its digest. `content` is the digest of what is learnt (the same for one content in
+    two formats), `words` are the prompt's with a space between each, `prompt_key` their digest.
+    """
+
+    kind: str
+    record: str
+    digest: str
+    content: str
+    prompt_key: str
+    words: str
+    prompt: str
+    completion: str
+
+
+def read(format: str, record: str) -> Reading:
+    """The reading of an accepted record.
 
     Raises:
-        KeyError, pydantic.ValidationError: its format is none of contracts/records.py, which ingestion let none pass.
+        KeyError: its format is none of contracts/records.py, which ingestion let none pass.
     """
-    content = json.loads(accepted.record)
-    record = _CLASSES[accepted.format].model_validate(content)
-    prompt, completion = prompt_text(record), completion_text(record)
-    words = normalise.words(normalise.text(prompt) or completion)
-    key = prompt_key(words)
+    if format not in _FORMATS:
+        raise KeyError(format)
+    content = json.loads(record)
+    turns, first = _turns(format, content)
+    at = _completion_at(turns, first)
+    before = [(turn["role"], said(turn)) for turn in turns[:at]]
+    answer = said(turns[at]) if at < len(turns) else ""
+    completion = content["text"] if format == "text" else answer
+    prompt = _prompt(before, turns)
+    words = " ".join(normalise.words(normalise.text(prompt) or completion))
     text = canonical(content)
-    return Row(
-        record_id=accepted.record_id,
-        revision=accepted.revision,
-        format=accepted.format,
-        kind=kind(record),
-        record=text,
-        digest=digest(text),
-        content=content_key(record, completion),
-        prompt_key=key,
-        split=split_of(key, prep, trained),
-        words=words,
-        prompt=prompt,
-        completion=completion,
-        tags=accepted.tags,
-        subject=accepted.subject,
+    compared = [[[role, normalise.text(told)] for role, told in before], normalise.text(completion)]
+    return Reading(
+        kind(format, content),
+        text,
+        digest(text),
+        digest(canonical(compared + normalise.texts(_extra(format, content)))),
+        prompt_key(words),
+        words,
+        prompt,
+        completion,
     )
 
 
-def prompt_text(record: Record) -> str:
+def split(format: str, record: str, prep: Prep) -> Split:
+    """The split that a record would belong to today."""
+    return split_of(read(format, record).prompt_key, prep)
+
+
+def said(turn: Turn) -> str:
+    """What a turn says, calls of tools in words; as contracts/chat.py has it."""
+    called = turn.get("tool_calls")
+    if not called:
+        return turn["content"]
+    functions = [call["function"] for call in called]
+    calls = [f'{{"name": {json.dumps(f["name"])}, "arguments": {f["arguments"]}}}' for f in functions]
+    return "\n".join([*([turn["content"]] if turn["content"] else []), *calls])
+
+
+def _turns(format: str, content: Mapping[str, Any]) -> tuple[Sequence[Turn], int]:
+    """All turns, and the index of the first that may be learnt."""
+    if format == "text":
+        return (), 0
+    if format == "messages":
+        return content["messages"], 0
+    asked = _as_turns(content["prompt"], "user")
+    return [*asked, *_as_turns(content[_ANSWER.get(format, "completion")], "assistant")], len(asked)
+
+
+def _as_turns(value: Any, role: str) -> Sequence[Turn]:
+    return ({"role": role, "content": value},) if isinstance(value, str) else value
+
+
+def _completion_at(turns: Sequence[Turn], first: int) -> int:
+    """Index of the last assistant turn that may be learnt; the number of turns where there is none."""
+    for i in range(len(turns) - 1, first - 1, -1):
+        if turns[i]["role"] == "assistant" and turns[i].get("weight") != 0:
+            return i
+    return len(turns)
+
+
+def _prompt(before: Sequence[tuple[str, str]], turns: Sequence[Turn]) -> str:
     """The turns before the completion. System turns, which many records share, count only where they stand alone."""
-    before = prompt_turns(record)
-    asked = [said(turn) for turn in before if turn.role != "system"]
-    return "\n".join(asked or [turn.content for turn in before])
+    asked = [told for role, told in before if role != "system"]
+    return "\n".join(asked or [turn["content"] for turn in turns[: len(before)]])
 
 
-def content_key(record: Record, completion: str) -> str:
-    """Digest of what is learnt, by normalised copies: the turns, the completion, and what its kind adds."""
-    extra: list[object] = []
-    if isinstance(record, UnpairedPreference):
-        extra = [record.label, *([step.label for step in record.steps] if record.steps else [])]
-    elif isinstance(record, Preference):
-        extra = [[said(turn) for turn in turns(record.rejected, "assistant")]]
-    if not isinstance(record, PlainText) and record.tools:
-        extra.append(record.tools)
-    before = [[turn.role, said(turn)] for turn in prompt_turns(record)]
-    return digest(canonical(normalise.texts([before, completion, *extra])))
+def kind(format: str, content: Mapping[str, Any]) -> str:
+    """What the record is good for, as contracts/records.py has it."""
+    if format == "unpaired_preference":
+        return "stepwise" if content.get("steps") else format
+    if format in ("text", "preference"):
+        return format
+    if format == "prompt_completion" and content["completion"] == "":
+        return "prompt_only"
+    told = (content["messages"],) if format == "messages" else (content["prompt"], content["completion"])
+    calls = any(not isinstance(part, str) and any(turn.get("tool_calls") for turn in part) for part in told)
+    return "tools" if calls else format
+
+
+def _extra(format: str, content: Mapping[str, Any]) -> list[Any]:
+    """What a format adds to turns and completion that is learnt too."""
+    extra: list[Any] = []
+    if format == "unpaired_preference":
+        extra = [content["label"], *(step["label"] for step in content.get("steps") or ())]
+    elif format == "preference":
+        extra = [[said(turn) for turn in _as_turns(content["rejected"], "assistant")]]
+    if content.get("tools"):
+        extra.append(content["tools"])
+    return extra

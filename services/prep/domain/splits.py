@@ -5,15 +5,21 @@ and there only prompts that no earlier dataset had in train, since the champion 
 """
 
 from collections.abc import Container
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from contracts.canonical import digest
 from contracts.project import Prep
-from services.prep.domain.rows import Split
+from services.prep.domain.rows import SPLITS, Split
+
+TRAIN, VALIDATION, HELD_OUT = (SPLITS.index(split) for split in ("train", "validation", "held_out"))
 
 
-def prompt_key(words: tuple[str, ...]) -> str:
-    """SHA-256 of a normalised prompt."""
-    return digest(" ".join(words))
+def prompt_key(words: str) -> str:
+    """SHA-256 of a normalised prompt: its words with a space between each."""
+    return digest(words)
 
 
 def grew(now: Prep, then: Prep | None) -> bool:
@@ -32,3 +38,13 @@ def split_of(key: str, prep: Prep, trained: Container[str] = ()) -> Split:
     if place < prep.held_out:
         return "held_out"
     return "validation" if place >= 1 - prep.validation else "train"
+
+
+def splits_of(
+    keys: npt.NDArray[np.uint64], held_out: float, validation: float, trained: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.int8]:
+    """The same for the first 64 bits of many keys, as places in SPLITS; of `trained` the first 64 bits too."""
+    places: Any = keys.astype(np.float64) / 2**64
+    found = np.where(places < held_out, HELD_OUT, np.where(places >= 1 - validation, VALIDATION, TRAIN))
+    found[np.isin(keys, trained)] = TRAIN
+    return found.astype(np.int8)

@@ -13,6 +13,7 @@ from contracts.project import Prep
 from contracts.types import ArtifactRef
 from services.chassis.storage.artifacts import open_store
 from services.prep import handlers, worker
+from services.prep.domain.rows import DROPS
 from services.prep.domain.splits import grew, split_of
 from services.prep.settings import PrepSettings
 from tests.unit.prep.builders import Events, Opened
@@ -59,9 +60,12 @@ def freeze(opened: Opened, handle: Any, event: Any, folder: Path) -> dict[str, s
         assert list(handlers.on_freeze_done(store, job, result))
     artifacts = open_store(PrepSettings())
     paths = {
-        name: artifacts.get(ArtifactRef.model_validate(ref)) for name, ref in result["files"].items() if name != "drops"
+        name: artifacts.get(ArtifactRef.model_validate(ref)) for name, ref in result["files"].items() if name != DROPS
     }
-    return {name: set(pq.read_table(path).column("prompt_key").to_pylist()) for name, path in paths.items()}
+    return {
+        name: set(pq.read_table(path, columns=["prompt_key"]).column("prompt_key").to_pylist())
+        for name, path in paths.items()
+    }
 
 
 def test_freezes_with_a_growing_held_out_share_keep_what_was_trained_on(

@@ -10,11 +10,11 @@ from contracts.canonical import canonical
 from contracts.events.ingestion import RecordAcceptedV1
 from contracts.project import Prep
 from contracts.records import canonical_record, parse_record
-from services.prep.domain import pipeline
-from services.prep.domain.profile import profile, words
+from services.prep.domain.reading import read
 from services.prep.domain.rows import Accepted
 from services.prep.tables import RecordRow
 from tests.unit.prep.builders import Events, Opened
+from tests.unit.prep.frames import freeze
 
 USER = {"role": "user", "content": "What color?"}
 
@@ -40,11 +40,12 @@ def test_each_kind_is_counted_and_none_is_dropped_for_what_it_has_not() -> None:
         accepted("plain", prompt="s", completion="b"),
         accepted("blank", prompt=" ", completion=""),
     ]
-    dataset = pipeline.freeze(records, Prep(held_out=0, validation=0))
-    found = profile(dataset, words, "words", 100)
-    assert found["formats"] == {"tools": 2, "prompt_completion": 1, "prompt_only": 1, "stepwise": 1}
+    by_id = {record.record_id: record for record in records}
+    dataset = freeze(records, Prep(held_out=0, validation=0))
+    rows = {row.record_id: read(by_id[row.record_id].format, row.record) for row in dataset.rows}
+    kinds = sorted(reading.kind for reading in rows.values())
+    assert kinds == ["prompt_completion", "prompt_only", "stepwise", "tools", "tools"]
     assert dataset.drops_by_reason() == {"duplicate": 1, "empty": 1}
-    rows = {row.record_id: row for row in dataset.rows}
     assert rows["call"].completion == '{"name": "sky", "arguments": {"at": 1}}'
     assert json.loads(rows["steps"].record)["steps"] == steps
 
@@ -59,7 +60,7 @@ def test_tools_and_verdicts_of_steps_are_content() -> None:
             for label in (True, False)
         ),
     ]
-    dataset = pipeline.freeze(records, Prep(held_out=0, validation=0))
+    dataset = freeze(records, Prep(held_out=0, validation=0))
     assert sum(dataset.drops_by_reason().values()) == 0
 
 

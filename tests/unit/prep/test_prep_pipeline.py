@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.project import Prep
-from services.prep.domain import near_duplicates, normalise, pipeline, splits
-from services.prep.domain.reading import row
+from services.prep.domain import normalise, splits
+from services.prep.domain.reading import read
 from services.prep.domain.rows import Accepted
+from tests.unit.prep.frames import freeze
+from tests.unit.prep.near import are_near, pairs
 
 PREP = Prep(held_out=0.3, validation=0.2)
 
@@ -32,7 +34,7 @@ records = st.lists(
 def test_a_dataset_is_the_same_whatever_the_order_of_arrival(found: list[Accepted], order: random.Random) -> None:
     shuffled = list(found)
     order.shuffle(shuffled)
-    assert pipeline.freeze(shuffled, PREP) == pipeline.freeze(found, PREP)
+    assert freeze(shuffled, PREP) == freeze(found, PREP)
 
 
 @settings(max_examples=60, deadline=None)
@@ -40,32 +42,32 @@ def test_a_dataset_is_the_same_whatever_the_order_of_arrival(found: list[Accepte
 def test_no_record_changes_its_split_when_others_come(found: list[Accepted], more: list[Accepted]) -> None:
     known = {record.record_id for record in found}
     grown = [*found, *(record for record in more if record.record_id not in known)]
-    before = {row.record_id: row.split for row in pipeline.freeze(found, PREP).rows}
-    after = {row.record_id: row.split for row in pipeline.freeze(grown, PREP).rows}
+    before = {row.record_id: row.split for row in freeze(found, PREP).rows}
+    after = {row.record_id: row.split for row in freeze(grown, PREP).rows}
     assert all(before[record_id] == split for record_id, split in after.items() if record_id in before)
 
 
 @settings(max_examples=60, deadline=None)
 @given(records)
 def test_no_near_pair_stands_in_two_splits_and_every_drop_is_needed(found: list[Accepted]) -> None:
-    dataset = pipeline.freeze(found, PREP)
-    sets = [(row.split, frozenset(row.words)) for row in dataset.rows]
-    jaccard = [(len(a & b) / len(a | b), x, y) for x, a in sets for y, b in sets if x != y]
-    assert not [pair for pair in jaccard if pair[0] >= 0.8]
+    dataset = freeze(found, PREP)
+    readings = {record.record_id: read(record.format, record.record) for record in found}
+    near = pairs({record_id: reading.words for record_id, reading in readings.items() if reading.completion.strip()})
+    split = {row.record_id: row.split for row in dataset.rows}
+    assert not [pair for pair in near if {*pair} <= split.keys() and len({split[record_id] for record_id in pair}) > 1]
     assert len(dataset.rows) + len(dataset.drops) == len(found)
-    by_id = {record.record_id: row(record, PREP) for record in found}
     for drop in dataset.drops:
-        repeated = by_id[drop.because_of or ""]
+        assert drop.because_of in split
         if drop.reason == "duplicate":
-            assert repeated.content == by_id[drop.record_id].content
+            assert readings[drop.because_of].content == readings[drop.record_id].content
         else:
-            assert drop.reason == f"near_{repeated.split}"
-            assert near_duplicates.are_near(frozenset(repeated.words), frozenset(by_id[drop.record_id].words))
+            assert drop.reason == f"near_{split[drop.because_of]}"
+            assert frozenset((drop.because_of, drop.record_id)) in near
 
 
 def test_near_means_four_fifths_of_the_words() -> None:
-    assert near_duplicates.are_near(frozenset("abcd"), frozenset("abcde"))
-    assert not near_duplicates.are_near(frozenset("abcd"), frozenset("abce"))
+    assert are_near(frozenset("abcd"), frozenset("abcde"))
+    assert not are_near(frozenset("abcd"), frozenset("abce"))
 
 
 def test_every_drop_has_its_reason() -> None:
@@ -77,7 +79,7 @@ def test_every_drop_has_its_reason() -> None:
         accepted("d", "third", "x"),
         accepted("e", "fourth", "y" * 30),
     ]
-    dataset = pipeline.freeze(found, prep)
+    dataset = freeze(found, prep)
     assert [kept.record_id for kept in dataset.rows] == ["a"]
     assert {drop.record_id: drop.reason for drop in dataset.drops} == {
         "b": "duplicate",
@@ -90,19 +92,19 @@ def test_every_drop_has_its_reason() -> None:
 
 def test_duplicates_stay_where_the_project_wants_them() -> None:
     found = [accepted("a", "q", "ls"), accepted("b", "q", "ls")]
-    assert len(pipeline.freeze(found, Prep(deduplicate="none")).rows) == 2
+    assert len(freeze(found, Prep(deduplicate="none")).rows) == 2
 
 
 def test_one_content_in_two_formats_is_a_duplicate() -> None:
     chat = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "ls"}]}
     found = [accepted("a", "q"), Accepted("b", 1, "messages", json.dumps(chat), "{}", None)]
-    assert [drop.reason for drop in pipeline.freeze(found, PREP).drops] == ["duplicate"]
+    assert [drop.reason for drop in freeze(found, PREP).drops] == ["duplicate"]
 
 
 def test_a_preference_is_no_duplicate_of_its_chosen_answer() -> None:
     pair = {"prompt": "q", "chosen": "ls", "rejected": "rm"}
     found = [accepted("a", "q"), Accepted("b", 1, "preference", json.dumps(pair), "{}", None)]
-    assert len(pipeline.freeze(found, PREP).rows) == 2
+    assert len(freeze(found, PREP).rows) == 2
 
 
 def test_answers_to_one_prompt_stand_together() -> None:
@@ -110,19 +112,19 @@ def test_answers_to_one_prompt_stand_together() -> None:
         accepted(str(i), prompt, f"ls {i}")
         for i, prompt in enumerate(("Tar: LIST files!", "tar list  files", "tar: list files"))
     ]
-    dataset = pipeline.freeze(found, PREP)
+    dataset = freeze(found, PREP)
     assert len(dataset.rows) == 3
     assert len({(row.split, row.prompt_key) for row in dataset.rows}) == 1
 
 
 def test_splits_have_the_wanted_sizes() -> None:
-    found = [splits.split_of(splits.prompt_key((str(i),)), Prep(held_out=0.15, validation=0.05)) for i in range(4000)]
+    found = [splits.split_of(splits.prompt_key(str(i)), Prep(held_out=0.15, validation=0.05)) for i in range(4000)]
     assert 0.13 < found.count("held_out") / 4000 < 0.17
     assert 0.04 < found.count("validation") / 4000 < 0.06
 
 
 def test_a_larger_held_out_part_takes_from_train_alone() -> None:
-    keys = [splits.prompt_key((str(i),)) for i in range(1000)]
+    keys = [splits.prompt_key(str(i)) for i in range(1000)]
     small, large = Prep(held_out=0.1, validation=0.1), Prep(held_out=0.3, validation=0.1)
     moved = {(splits.split_of(key, small), splits.split_of(key, large)) for key in keys}
     assert moved == {("train", "train"), ("train", "held_out"), ("held_out", "held_out"), ("validation", "validation")}
@@ -130,14 +132,14 @@ def test_a_larger_held_out_part_takes_from_train_alone() -> None:
 
 def test_the_version_follows_content_tags_and_rules() -> None:
     versions = {
-        pipeline.freeze([accepted("a", "q")], PREP).version,
-        pipeline.freeze([accepted("a", "q", "ls -l")], PREP).version,
-        pipeline.freeze([accepted("a", "q", tool="ls")], PREP).version,
-        pipeline.freeze([accepted("a", "q")], Prep(held_out=0.31, validation=0.2)).version,
+        freeze([accepted("a", "q")], PREP).version,
+        freeze([accepted("a", "q", "ls -l")], PREP).version,
+        freeze([accepted("a", "q", tool="ls")], PREP).version,
+        freeze([accepted("a", "q")], Prep(held_out=0.31, validation=0.2)).version,
     }
     assert len(versions) == 4
     later = Accepted("a", 7, *[getattr(accepted("a", "q"), name) for name in ("format", "record", "tags", "subject")])
-    assert pipeline.freeze([later], PREP).version in versions
+    assert freeze([later], PREP).version in versions
 
 
 def test_a_shared_system_turn_makes_no_prompts_near() -> None:
@@ -155,7 +157,7 @@ def test_a_shared_system_turn_makes_no_prompts_near() -> None:
         )
         for i in range(50)
     ]
-    assert len(pipeline.freeze(found, PREP).rows) == 50
+    assert len(freeze(found, PREP).rows) == 50
 
 
 def test_words_have_no_case_punctuation_or_spacing() -> None:

@@ -1,17 +1,34 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from contracts.project import Prep
-from services.prep.domain import languages, pipeline
+from services.prep.domain import languages
 from services.prep.domain.profile import profile, spread, words
 from services.prep.domain.report import page
-from services.prep.domain.rows import Accepted
+from services.prep.domain.rows import SPLITS, Accepted
+from tests.unit.prep.frames import written
 
 HOSTILE = "<script>alert('1')</script>\"&"
 
 
-def dataset(n: int = 40) -> pipeline.Dataset:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("profile")
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path) -> dict[str, Any]:
+    return profiled(40, folder / "40", 1000)
+
+
+def profiled(n: int, folder: Path, sample: int) -> dict[str, Any]:
+    """The profile of a dataset of n records and one that repeats the first."""
+    folder.mkdir()
     records = [
         Accepted(
             f"r{i:02}",
@@ -23,25 +40,25 @@ def dataset(n: int = 40) -> pipeline.Dataset:
         )
         for i in range(n)
     ]
-    twin = Accepted("twin", 1, "prompt_completion", records[0].record, "{}", None)
-    return pipeline.freeze([*records, twin], Prep(held_out=0.3, validation=0.2))
+    twin = [Accepted("twin", 1, "prompt_completion", records[0].record, "{}", None)] if records else []
+    frozen, files, counts = written([*records, *twin], Prep(held_out=0.3, validation=0.2), folder)
+    drops = frozen.drops_by_reason()
+    return profile(files, frozen.version, counts, drops, words, "white-space words", sample)
 
 
-def test_a_profile_counts_what_is_there() -> None:
-    found = dataset()
-    made = profile(found, words, "white-space words", 1000)
+def test_a_profile_counts_what_is_there(made: dict[str, Any]) -> None:
     assert made["records"] == 41
-    assert made["counts"] == found.counts()
-    assert sum(made["tags"]["tool"].values()) == made["rows"] == len(found.rows)
+    assert sum(made["counts"].values()) + sum(drop["n"] for drop in made["drops"].values()) == 41
+    assert sum(made["tags"]["tool"].values()) == made["rows"]
     assert made["drops"]["duplicate"] == {"n": 1, "examples": [{"record_id": "twin", "because_of": "r00"}]}
     assert made["tokens"]["completion"]["p50"] == 2
     assert made["characters"]["completion"]["greatest"] == len("answer 10")
     assert json.loads(json.dumps(made)) == made
 
 
-def test_a_large_dataset_is_sampled_evenly() -> None:
-    made = profile(dataset(), words, "white-space words", 10)
-    assert made["tokens"]["sampled"] <= 10
+def test_a_large_dataset_is_sampled_evenly(folder: Path) -> None:
+    made = profiled(41, folder / "sampled", 10)
+    assert made["tokens"]["sampled"] <= 10 + len(SPLITS)
     assert made["tokens"]["completion"]["n"] == made["tokens"]["sampled"]
 
 
@@ -65,8 +82,8 @@ class Reader(HTMLParser):
         self.loads += [name for name, _ in attrs if name in ("src", "href", "srcset", "data") or name.startswith("on")]
 
 
-def test_the_page_needs_nothing_else_and_runs_nothing() -> None:
-    html = page("shell-copilot", profile(dataset(), words, "white-space words", 1000))
+def test_the_page_needs_nothing_else_and_runs_nothing(made: dict[str, Any]) -> None:
+    html = page("shell-copilot", made)
     reader = Reader()
     reader.feed(html)
     assert "svg" in reader.names
@@ -78,17 +95,15 @@ def test_the_page_needs_nothing_else_and_runs_nothing() -> None:
     assert "&lt;script&gt;" in html
 
 
-def test_the_page_shows_counts_drops_and_examples() -> None:
-    found = dataset()
-    text = re.sub(r"<[^>]+>", " ", page("shell-copilot", profile(found, words, "white-space words", 1000)))
-    assert found.version in text
+def test_the_page_shows_counts_drops_and_examples(made: dict[str, Any]) -> None:
+    text = re.sub(r"<[^>]+>", " ", page("shell-copilot", made))
+    assert made["version"] in text
     assert "same content as another record" in text
     assert "answer" in text
 
 
-def test_the_page_of_an_empty_dataset_is_a_page() -> None:
-    empty = pipeline.freeze([], Prep())
-    assert "No record was left out" in page("p", profile(empty, words, "white-space words", 10))
+def test_the_page_of_an_empty_dataset_is_a_page(folder: Path) -> None:
+    assert "No record was left out" in page("p", profiled(0, folder / "empty", 10))
 
 
 def test_languages_are_detected() -> None:

@@ -1,0 +1,68 @@
+"""What the steps decide by, read from a batch of accepted records: Arrow columns in, Arrow columns out.
+
+The one place of a freeze where Python sees each record. A batch is worked alone, in whatever process of whatever machine.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+
+from services.prep.domain.arrow import Column
+from services.prep.domain.reading import Reading, read
+
+RAW = pa.schema(
+    [
+        pa.field("record_id", pa.string(), nullable=False),
+        pa.field("revision", pa.int64(), nullable=False),
+        pa.field("format", pa.string(), nullable=False),
+        pa.field("record", pa.string(), nullable=False),
+        pa.field("tags", pa.string(), nullable=False),
+        pa.field("subject", pa.string()),
+        pa.field("accepted_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""Accepted records as they lie in the store."""
+
+MEASURED = pa.schema(
+    [
+        pa.field("record", pa.string()),
+        pa.field("digest", pa.string()),
+        pa.field("prompt_key", pa.string()),
+        pa.field("words", pa.string()),
+        pa.field("content_0", pa.uint64()),
+        pa.field("content_1", pa.uint64()),
+        pa.field("prompt_0", pa.uint64()),
+        pa.field("prompt_1", pa.uint64()),
+        pa.field("said", pa.int32()),
+        pa.field("characters", pa.int32()),
+    ]
+)
+"""`content` and `prompt` are the first 128 bits of the digests of what is learnt and of the normalised prompt, `said` the
+characters of the completion (of a prompt alone, the prompt's) without white space around, `characters` those of prompt and
+completion."""
+
+
+def measure(formats: Column, records: Column) -> Column:
+    """The columns of `MEASURED` for each record."""
+    readings = [read(*record) for record in zip(formats.to_pylist(), records.to_pylist(), strict=True)]
+    rows = [_row(reading) for reading in readings]
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(MEASURED)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, MEASURED, strict=True)]
+    return pa.StructArray.from_arrays(arrays, fields=list(MEASURED))
+
+
+def _row(reading: Reading) -> tuple[Any, ...]:
+    content, prompt = reading.content, reading.prompt_key
+    told = reading.prompt if reading.kind == "prompt_only" else reading.completion
+    return (
+        reading.record,
+        reading.digest,
+        prompt,
+        reading.words,
+        int(content[:16], 16),
+        int(content[16:32], 16),
+        int(prompt[:16], 16),
+        int(prompt[16:32], 16),
+        len(told.strip()),
+        len(reading.prompt) + len(reading.completion),
+    )

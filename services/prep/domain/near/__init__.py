@@ -1,0 +1,1 @@
+"""Finds prompts that nearly repeat one another, in time linear in their number."""

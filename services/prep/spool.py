@@ -1,0 +1,121 @@
+"""A freeze's records on disk, and their columns in memory: what does not fit there is read again in batches.
+
+Records go through three files: as they lie in the database, by record with what was measured, and their words alone.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from services.prep.domain.arrow import Batch, Column, Table, compute
+from services.prep.domain.frame import Frame, Texts
+from services.prep.domain.measure import RAW
+from services.prep.domain.splits import splits_of
+from services.prep.shuffle import Shuffle
+
+LIGHT = ("content_0", "content_1", "prompt_0", "prompt_1", "said", "characters")
+ROWS_A_BUCKET, BYTES_A_BUCKET = 50_000, 64_000_000
+FILE_BYTES = 64_000_000
+
+
+def write_raw(batches: Iterable[Batch], folder: Path) -> tuple[int, int]:
+    """Writes the records of the database as Parquet files and gives how many there are and their bytes."""
+    folder.mkdir()
+    rows = size = 0
+    writer, room = None, 0
+    for batch in batches:
+        if writer is None or room <= 0:
+            if writer is not None:
+                writer.close()
+            writer, room = pq.ParquetWriter(folder / f"{rows:012}.parquet", RAW, compression="lz4"), FILE_BYTES
+        writer.write_batch(batch)
+        rows, size, room = rows + batch.num_rows, size + batch.nbytes, room - batch.nbytes
+    if writer is not None:
+        writer.close()
+    return rows, size
+
+
+class Spool:
+    """Measured records as they come."""
+
+    def __init__(self, folder: Path, rows: int, size: int) -> None:
+        """`rows` of `size` bytes altogether are expected."""
+        folder.mkdir()
+        buckets = 1 + max(rows // ROWS_A_BUCKET, size // BYTES_A_BUCKET)
+        self._texts = folder / "texts.arrow"
+        self.records = Shuffle(folder / "records", min(256, buckets))
+        self._ids: list[Column] = []
+        self._columns: dict[str, list[Any]] = {name: [] for name in LIGHT}
+        self._rows = 0
+
+    def fill(self, batches: Iterable[Batch], texts: tuple[str, ...]) -> None:
+        """Takes all records in. Of `texts` are the columns that are read again alone."""
+        writer = None
+        for batch in batches:
+            at = pa.array(np.arange(self._rows, self._rows + batch.num_rows))
+            self._rows += batch.num_rows
+            if writer is None:
+                schema = pa.schema([batch.schema.field(name) for name in texts])
+                writer = pa.ipc.new_stream(self._texts, schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+            writer.write_batch(batch.select(list(texts)))
+            self._ids.append(_strings(batch.column("record_id")))
+            for name, parts in self._columns.items():
+                parts.append(np.asarray(batch.column(name)))
+            heavy = [name for name in batch.schema.names if name not in (*LIGHT, *texts)]
+            place = _leading(batch.column("digest"))
+            self.records.add(batch.select(heavy).append_column("at", at), place)
+        self.records.close()
+        if writer is not None:
+            writer.close()
+
+    def frame(self, held_out: float, validation: float, trained: Any) -> tuple[Frame, Any]:
+        """The columns by record_id, and the row of each record as it came. For `trained` see splits.py."""
+        ids = pa.chunked_array(self._ids, pa.string()).combine_chunks()
+        self._ids.clear()
+        order = np.asarray(compute.sort_indices(ids)).astype(np.int64)
+        columns = {
+            name: np.concatenate(parts)[order] if parts else np.empty(0, np.uint64)
+            for name, parts in self._columns.items()
+        }
+        self._columns.clear()
+        row_of = np.empty(len(order), np.int64)
+        row_of[order] = np.arange(len(order))
+        split = splits_of(columns["prompt_0"], held_out, validation, trained)
+        return Frame(ids.take(pa.array(order)), split, columns, lambda name: self._read(name, row_of)), row_of
+
+    def _read(self, column: str, row_of: Any) -> Texts:
+        if not len(row_of):
+            return
+        begin = 0
+        with pa.ipc.open_stream(self._texts) as reader:
+            for table in _gathered(reader):
+                yield row_of[begin : begin + len(table)], _strings(table.column(column))
+                begin += len(table)
+
+
+def _gathered(batches: Iterable[Batch], rows: int = 20_000, size: int = 16_000_000) -> Iterator[Table]:
+    """The same rows in larger parts."""
+    some: list[Batch] = []
+    for batch in batches:
+        some.append(batch)
+        if sum(b.num_rows for b in some) >= rows or sum(b.nbytes for b in some) >= size:
+            yield pa.Table.from_batches(some)
+            some = []
+    if some:
+        yield pa.Table.from_batches(some)
+
+
+def _strings(column: Any) -> Column:
+    """As one array of `string`."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return whole.cast(pa.string())
+
+
+def _leading(digests: Any) -> Any:
+    """The share of the way from the first possible digest to the last, in [0, 1)."""
+    leading = compute.utf8_slice_codeunits(_strings(digests), 0, 4)
+    return np.array([int(text, 16) for text in leading.to_pylist()]) / 16**4
