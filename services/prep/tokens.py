@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from services.lm.bases import find_local
-from services.prep.domain.profile import CountTokens, words
+from services.prep.profiling.figures import CountTokens, words
 
 FALLBACK = "white-space words"
 

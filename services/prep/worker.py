@@ -27,9 +27,10 @@ from services.prep.domain.arrow import Batch
 from services.prep.domain.frame import Frame, Outcome
 from services.prep.domain.measure import MEASURED, RAW, measure
 from services.prep.domain.positions import Positions
-from services.prep.domain.profile import profile
-from services.prep.domain.report import page
 from services.prep.domain.splits import grew
+from services.prep.profiling.embedder import open_embedder
+from services.prep.profiling.page import page
+from services.prep.profiling.profile import profile
 from services.prep.settings import PrepSettings
 from services.prep.spool import Spool, write_raw
 from services.prep.store import SqlStore
@@ -72,7 +73,7 @@ def freeze(spec: dict[str, Any], folder: Path, report: Report, settings: PrepSet
     result = {"version": made.version, "through": through}
     if made.version == spec["newest"]:
         return result
-    return result | write(made, counts, drops, project, settings) | {"counts": counts, "drops": drops}
+    return result | write(made, project, settings) | {"counts": counts, "drops": drops}
 
 
 def read(
@@ -129,14 +130,13 @@ def nothing_left(frame: Frame, outcome: Outcome) -> str:
     )
 
 
-def write(
-    made: dataset.Dataset, counts: dict[str, int], drops: dict[str, int], project: ProjectSpec, settings: PrepSettings
-) -> dict[str, Any]:
+def write(made: dataset.Dataset, project: ProjectSpec, settings: PrepSettings) -> dict[str, Any]:
     """Stores the parts, the profile and its page; gives their references and the time."""
     artifacts = open_store(settings)
     files = {name: _plain(artifacts.put_file(path)) for name, path in made.files.items()}
     count, unit = tokens.counter(project.base, settings.cache)
-    found = profile(made.files, made.version, counts, drops, count, unit, settings.profile_rows)
+    embed = open_embedder(settings.cache, settings.profile_topic_tokens)
+    found = profile(made.files, made.version, count, unit, settings.profile_rows, embed)
     text = json.dumps(found, ensure_ascii=False, indent=1)
     return {
         "files": files,

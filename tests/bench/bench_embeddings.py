@@ -24,9 +24,9 @@ from tokenizers import Tokenizer
 
 from compose.local import assets
 from compose.local.settings import StackSettings
+from services.lm.embedding import Embed, open_session
 from services.serving.domain.routing import EMBEDDER
 from services.serving.triton import launch
-from services.serving.triton.embedder.session import Embed, open_session
 from tests import broker
 from tests.integration.serving_parts import Stack, openai_client, running
 

@@ -1,109 +1,258 @@
 import json
 import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from contracts.project import Prep
 from services.prep.domain import languages
-from services.prep.domain.profile import profile, spread, words
-from services.prep.domain.report import page
-from services.prep.domain.rows import SPLITS, Accepted
-from tests.unit.prep.frames import written
+from services.prep.domain.rows import SPLITS
+from services.prep.profiling import embedder, leakage, repeats, sources, texts, topics
+from services.prep.profiling.figures import spread, words
+from services.prep.profiling.page import page
+from services.prep.profiling.profile import Profile, profile
+from tests.unit.prep.frozen import write
 
 HOSTILE = "<script>alert('1')</script>\"&"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("profile")
+def pair(i: int, prompt: str, **more: Any) -> dict[str, Any]:
+    return {"record_id": f"r{i:02}", "record": {"prompt": prompt, "completion": f"answer {i}"}, **more}
 
 
-@pytest.fixture(scope="module")
-def made(folder: Path) -> dict[str, Any]:
-    return profiled(40, folder / "40", 1000)
-
-
-def profiled(n: int, folder: Path, sample: int) -> dict[str, Any]:
-    """The profile of a dataset of n records and one that repeats the first."""
-    folder.mkdir()
-    records = [
-        Accepted(
-            f"r{i:02}",
-            1,
-            "prompt_completion",
-            json.dumps({"prompt": f"question number {i} about {HOSTILE} item{i}", "completion": f"answer {i}"}),
-            json.dumps({"tool": f"t{i % 3}", HOSTILE: HOSTILE}),
-            None,
-        )
-        for i in range(n)
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """40 rows, every third one of each split, and a twin of r00."""
+    rows = [
+        pair(i, f"question number {i} about {HOSTILE} item{i}", tags={"tool": f"t{i % 3}", HOSTILE: HOSTILE})
+        for i in range(40)
     ]
-    twin = [Accepted("twin", 1, "prompt_completion", records[0].record, "{}", None)] if records else []
-    frozen, files, counts = written([*records, *twin], Prep(held_out=0.3, validation=0.2), folder)
-    drops = frozen.drops_by_reason()
-    return profile(files, frozen.version, counts, drops, words, "white-space words", sample)
+    twin = {**rows[0], "record_id": "twin", "reason": "duplicate", "because_of": "r00"}
+    return write(tmp_path, {split: rows[i::3] for i, split in enumerate(SPLITS)}, [twin])
 
 
-def test_a_profile_counts_what_is_there(made: dict[str, Any]) -> None:
-    assert made["records"] == 41
-    assert sum(made["counts"].values()) + sum(drop["n"] for drop in made["drops"].values()) == 41
-    assert sum(made["tags"]["tool"].values()) == made["rows"]
-    assert made["drops"]["duplicate"] == {"n": 1, "examples": [{"record_id": "twin", "because_of": "r00"}]}
-    assert made["tokens"]["completion"]["p50"] == 2
-    assert made["characters"]["completion"]["greatest"] == len("answer 10")
-    assert json.loads(json.dumps(made)) == made
+def embed(given: Sequence[str]) -> tuple[list[int], topics.Vectors]:
+    """A vector of whether a text has one of three words: real clusters without a model."""
+    vectors = np.array([[f"about {w}" in text for w in ("tea", "war", "sea")] for text in given], np.float32) + 0.01
+    return list(range(len(given))), vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_a_large_dataset_is_sampled_evenly(folder: Path) -> None:
-    made = profiled(41, folder / "sampled", 10)
-    assert made["tokens"]["sampled"] <= 10 + len(SPLITS)
-    assert made["tokens"]["completion"]["n"] == made["tokens"]["sampled"]
+def made(files: dict[str, Path], sample: int = 1000, **more: Any) -> Profile:
+    return profile(files, "a" * 64, words, "white-space words", sample, **more)
+
+
+def test_a_profile_counts_what_is_there(files: dict[str, Path]) -> None:
+    found = made(files, findings={"pii": {"PHONE": 2}})
+    assert (found["records"], found["rows"], found["sampled"]) == (41, 40, 40)
+    assert found["counts"] == {"train": 14, "validation": 13, "held_out": 13}
+    assert found["tags"]["tool"] == {"t0": 14, "t1": 13, "t2": 13}
+    assert found["formats"] == {"prompt_completion": 40}
+    assert found["prompts"] == {"distinct": 40, "of": 40}
+    assert found["drops"]["duplicate"] == {"n": 1, "examples": [{"record_id": "twin", "because_of": "r00"}]}
+    assert found["tokens"]["completion"]["p50"] == 2
+    assert found["characters"]["completion"]["greatest"] == len("answer 10")
+    assert found["findings"] == {"pii": {"PHONE": 2}}
+    assert json.loads(json.dumps(found)) == found
+    assert made(files, findings={"pii": {"PHONE": 2}}) == found
+
+
+def test_a_large_dataset_is_sampled_evenly_and_says_so(files: dict[str, Path]) -> None:
+    found = made(files, 10)
+    assert found["sampled"] == found["tokens"]["sampled"] == found["tokens"]["completion"]["n"] == 10
+    assert found["counts"]["train"] == 14
+    split_of_sample = [row.split for row in texts.sample(files, SPLITS, 10)]
+    assert {split: split_of_sample.count(split) for split in SPLITS} == {"train": 4, "validation": 3, "held_out": 3}
+    assert "in 10 sampled rows" in page("p", found)
 
 
 def test_a_spread_has_every_value_in_its_histogram() -> None:
-    made = spread([*range(100), 100_000])
-    assert sum(made["histogram"]["counts"]) == made["n"] == 101
-    assert (made["least"], made["p50"], made["greatest"]) == (0, 50, 100_000)
+    found = spread([*range(100), 100_000])
+    assert sum(found["histogram"]["counts"]) == found["n"] == 101
+    assert (found["least"], found["p50"], found["greatest"]) == (0, 50, 100_000)
     assert spread([])["n"] == 0
 
 
+def test_topics_have_their_words_and_what_lies_apart(tmp_path: Path) -> None:
+    themes = {"tea": "cup kettle", "war": "army siege", "sea": "wave harbour"}
+    rows = [pair(i, f"tell about {w} and {themes[w]}") for i, w in enumerate(["tea", "war", "sea"] * 8)]
+    rows.append(pair(99, "something else"))
+    found = made(write(tmp_path, {"train": rows, "validation": [], "held_out": []}), embed=embed)["topics"]
+    assert sum(topic["n"] for topic in found["found"]) == found["sampled"] == 25
+    theme_words = [set(topic["words"]) for topic in found["found"]]
+    for theme in themes.values():
+        assert any(set(theme.split()) <= some for some in theme_words), theme_words
+    assert found["outliers"][0]["distance"] >= found["outliers"][-1]["distance"]
+    assert made(write(tmp_path, {"train": rows[:9], "validation": [], "held_out": []}), embed=embed)["topics"] == {
+        "missing": "fewer than 20 rows make no topics"
+    }
+
+
+def test_clusters_are_those_of_the_vectors_largest_first() -> None:
+    random = np.random.default_rng(1)
+    centres = np.eye(4, dtype=np.float32)
+    truth = np.array([0] * 5 + [1] * 20 + [2] * 10 + [3] * 15)
+    vectors = centres[truth] + random.normal(0, 0.05, (50, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = topics.clusters(vectors, 4)
+    assert np.bincount(found.of).tolist() == [20, 15, 10, 5]
+    assert all(len(set(found.of[truth == one])) == 1 for one in range(4))
+    assert topics.clusters(np.tile(vectors[:1], (30, 1)), 3).of.tolist() == [0] * 30
+
+
+@pytest.mark.parametrize(
+    ("lengths", "most", "stride"), [([5] * 10, 50, 1), ([5] * 10, 25, 2), ([5] * 10, 4, 10), ([], 9, 1)]
+)
+def test_texts_are_embedded_within_a_bound(lengths: list[int], most: int, stride: int) -> None:
+    assert embedder.within(lengths, most) == stride
+
+
+def test_vectors_are_in_the_order_of_their_texts() -> None:
+    def first_token(ids: Any, mask: Any) -> Any:
+        assert mask.sum(axis=1).tolist() == [(row > 0).sum() for row in ids]
+        return ids[:, :1].astype(np.float32)
+
+    given = [[9, 1, 1], [8], [7] * 600, [6, 6]]
+    assert embedder.vectors(first_token, given)[:, 0].tolist() == [9, 8, 7, 6]
+
+
+def test_without_the_embedder_there_are_no_topics(files: dict[str, Path], tmp_path: Path) -> None:
+    assert embedder.open_embedder(tmp_path, 1000) is None
+    found = made(files)
+    assert "not on this machine" in found["topics"]["missing"]
+    assert "not on this machine" in page("p", found)
+
+
+def row(record_id: str, prompt: str, split: str = "train") -> texts.Sampled:
+    return texts.Sampled(record_id, split, "prompt_completion", "prompt_completion", prompt, "")
+
+
+def test_held_out_rows_that_stand_in_training_are_found() -> None:
+    long = " ".join(f"w{i}" for i in range(30))
+    half = " ".join(long.split()[:15]) + " x y z"
+    judged = [
+        row("same", long.upper()),
+        row("half", half),
+        row("new", "q " * 20),
+        row("short", "w1 w2"),
+    ]
+    found = leakage.leakage([row("t", f"before {long} after")], judged)
+    assert (found["sampled"], found["compared"], found["overlapping"]) == (4, 3, 2)
+    assert [each["record_id"] for each in found["examples"]] == ["same", "half"]
+    assert found["examples"][0]["share"] == 1.0
+
+
+def test_records_that_repeat_each_other_are_one_cluster(tmp_path: Path) -> None:
+    kept = pair(1, "the one")
+    drops = [
+        {**pair(i, f"the one {i}"), "reason": reason, "because_of": of}
+        for i, reason, of in ((2, "duplicate", "r01"), (3, "near_train", "r02"), (4, "duplicate", "r99"))
+    ]
+    drops.append({**pair(5, "short"), "reason": "too_short", "because_of": None})
+    found = repeats.repeats(write(tmp_path, {"train": [kept], "validation": [], "held_out": []}, drops), SPLITS)
+    assert (found["clusters"], found["records"]) == (2, 3)
+    first, second = found["largest"]
+    assert (first["kept"], first["size"]) == ({"record_id": "r01", "text": "the one\nanswer 1"}, 3)
+    assert [each["record_id"] for each in first["others"]] == ["r02", "r03"]
+    assert (second["kept"], second["size"]) == ({"record_id": "r99", "text": ""}, 2)
+    assert repeats.clusters([("a", "duplicate", "b"), ("b", "duplicate", "a")])  # what no freeze writes ends, too
+
+
+def test_preferences_and_labels_are_measured(tmp_path: Path) -> None:
+    pairs = [
+        {
+            "record_id": f"p{i}",
+            "format": "preference",
+            "record": {"prompt": "q", "chosen": "x" * 30, "rejected": "y" * n},
+        }
+        for i, n in enumerate((10, 20, 60))
+    ]
+    verdict = {"prompt": "q", "completion": "<EMAIL_ADDRESS_1>"}
+    labelled = [
+        {
+            "record_id": f"l{i}",
+            "format": "unpaired_preference",
+            "record": {**verdict, "label": i > 0},
+        }
+        for i in range(3)
+    ]
+    found = made(write(tmp_path, {"train": pairs, "validation": labelled, "held_out": []}))
+    assert found["preferences"]["labels"] == {"desirable": 2, "undesirable": 1}
+    assert (found["preferences"]["pairs"], found["preferences"]["chosen_longer"]) == (3, 2)
+    assert (found["preferences"]["percent"]["least"], found["preferences"]["percent"]["greatest"]) == (50, 300)
+    assert found["placeholders"] == {"EMAIL_ADDRESS": 3}
+    assert "The chosen one is the longer one in 2 of 3" in page("p", found)
+
+
+@pytest.mark.parametrize(("hours", "unit", "buckets"), [(1, "hour", 10), (24, "day", 10), (24 * 31, "month", 10)])
+def test_sources_are_counted_over_time(tmp_path: Path, hours: int, unit: str, buckets: int) -> None:
+    begin = datetime(2026, 1, 3, tzinfo=UTC)
+    times = [begin + timedelta(hours=hours * (i // 2)) for i in range(20)]
+    rows = {"tags": ['{"source":"web"}', '{"source":"app"}'] * 10, "accepted_at": times}
+    pq.write_table(pa.table(rows), tmp_path / "train")
+    found = sources.over_time({"train": tmp_path / "train"}, ["train"], ["lang", "source"])
+    assert found is not None
+    assert (found["tag"], found["unit"], set(found["counts"])) == ("source", unit, {"web", "app"})
+    assert sum(found["counts"]["web"].values()) == 10
+    assert len(found["counts"]["web"]) == buckets
+    pq.write_table(pa.table({"tags": ["{}"]}), tmp_path / "old")
+    assert sources.over_time({"train": tmp_path / "old"}, ["train"], []) is None
+
+
 class Reader(HTMLParser):
-    """Notes the elements, their open ones and what they would load."""
+    """Notes the elements, what they would load, and what a screen reader is told of images and tables."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.names: set[str] = set()
+        self.names: list[str] = []
         self.loads: list[str] = []
+        self.images: list[dict[str, str | None]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.names.add(tag)
+        self.names.append(tag)
         self.loads += [name for name, _ in attrs if name in ("src", "href", "srcset", "data") or name.startswith("on")]
+        self.images += [dict(attrs)] if tag == "svg" else []
 
 
-def test_the_page_needs_nothing_else_and_runs_nothing(made: dict[str, Any]) -> None:
-    html = page("shell-copilot", made)
+def test_the_page_needs_nothing_else_and_runs_nothing(files: dict[str, Path]) -> None:
+    html = page("shell-copilot", made(files, embed=embed))
     reader = Reader()
     reader.feed(html)
-    assert "svg" in reader.names
     assert "script" not in reader.names
     assert not reader.loads
     assert "url(" not in html
     assert "@import" not in html
     assert HOSTILE not in html
     assert "&lt;script&gt;" in html
+    assert len(html) < 300_000
 
 
-def test_the_page_shows_counts_drops_and_examples(made: dict[str, Any]) -> None:
-    text = re.sub(r"<[^>]+>", " ", page("shell-copilot", made))
-    assert made["version"] in text
+def test_every_plot_is_an_image_with_a_name_and_a_table(files: dict[str, Path]) -> None:
+    html = page("p", made(files, embed=embed))
+    reader = Reader()
+    reader.feed(html)
+    assert len(reader.images) >= 8
+    assert all(image["role"] == "img" and image["aria-label"] for image in reader.images)
+    assert reader.names.count("caption") == len(reader.images)
+    assert page("p", made(files, embed=embed)) == html
+
+
+def test_the_page_shows_counts_drops_and_examples(files: dict[str, Path]) -> None:
+    text = re.sub(r"<[^>]+>", " ", page("shell-copilot", made(files)))
+    assert "a" * 64 in text
     assert "same content as another record" in text
+    assert "1 records that were left out repeat 1" in text
     assert "answer" in text
 
 
-def test_the_page_of_an_empty_dataset_is_a_page(folder: Path) -> None:
-    assert "No record was left out" in page("p", profiled(0, folder / "empty", 10))
+def test_the_page_of_an_empty_dataset_is_a_page(tmp_path: Path) -> None:
+    empty = write(tmp_path, {split: [] for split in SPLITS})
+    assert "No record was left out" in page("p", made(empty))
 
 
 def test_languages_are_detected() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import triton_python_backend_utils as pb_utils
 
 if TYPE_CHECKING:
-    from services.serving.triton.embedder.session import Embed
+    from services.lm.embedding import Embed
 
 locale.setlocale(locale.LC_ALL, "C.UTF-8")  # a stub starts with ASCII, and imports with UTF-8 sources fail
 
@@ -27,8 +27,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Opens the model that <version>/model.json names, in half a second: no other load waits for it much longer."""
+        from services.lm.embedding import open_session
         from services.serving.triton.backend.orphans import follow_server
-        from services.serving.triton.embedder.session import open_session
 
         threading.Thread(target=follow_server, args=(os.getppid(),), name="watch", daemon=True).start()
         given = json.loads((Path(pb_utils.get_model_dir()) / "model.json").read_text(encoding="utf-8"))
