@@ -122,9 +122,10 @@ def finish(board: Board, watch: Watch, model: Json, asked: list[ask.Asked], reco
     console.print(ask.table(asked))
     console.print(report.durations(board))
     console.print(report.comparison(model))
-    page = f"{watch.settings.url('prep')}/v1/datasets/{model['project']}/{model['dataset']['number']}/report"
+    number = model["dataset"]["number"]
+    page = f"{watch.settings.url('prep')}/v1/datasets/{model['project']}/{number}/report"
     console.print(report.listens(watch.settings, page))
-    console.print(report.next_steps(model["project"], model["version"], record["request_id"]), highlight=False)
+    console.print(report.next_steps(model["project"], model["version"], number, record["request_id"]), highlight=False)
     console.print("\n[green]The loop closed.[/]")
 
 

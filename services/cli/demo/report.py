@@ -46,13 +46,14 @@ def verdict(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> str:
     return "[green]better[/]: the intervals are apart" if better else "[red]worse[/]: the intervals are apart"
 
 
-def next_steps(project: str, version: int, request_id: str) -> str:
+def next_steps(project: str, version: int, dataset: int, request_id: str) -> str:
     """Commands worth typing now."""
     return "\n".join(
         (
             "What to try next:",
             f'  .venv/bin/noria chat {project} "tar: list the files in an archive"',
             f"  .venv/bin/noria lineage {project}@{version}        what the model was made of",
+            f"  .venv/bin/noria datasets show {project}@{dataset}  what it was trained on",
             f"  .venv/bin/noria feedback {request_id} --thumb up",
             "  .venv/bin/noria watch                         every event, live",
             "  .venv/bin/noria status                        processes, lag, dead letters",
@@ -62,13 +63,13 @@ def next_steps(project: str, version: int, request_id: str) -> str:
     )
 
 
-def listens(settings: "StackSettings", report: str) -> "Table":
-    """Where each part listens, where state and logs lie, and the dataset's report."""
+def listens(settings: "StackSettings", profile: str) -> "Table":
+    """Where each part listens, where state and logs lie, and the page with the dataset's profile."""
     from services.cli.verbs.stack import addresses
 
     grid = plain_table(("where", "address"))
     for name, address in addresses(settings).items():
         grid.add_row(f"{name} (OpenAI API under /v1)" if name == "serving" else name, address)
     grid.add_row("logs", str(settings.home / "logs"))
-    grid.add_row("dataset report", report)
+    grid.add_row("the dataset's profile", profile)
     return grid
