@@ -99,12 +99,35 @@ class Prompt(Section):
     system: str | None = Field(default=None, max_length=20_000)
 
 
+def _keeps_all(share: float) -> bool:
+    return share == 1
+
+
+def _asks_nothing(policy: bool | str) -> bool:
+    return policy in (False, "keep")
+
+
 class Ingest(Section):
-    """How records are read at the door."""
+    """How records are read at the door, and which are let in."""
 
     columns: dict[Column | Literal["record_id", "subject"], ColumnName] = Field(
         default_factory=dict[Any, str],
         description="What a column means -> what it is called in the records: {prompt: question, completion: answer}",
+    )
+    sample: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        exclude_if=_keeps_all,
+        description="Share of the records that are taken, by their record_id",
+    )
+    pii: Literal["keep", "redact", "drop"] = Field(
+        default="keep",
+        exclude_if=_asks_nothing,
+        description="Secrets and personal data: kept, replaced by placeholders, or a reason to refuse the record",
+    )
+    require_consent: bool = Field(
+        default=False, exclude_if=_asks_nothing, description="Whether only records with the tag consent: yes are taken"
     )
 
     @model_validator(mode="after")

@@ -90,6 +90,10 @@ class Runtime:
         self._waits_for = ""
         LOG.info("service ready to work", topics=sorted(event.TOPIC for event in self.service.handlers))
 
+    def _conceal(self, value: bytes) -> bytes:
+        conceal = self.service.conceal
+        return self.context.read_now(lambda store: conceal(store, value)) if conceal else value
+
     async def _consume(self) -> None:
         settings, context = self.service.settings, self.context
         batch = BatchContext(
@@ -102,6 +106,7 @@ class Runtime:
             attempts=settings.handler_attempts,
             longest_pause=settings.park_seconds,
             park_days=settings.park_days,
+            conceal=self._conceal if self.service.conceal else None,
         )
 
         def committed(result: BatchResult) -> None:

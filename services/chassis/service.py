@@ -54,6 +54,8 @@ class Service:
     """Around the whole HTTP entrance, its guard too; the outermost last."""
     background: tuple[Callable[[Context[Any]], Coroutine[Any, Any, None]], ...] = ()
     restore: Restore | None = None
+    conceal: Callable[[Any, bytes], bytes] | None = None
+    """(store, a message's value) -> what a dead letter keeps of it; without this, all."""
     drain: Callable[[], Awaitable[None]] | None = None
     """Told to end, the service answers until this returns, for at most `drain_seconds`."""
     drain_seconds: float = 0.0

@@ -7,6 +7,7 @@ from services.chassis.http import idempotency
 from services.chassis.service import Service, Timer
 from services.ingestion import handlers
 from services.ingestion.http import make_router
+from services.ingestion.letters import concealed
 from services.ingestion.restore import RESTORE
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.store import SqlStore
@@ -17,6 +18,7 @@ service = Service(
     store=SqlStore,
     migrations=Path(__file__).parent / "migrations",
     restore=RESTORE,
+    conceal=concealed,
     router=make_router,
     timers=(
         Timer("refuse-overdue", every=2.0, run=handlers.refuse_overdue),

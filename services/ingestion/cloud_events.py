@@ -4,6 +4,7 @@ Source: CloudEvents 1.0.2, "HTTP Protocol Binding". An event's (source, id) is i
 whatever mode and batch. Which records are accepted is decided where every submission is: by the handlers, from the topic.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -18,8 +19,7 @@ from services.chassis.context import Context
 from services.chassis.http.application import ApiError, errors
 from services.chassis.http.guard import By, Caller, needs
 from services.chassis.messaging.outbox import event_id
-from services.ingestion.domain.columns import Columns
-from services.ingestion.domain.validation import validated
+from services.ingestion.domain.policy import Policy, let_in
 from services.ingestion.store import SqlStore
 
 _EVENT = {"schema": {"type": "object"}}
@@ -107,14 +107,14 @@ async def _take(ctx: Context[SqlStore], event: Read, by: Caller) -> dict[str, st
     if not by.sees(submitted.project):
         raise RecordInvalid("forbidden", f"this API key is not for project {submitted.project!r}")
 
-    def known(store: SqlStore) -> tuple[bool, Columns | None]:
-        return store.knows(submitted.project), store.columns(submitted.project)
+    def known(store: SqlStore) -> tuple[bool, Policy]:
+        return store.knows(submitted.project), store.policy(submitted.project)
 
-    found, columns = await ctx.read(known)
+    found, policy = await ctx.read(known)
     if not found:
         detail = f"no project {submitted.project!r} is defined; define it with `noria apply`"
         raise RecordInvalid("unknown_project", detail)
-    validated(submitted, columns)
+    submitted = await asyncio.to_thread(let_in, submitted, policy)
     cause = f"cloudevent/{len(event.meta.source)}/{event.meta.source}/{event.meta.id}"
     await ctx.transact(lambda _: (None, [submitted]), cause)
     return {"record_id": submitted.record_id, "id": event_id(ctx.settings.group, ctx.settings.source, cause, 0)}

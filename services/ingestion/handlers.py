@@ -15,7 +15,8 @@ from contracts.events.upstream import RecordSubmittedV1
 from contracts.records import RecordInvalid
 from services.chassis.storage import projects
 from services.ingestion.domain import signals
-from services.ingestion.domain.validation import ValidRecord, validated
+from services.ingestion.domain.policy import cleaned, hidden, is_sampled, judged
+from services.ingestion.domain.validation import ValidRecord
 from services.ingestion.store import CurrentRevision, Store, Submission
 
 PATIENCE = timedelta(seconds=10)
@@ -49,16 +50,21 @@ def refuse_overdue(store: Store, now: datetime) -> Iterable[Event]:
 
 
 def take(submission: Submission, store: Store) -> Iterable[Event]:
-    """The fate of a submission: waiting, refused, unchanged or accepted."""
+    """The fate of a submission: waiting, not in the sample, refused, unchanged or accepted."""
     event = submission.submitted
     if not store.knows(event.project):
         store.wait(submission)
         return ()
+    policy = store.policy(event.project)
+    if not is_sampled(event.record_id, policy):
+        store.count(event.project, "not_sampled")
+        return ()
     try:
-        valid = validated(event, store.columns(event.project))
+        event = cleaned(event, policy)
+        valid = judged(event, policy)
     except RecordInvalid as error:
-        cause = (submission.source, submission.source_id)
-        return refused(event.project, event.record_id, error.code, str(error), cause, store)
+        cause, identity = (submission.source, submission.source_id), hidden(event.record_id, policy)
+        return refused(event.project, identity, error.code, hidden(str(error), policy), cause, store)
     return accepted(event, valid, store)
 
 

@@ -20,7 +20,7 @@ from services.chassis.http.application import ApiError, errors
 from services.chassis.http.guard import needs
 from services.chassis.messaging.outbox import event_id
 from services.ingestion.cloud_events import add_events_route, checked
-from services.ingestion.domain.columns import Columns
+from services.ingestion.domain.policy import LETS_ALL_IN, Policy
 from services.ingestion.record_reader import Batch
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.store import SqlStore
@@ -53,9 +53,9 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
     @needs("submit", body=_settings(ctx).upload_bytes)
     async def submit(project: str, request: Request, key: idempotency.Key = None) -> dict[str, Any]:
         """Submit records as JSON, JSON lines, CSV, TSV, Parquet or Arrow, packed or not, whole or as the `file` of a form."""
-        columns = await _known(ctx, project)
+        policy = await _known(ctx, project)
         async with received(request) as upload:
-            answer = await _submit(ctx, project, columns, upload, key)
+            answer = await _submit(ctx, project, policy, upload, key)
         return checked(answer)
 
     @router.get("/v1/projects/{project}/records/counts", responses=errors(404))
@@ -66,20 +66,20 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
     return router
 
 
-async def _known(ctx: Context[SqlStore], project: str) -> Columns | None:
-    """What the project's `ingest.columns` say.
+async def _known(ctx: Context[SqlStore], project: str) -> Policy:
+    """What the project's `ingest` says.
 
     Raises:
         ApiError: 404 where nobody defined it.
     """
 
-    def known(store: SqlStore) -> tuple[bool, Columns | None]:
-        return store.knows(project), store.columns(project)
+    def known(store: SqlStore) -> tuple[bool, Policy]:
+        return store.knows(project), store.policy(project)
 
-    found, columns = await ctx.read(known) if project.isprintable() else (False, None)
+    found, policy = await ctx.read(known) if project.isprintable() else (False, LETS_ALL_IN)
     if not found:
         raise ApiError(404, "unknown_project", f"no project {project!r} is defined; define it with `noria apply`")
-    return columns
+    return policy
 
 
 def _settings(ctx: Context[SqlStore]) -> IngestionSettings:
@@ -117,13 +117,13 @@ def _digest(upload: Upload) -> str:
 
 
 async def _submit(
-    ctx: Context[SqlStore], project: str, columns: Columns | None, upload: Upload, key: str | None
+    ctx: Context[SqlStore], project: str, policy: Policy, upload: Upload, key: str | None
 ) -> dict[str, list[Any]]:
     accepted: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     cause: str | None = None
     with tempfile.TemporaryDirectory(prefix="noria-unpacked-") as folder:
-        found = await batches_of(upload, project, columns, _settings(ctx), Path(folder) / "rows.jsonl")
+        found = await batches_of(upload, project, policy, _settings(ctx), Path(folder) / "rows.jsonl")
         while (batch := await asyncio.to_thread(next, found, None)) is not None:
             if batch.taken:  # a file of which nothing is taken leaves its key free
                 cause = cause or await _cause(ctx, project, upload, key)

@@ -9,8 +9,8 @@ from contracts.envelope import Malformed, load_json
 from contracts.events.upstream import RecordSubmittedV1
 from contracts.records import RecordInvalid
 from services.chassis.rows.reading import rows
-from services.ingestion.domain.columns import Columns
 from services.ingestion.domain.items import submitted
+from services.ingestion.domain.policy import LETS_ALL_IN, Policy
 
 BATCH_ITEMS, BATCH_BYTES = 500, 8 << 20
 
@@ -38,16 +38,16 @@ class Batch:
         return len(self.taken) + len(self.refused) >= BATCH_ITEMS or self.bytes >= BATCH_BYTES
 
 
-def of_jsonl(path: Path, project: str, columns: Columns | None = None) -> Iterator[Batch]:
+def of_jsonl(path: Path, project: str, policy: Policy = LETS_ALL_IN) -> Iterator[Batch]:
     """The batches of a JSONL file; blank lines are skipped and counted.
 
     Raises:
         services.chassis.rows.row.Unreadable: it is no text.
     """
-    return batches(((row.number, _value(row.json), len(row.json)) for row in rows(path, "jsonl")), project, columns)
+    return batches(((row.number, _value(row.json), len(row.json)) for row in rows(path, "jsonl")), project, policy)
 
 
-def of_json(path: Path, project: str, columns: Columns | None = None) -> Iterator[Batch]:
+def of_json(path: Path, project: str, policy: Policy = LETS_ALL_IN) -> Iterator[Batch]:
     """The batches of a JSON file with one item or an array of them; the place in the array stands for the line.
 
     Raises:
@@ -55,14 +55,14 @@ def of_json(path: Path, project: str, columns: Columns | None = None) -> Iterato
     """
     whole = load_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     found = cast(list[Any], whole) if isinstance(whole, list) else [whole]
-    return batches(((place, item, 0) for place, item in enumerate(found, 1)), project, columns)
+    return batches(((place, item, 0) for place, item in enumerate(found, 1)), project, policy)
 
 
-def batches(items: Iterable[tuple[int, Any, int]], project: str, columns: Columns | None = None) -> Iterator[Batch]:
+def batches(items: Iterable[tuple[int, Any, int]], project: str, policy: Policy = LETS_ALL_IN) -> Iterator[Batch]:
     """(line, value or what is wrong with it, bytes) -> batches."""
     batch = Batch()
     for line, value, size in items:
-        _judge(batch, line, value, project, columns)
+        _judge(batch, line, value, project, policy)
         batch.bytes += size
         if batch.full:
             yield batch
@@ -71,11 +71,11 @@ def batches(items: Iterable[tuple[int, Any, int]], project: str, columns: Column
         yield batch
 
 
-def _judge(batch: Batch, line: int, value: Any, project: str, columns: Columns | None) -> None:
+def _judge(batch: Batch, line: int, value: Any, project: str, policy: Policy) -> None:
     try:
         if isinstance(value, RecordInvalid):
             raise value
-        batch.taken.append((line, submitted(project, value, columns)))
+        batch.taken.append((line, submitted(project, value, policy)))
     except RecordInvalid as error:
         detail = str(error).encode(errors="backslashreplace").decode()  # it may quote half of a surrogate pair
         batch.refused.append(Refusal(line, error.code, detail))

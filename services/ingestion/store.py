@@ -4,7 +4,7 @@ Holds no record's content: that is in the topics and in prep.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from services.chassis.storage.bulk.sharded_rows import lock_free_shard
 from services.chassis.storage.database import WriteConflict
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
+from services.ingestion.domain.policy import LETS_ALL_IN, Policy, policy_of
 from services.ingestion.tables import CounterRow, RecordRow, WaitingRow
 
 Key = tuple[str, str]
@@ -55,8 +56,8 @@ class Store(Protocol):
         """Whether the project was defined."""
         ...
 
-    def columns(self, project: str) -> Mapping[str, str] | None:
-        """What the project's `ingest.columns` say; None where it has none."""
+    def policy(self, project: str) -> Policy:
+        """What the project's `ingest` says."""
         ...
 
     def current(self, project: str, record_id: str) -> CurrentRevision | None:
@@ -72,7 +73,7 @@ class Store(Protocol):
         ...
 
     def counts(self, project: str) -> dict[str, Any]:
-        """Accepted (revisions), records, unchanged, refused, refused_by_reason."""
+        """Accepted (revisions), records, unchanged, not_sampled, refused, refused_by_reason."""
         ...
 
     def wait(self, submission: Submission) -> None:
@@ -93,7 +94,7 @@ class SqlStore(ChassisStore):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._known: dict[str, Mapping[str, str] | None] = {}
+        self._known: dict[str, Policy] = {}
         self._read: dict[Key, CurrentRevision | None] = {}
         self._written: dict[Key, CurrentRevision] = {}
         self._tallies: Counter[tuple[str, str]] = Counter()
@@ -132,12 +133,12 @@ class SqlStore(ChassisStore):
     def knows(self, project: str) -> bool:
         """Whether the project was defined; asked once where it was."""
         if project not in self._known and (known := self.projects.current(project)) is not None:
-            self._known[project] = {str(name): column for name, column in known[1].ingest.columns.items()} or None
+            self._known[project] = policy_of(known[1].ingest)
         return project in self._known
 
-    def columns(self, project: str) -> Mapping[str, str] | None:
-        """What the project's `ingest.columns` say; None where it has none, or is not known."""
-        return self._known.get(project) if self.knows(project) else None
+    def policy(self, project: str) -> Policy:
+        """What the project's `ingest` says; of one that is not known, nothing."""
+        return self._known[project] if self.knows(project) else LETS_ALL_IN
 
     def current(self, project: str, record_id: str) -> CurrentRevision | None:
         """The record's newest revision, or None."""
@@ -159,7 +160,7 @@ class SqlStore(ChassisStore):
         self._tallies[project, outcome] += 1
 
     def counts(self, project: str) -> dict[str, Any]:
-        """Accepted (revisions), records, unchanged, refused, refused_by_reason."""
+        """Accepted (revisions), records, unchanged, not_sampled, refused, refused_by_reason."""
         sums = select(func.coalesce(func.sum(RecordRow.revision), 0), func.count()).where(RecordRow.project == project)
         accepted, records = self.session.exec(sums).one()
         shards = select(CounterRow.outcome, func.sum(CounterRow.n)).where(CounterRow.project == project)
@@ -169,6 +170,7 @@ class SqlStore(ChassisStore):
             "accepted": int(accepted),
             "records": records,
             "unchanged": dict(counters).get("unchanged", 0),
+            "not_sampled": dict(counters).get("not_sampled", 0),
             "refused": sum(refused.values()),
             "refused_by_reason": refused,
         }

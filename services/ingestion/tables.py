@@ -23,7 +23,7 @@ class RecordRow(SQLModel, table=True):
 
 
 class CounterRow(SQLModel, table=True):
-    """How often a project's submissions ended so: `unchanged`, or `refused.<reason>`; the sum over the shards."""
+    """How often a project's submissions ended so: `unchanged`, `not_sampled` or `refused.<reason>`; the sum over the shards."""
 
     __tablename__ = "tally"  # pyright: ignore[reportAssignmentType]
     metadata = METADATA

@@ -22,10 +22,9 @@ from services.chassis.http.application import errors
 from services.chassis.http.guard import By, Caller, needs
 from services.chassis.storage.database import is_database_fault
 from services.ingestion import otlp
-from services.ingestion.domain.columns import Columns
+from services.ingestion.domain.policy import Policy, let_in
 from services.ingestion.domain.traces import names, records
 from services.ingestion.domain.traces.spans import Span
-from services.ingestion.domain.validation import validated
 from services.ingestion.otlp import JSON, PROTOBUF, Signal
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.store import SqlStore
@@ -72,7 +71,7 @@ class Outcome:
         return f"{counts}; first: {self.first}"[:1000] if counts else ""
 
 
-def judge(found: Iterable[Span], named: str | None, known: Mapping[str, Columns | None], by: Caller) -> Outcome:
+def judge(found: Iterable[Span], named: str | None, known: Mapping[str, Policy], by: Caller) -> Outcome:
     """What becomes of spans, `named` being the project of all of them where one is, and `known` the projects that are defined."""
     outcome = Outcome()
     for span in found:
@@ -83,8 +82,7 @@ def judge(found: Iterable[Span], named: str | None, known: Mapping[str, Columns 
             project = named or project_of(span)
             _check(project, known, by)
             for event in records.submissions(span, project):
-                validated(event, known[project])
-                outcome.events.setdefault(project, []).append(event)
+                outcome.events.setdefault(project, []).append(let_in(event, known[project]))
         except RecordInvalid as error:
             outcome.refuse(span, error)
     return outcome
@@ -96,7 +94,7 @@ def project_of(span: Span) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _check(project: str, known: Mapping[str, Columns | None], by: Caller) -> None:
+def _check(project: str, known: Mapping[str, Policy], by: Caller) -> None:
     if not project:
         ways = f"the path /v1/projects/PROJECT, the header {PROJECT_HEADER} or the resource attribute {names.PROJECT}"
         raise RecordInvalid("no_project", f"nothing says which project the span is for; give {ways}")
@@ -106,9 +104,9 @@ def _check(project: str, known: Mapping[str, Columns | None], by: Caller) -> Non
         raise RecordInvalid("unknown_project", UNDEFINED.format(project[:63]))
 
 
-def _columns(store: SqlStore, found: Iterable[Span], named: str | None) -> dict[str, Columns | None]:
+def _policies(store: SqlStore, found: Iterable[Span], named: str | None) -> dict[str, Policy]:
     wanted = {named} if named else {project_of(span) for span in found}
-    return {project: store.columns(project) for project in wanted if project.isprintable() and store.knows(project)}
+    return {project: store.policy(project) for project in wanted if project.isprintable() and store.knows(project)}
 
 
 def add_otlp_routes(router: APIRouter, ctx: Context[SqlStore], settings: IngestionSettings) -> None:
@@ -119,7 +117,7 @@ def add_otlp_routes(router: APIRouter, ctx: Context[SqlStore], settings: Ingesti
         media = media_type(request.headers.get("content-type"))
         try:
             found, named = await _read(signal, request, media, settings.otlp_bytes), _named(request, by, project)
-            known = await ctx.read(lambda store: _columns(store, found, named))
+            known = await ctx.read(lambda store: _policies(store, found, named))
             if named is not None and named not in known:
                 raise RecordInvalid("unknown_project", UNDEFINED.format(named[:63]))
             outcome = await asyncio.to_thread(judge, found, named, known, by)

@@ -12,7 +12,7 @@ from services.chassis.rows.reading import COLUMNAR
 from services.chassis.rows.row import Unreadable
 from services.chassis.rows.text import holds_lines
 from services.ingestion import record_reader
-from services.ingestion.domain.columns import Columns
+from services.ingestion.domain.policy import Policy
 from services.ingestion.record_reader import Batch
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.upload import Upload
@@ -22,7 +22,7 @@ UNPACKED = 4
 
 
 async def batches_of(
-    upload: Upload, project: str, columns: Columns | None, settings: IngestionSettings, unpacked: Path
+    upload: Upload, project: str, policy: Policy, settings: IngestionSettings, unpacked: Path
 ) -> Iterator[Batch]:
     """The upload's batches; nothing of a file that cannot be read is among them.
 
@@ -30,7 +30,7 @@ async def batches_of(
         ApiError: 400 with the code of Unreadable.
     """
     try:
-        if (found := await asyncio.to_thread(_as_it_lies, upload, project, columns, settings)) is not None:
+        if (found := await asyncio.to_thread(_as_it_lies, upload, project, policy, settings)) is not None:
             return found
     except Unreadable as error:
         raise ApiError(400, error.code, str(error)) from error
@@ -38,12 +38,10 @@ async def batches_of(
         if error.reason != "not_json":
             raise ApiError(400, error.reason, str(error)) from error
     await _unpack(upload, unpacked, settings)
-    return record_reader.of_jsonl(unpacked, project, columns)
+    return record_reader.of_jsonl(unpacked, project, policy)
 
 
-def _as_it_lies(
-    upload: Upload, project: str, columns: Columns | None, settings: IngestionSettings
-) -> Iterator[Batch] | None:
+def _as_it_lies(upload: Upload, project: str, policy: Policy, settings: IngestionSettings) -> Iterator[Batch] | None:
     """Batches of JSON lines, and of JSON that is short enough to be read whole; None for all else."""
     if upload.kind not in ("json", "jsonl") or first_bytes(upload.path).startswith((GZIP, ZSTD, *COLUMNAR)):
         return None
@@ -51,9 +49,9 @@ def _as_it_lies(
         if file.encoding != "utf-8":
             return None
     if upload.kind == "jsonl" or holds_lines(upload.path):
-        return record_reader.of_jsonl(upload.path, project, columns)
+        return record_reader.of_jsonl(upload.path, project, policy)
     if upload.path.stat().st_size <= settings.json_bytes:
-        return record_reader.of_json(upload.path, project, columns)
+        return record_reader.of_json(upload.path, project, policy)
     return None
 
 

@@ -21,6 +21,7 @@ from services.chassis.errors import Dead, Park
 from services.chassis.jobs.queue import CHANGED
 from services.chassis.messaging import inbox, outbox, parking, redrive
 from services.chassis.messaging.messages import (
+    Conceal,
     ConsumerRecord,
     ParsedMessage,
     Route,
@@ -52,6 +53,7 @@ class BatchContext:
     attempts: int = 10
     longest_pause: float = 60.0
     park_days: float = 7.0
+    conceal: Conceal | None = None
 
 
 @dataclass(slots=True)
@@ -235,7 +237,7 @@ def give_up(
 
 def dead_letter(context: BatchContext, raw: ConsumerRecord, result: BatchResult, reason: str, detail: str) -> None:
     """Sends the message to its dead-letter topic."""
-    result.rows.append(dead_letter_row(raw, context.group, reason, detail, result.now))
+    result.rows.append(dead_letter_row(raw, context.group, reason, detail, result.now, context.conceal))
     result.note("dead", raw.topic, reason)
     place = {"topic": raw.topic, "partition": raw.partition, "offset": raw.offset}
     result.dead.append({"reason": reason, "detail": detail[:300], **place})

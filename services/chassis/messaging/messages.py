@@ -16,6 +16,8 @@ MAX_KEY = 1000
 """Bytes: PostgreSQL's index over the lanes of parked messages takes 2,704 in all."""
 Handler = Callable[[Any, Meta, Any], Iterable[Event]]
 """handler(event, meta, store) -> events to emit."""
+Conceal = Callable[[bytes], bytes]
+"""A message's value -> what a dead letter keeps of it."""
 
 
 class ConsumerRecord(Protocol):
@@ -147,8 +149,10 @@ def dead_letter_id(raw: ConsumerRecord, group: str) -> str:
     return outbox.event_id(group, raw.topic, _offset(raw), 0)
 
 
-def dead_letter_row(raw: ConsumerRecord, group: str, reason: str, detail: str, now: datetime) -> outbox.Row:
-    """The outbox row that carries the message as it came, and why, to its dead-letter topic."""
+def dead_letter_row(
+    raw: ConsumerRecord, group: str, reason: str, detail: str, now: datetime, conceal: Conceal | None = None
+) -> outbox.Row:
+    """The outbox row that carries the message, as it came or as it is concealed, and why, to its dead-letter topic."""
     notes = {
         "noria-id": dead_letter_id(raw, group),
         "noria-reason": reason,
@@ -159,7 +163,7 @@ def dead_letter_row(raw: ConsumerRecord, group: str, reason: str, detail: str, n
         "noria-group": group,
         "noria-time": now.isoformat(),
     }
-    value = raw.value
+    value = raw.value if conceal is None or raw.value is None else conceal(raw.value)
     if raw.key is None and value is None:  # aiokafka sends no message without both
         value, notes["noria-value"] = b"", "null"
     headers = [*raw.headers, *((name, text.encode("utf-8", "replace")) for name, text in notes.items())]

@@ -14,31 +14,34 @@ from contracts.events.upstream import RecordSubmittedV1
 from contracts.records import RecordInvalid, canonical_record
 from services.chassis.rows.row import FLAWS
 from services.ingestion.domain.columns import IDENTITY, Columns
-from services.ingestion.domain.validation import valid_record, validated
+from services.ingestion.domain.policy import LETS_ALL_IN, Policy, cleaned, judged
+from services.ingestion.domain.validation import valid_record
 
+_NONE = "-"
+"""Stands for an identity that is not given until the record is known that it derives from."""
 KEYS = frozenset({"project", "record_id", "subject", "tags", "record"})
 
 
-def submitted(project: str, item: Any, columns: Columns | None = None) -> RecordSubmittedV1:
-    """The event that submits `item` to `project`, valid by the rules of `validated`.
+def submitted(project: str, item: Any, policy: Policy = LETS_ALL_IN) -> RecordSubmittedV1:
+    """The event that submits `item` to `project`, as the project's policy lets it in.
 
     Without `record_id` the identity is `sha-` and the first 16 digits of the record's digest, so that an upload sent
     twice names the same records.
 
     Raises:
-        RecordInvalid: as `validated`, or `other_project`.
+        RecordInvalid: as `cleaned` and `judged`, or `other_project`.
     """
-    fields = _fields(project, item, columns or {})
-    if "record_id" not in fields:
-        record = valid_record(fields["record"], columns).record
-        fields["record_id"] = f"sha-{digest(canonical_record(record))[:16]}"
+    fields = _fields(project, item, policy.columns or {})
     try:
-        event = RecordSubmittedV1.model_validate(fields | {"project": project})
+        event = cleaned(RecordSubmittedV1.model_validate({"record_id": _NONE, **fields, "project": project}), policy)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RecordInvalid("invalid_field", f"{where}: {first['msg']}") from error
-    validated(event, columns)
+    if "record_id" not in fields:
+        record = valid_record(event.record, policy.columns).record
+        event = event.model_copy(update={"record_id": f"sha-{digest(canonical_record(record))[:16]}"})
+    judged(event, policy)
     return event
 
 

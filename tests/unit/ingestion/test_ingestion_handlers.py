@@ -79,6 +79,7 @@ def test_a_record_is_accepted_with_its_revision_and_unchanged_content_makes_none
             "accepted": 4,
             "records": 1,
             "unchanged": 1,
+            "not_sampled": 0,
             "refused": 0,
             "refused_by_reason": {},
         }
@@ -156,9 +157,9 @@ def test_plain_columns_are_read_as_the_project_says_now(opened: Opened) -> None:
     mapped = defined().model_copy(update={"revision": "1" * 64, "sequence": 2})
     mapped = mapped.model_copy(update={"spec": mapped.spec.model_copy(update={"ingest": columns})})
     with opened() as store:
-        assert not store.columns("p")
+        assert store.policy("p").columns is None
         list(handlers.on_project_defined(mapped, meta("d2"), store))
-        assert store.columns("p") == columns.columns
+        assert store.policy("p").columns == columns.columns
     [accepted] = handle(opened, faq, "2")
     assert (accepted.shape, accepted.sent, accepted.tags) == ("prompt_completion", faq.record, {"topic": "tar"})
     assert accepted.record.model_dump() == {"prompt": "q", "completion": "a"}

@@ -19,6 +19,7 @@ from contracts.turns import ROLES, conversation
 from services.chassis.rows.reading import rows
 from services.ingestion.domain.conversions import CONVERSIONS, MAX_COLUMNS, convert
 from services.ingestion.domain.items import submitted
+from services.ingestion.domain.policy import Policy
 from services.ingestion.domain.validation import valid_record, validated
 from tests.unit.contracts.values import JSON_VALUES
 from tests.unit.ingestion.test_ingestion_rules import event
@@ -162,12 +163,12 @@ def test_what_is_refused_says_why(raw: Any, code: str, words: str) -> None:
     assert refused.value.code == code
 
 
-COLUMNS = {"prompt": "question", "completion": "answer", "record_id": "id", "subject": "who"}
+COLUMNS: dict[str, str] = {"prompt": "question", "completion": "answer", "record_id": "id", "subject": "who"}
 FAQ: dict[str, Any] = {"question": "q", "answer": "a", "id": 7, "who": "ann", "label": 3, "topic": "tar"}
 
 
 def test_plain_columns_are_read_by_the_projects_mapping() -> None:
-    sent = submitted("p", FAQ, COLUMNS)
+    sent = submitted("p", FAQ, Policy(columns=COLUMNS))
     assert (sent.record_id, sent.subject, sent.record) == ("7", "ann", FAQ)
     found = validated(sent, COLUMNS)
     assert found.record.model_dump() == {"prompt": "q", "completion": "a"}
