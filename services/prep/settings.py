@@ -15,7 +15,7 @@ class PrepSettings(Settings):
     port: int = 8082
     profile_rows: int = Field(default=20_000, ge=1, description="Rows whose texts a profile is measured on")
     profile_topic_tokens: int = Field(
-        default=3_000, ge=0, description="Tokens that the profile's topics are made of; 0: it has none"
+        default=2_000, ge=0, description="Tokens that the profile's topics are made of; 0: it has none"
     )
     ray_address: str | None = Field(
         default=None, description="Ray cluster that freezes compute on (ray://host:port, local); default: this process"

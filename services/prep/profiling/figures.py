@@ -29,7 +29,8 @@ def evenly(values: Sequence[T], most: int) -> list[T]:
 def top(found: Counter[str], most: int = TOP) -> dict[str, int]:
     """The most frequent values; the rest together."""
     ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    rest = sum(n for _, n in ordered[most:])
+    ordered = [item for item in ordered if item[0] != REST]
+    rest = sum(n for _, n in ordered[most:]) + found.get(REST, 0)
     return dict(ordered[:most]) | ({REST: rest} if rest else {})
 
 

@@ -104,7 +104,7 @@ def _lengths(profile: Profile) -> str:
     unit = profile["tokens"]["unit"]
     kinds = [("characters", profile["characters"]), (unit, profile["tokens"])]
     cards = [
-        _length(f"{part.title()}, {name}" + _sampled(profile, profile), found[part], name)
+        _length(f"{part.title()}, {name}" + _sampled({**profile, **found}, profile), found[part], name)
         for name, found in kinds
         for part in ("prompt", "completion")
     ]

@@ -22,6 +22,8 @@ Profile = dict[str, Any]
 EXAMPLES = 5
 OUTLIERS = 5
 BRIEF = 200
+TOKENISED = 5_000
+"""Rows of the sample whose tokens are counted and whose language is told."""
 JUDGED = 2_000
 """Rows of each split that are compared with the training's."""
 _KINDS = (
@@ -49,6 +51,7 @@ def profile(
     counts = {split: pq.read_metadata(files[split]).num_rows for split in SPLITS}
     total = sum(counts.values())
     some = texts.sample(files, SPLITS, sample)
+    fewer = evenly(some, TOKENISED)
     tags = _tags(texts.tags(files, SPLITS))
     left_out = repeats.drops(files[DROPS])
     return {
@@ -60,14 +63,14 @@ def profile(
         "formats": top(texts.counted(files, SPLITS, "format")),
         "kinds": top(Counter(row.kind for row in some)),
         "tags": tags,
-        "prompts": {"distinct": len(texts.counted(files, SPLITS, "prompt_key")), "of": total},
+        "prompts": {"distinct": texts.distinct(files, SPLITS, "prompt_key"), "of": total},
         "sources": sources.over_time(files, SPLITS, list(tags)),
         "characters": _lengths(some, lambda given: [len(text) for text in given]),
-        "tokens": {"unit": unit, "sampled": len(some), **_lengths(some, count_tokens)},
+        "tokens": {"unit": unit, "sampled": len(fewer), **_lengths(fewer, count_tokens)},
         "languages": {
             "detected_by": "script and frequent words",
-            "sampled": len(some),
-            "found": top(Counter(languages.detect_language(f"{row.prompt}\n{row.completion}") for row in some)),
+            "sampled": len(fewer),
+            "found": top(Counter(languages.detect_language(f"{row.prompt}\n{row.completion}") for row in fewer)),
         },
         "preferences": preferences(some),
         "findings": {name: dict(sorted(found.items())) for name, found in sorted((findings or {}).items())},
@@ -88,13 +91,10 @@ def _lengths(some: Sequence[Sampled], measure: CountTokens) -> dict[str, Any]:
     }
 
 
-def _tags(found: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+def _tags(found: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
     """Rows by value of each tag, the tags that most rows have first."""
-    values: dict[str, Counter[str]] = {}
-    for (name, value), n in found.items():
-        values.setdefault(name, Counter())[value] += n
-    ordered = sorted(values, key=lambda name: (-values[name].total(), name))
-    return {name: top(values[name]) for name in ordered[:TOP]}
+    ordered = sorted(found, key=lambda name: (-found[name].total(), name))
+    return {name: top(found[name]) for name in ordered[:TOP]}
 
 
 def preferences(some: Sequence[Sampled]) -> dict[str, Any]:

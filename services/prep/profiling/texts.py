@@ -7,16 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.chat import completion_text, prompt_turns, said
 from contracts.records import FORMATS, Preference, Record, UnpairedPreference, kind, turns
+from services.prep.profiling.figures import REST
 
 _CLASSES: dict[str, type[Record]] = dict(FORMATS.values())
 CALL: Any = pc
 """pyarrow makes its functions when it is imported."""
 COLUMNS = ("record_id", "format", "record", "tags")
+MOST_VALUES = 10_000
+"""Of a tag that are counted each for itself: a tag may be another one with every record."""
+MOST_BYTES = 256 << 20
+"""Of records that are held at once, about: fewer rows are sampled of a dataset whose records are long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,8 @@ class Sampled:
 def sample(files: Mapping[str, Path], splits: Sequence[str], most: int) -> list[Sampled]:
     """At most `most` rows at even distances, split after split, in the order of their digests."""
     sizes = {split: pq.read_metadata(files[split]).num_rows for split in splits}
-    step = max(1, -(-sum(sizes.values()) // max(1, most)))
+    held = sum(_record_bytes(files[split]) for split in splits)
+    step = max(1, -(-sum(sizes.values()) // max(1, most)), -(-held // MOST_BYTES))
     found: list[Sampled] = []
     before = 0
     for split in splits:
@@ -45,10 +52,16 @@ def sample(files: Mapping[str, Path], splits: Sequence[str], most: int) -> list[
     return found
 
 
+def _record_bytes(path: Path) -> int:
+    metadata = pq.read_metadata(path)
+    at = metadata.schema.names.index("record")
+    return sum(metadata.row_group(i).column(at).total_uncompressed_size for i in range(metadata.num_row_groups))
+
+
 def _every(path: Path, split: str, step: int, at: int) -> Iterator[Sampled]:
     """Every step-th row of the dataset, where `at` rows of it stand in other files before this one."""
     file = pq.ParquetFile(path)
-    for batch in file.iter_batches(batch_size=1024, columns=list(COLUMNS)):
+    for batch in file.iter_batches(batch_size=256, columns=list(COLUMNS)):
         first = -at % step
         for row in batch.take(list(range(first, batch.num_rows, step))).to_pylist():
             yield read(row, split)
@@ -88,10 +101,19 @@ def counted(files: Mapping[str, Path], splits: Sequence[str], column: str) -> Co
     return found
 
 
-def tags(files: Mapping[str, Path], splits: Sequence[str]) -> Counter[tuple[str, str]]:
-    """How often each value of each tag is there."""
-    found: Counter[tuple[str, str]] = Counter()
-    for text, n in counted(files, splits, "tags").items():
-        for name, value in json.loads(text).items():
-            found[name, value] += n
+def distinct(files: Mapping[str, Path], splits: Sequence[str], column: str) -> int:
+    """How many values a column has in all splits together."""
+    columns = [chunk for split in splits for chunk in pq.read_table(files[split], columns=[column]).column(0).chunks]
+    return CALL.count_distinct(pa.chunked_array(columns, type=pa.string())).as_py()
+
+
+def tags(files: Mapping[str, Path], splits: Sequence[str]) -> dict[str, Counter[str]]:
+    """How often each value of each tag is there; those after a tag's first MOST_VALUES together, as REST."""
+    found: dict[str, Counter[str]] = {}
+    for split in splits:
+        for batch in pq.ParquetFile(files[split]).iter_batches(batch_size=65_536, columns=["tags"]):
+            for pair in CALL.value_counts(batch.column(0)).to_pylist():
+                for name, value in json.loads(pair["values"]).items():
+                    values = found.setdefault(name, Counter())
+                    values[value if value in values or len(values) < MOST_VALUES else REST] += pair["counts"]
     return found

@@ -71,6 +71,21 @@ def test_a_large_dataset_is_sampled_evenly_and_says_so(files: dict[str, Path]) -
     assert "in 10 sampled rows" in page("p", found)
 
 
+def test_long_records_are_sampled_the_less(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "MOST_BYTES", 1000)
+    assert 1 <= len(texts.sample(files, SPLITS, 1000)) < 20
+
+
+def test_a_tag_with_a_value_for_each_record_is_counted_within_bounds(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(texts, "MOST_VALUES", 2)
+    found = made(files)
+    assert sum(found["tags"]["tool"].values()) == 40
+    assert len(found["tags"]["tool"]) == 3
+    assert "(others)" in found["tags"]["tool"]
+
+
 def test_a_spread_has_every_value_in_its_histogram() -> None:
     found = spread([*range(100), 100_000])
     assert sum(found["histogram"]["counts"]) == found["n"] == 101
@@ -200,6 +215,11 @@ def test_sources_are_counted_over_time(tmp_path: Path, hours: int, unit: str, bu
     assert (found["tag"], found["unit"], set(found["counts"])) == ("source", unit, {"web", "app"})
     assert sum(found["counts"]["web"].values()) == 10
     assert len(found["counts"]["web"]) == buckets
+    odd = ['{"source":"a\\"b"}', '{"x":",\\"source\\":\\"no\\""}', '{"sourced":"no"}']
+    pq.write_table(pa.table({"tags": odd, "accepted_at": times[:3]}), tmp_path / "odd")
+    quoted = sources.over_time({"train": tmp_path / "odd"}, ["train"], ["source"])
+    assert quoted is not None
+    assert {name: sum(n.values()) for name, n in quoted["counts"].items()} == {"none": 2, 'a"b': 1}
     pq.write_table(pa.table({"tags": ["{}"]}), tmp_path / "old")
     assert sources.over_time({"train": tmp_path / "old"}, ["train"], []) is None
 
