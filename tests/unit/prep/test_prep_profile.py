@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from services.ingestion.domain.privacy.kinds import KINDS
 from services.prep.domain import languages
 from services.prep.domain.rows import SPLITS
 from services.prep.profiling import embedder, leakage, repeats, sources, texts, topics
 from services.prep.profiling.figures import spread, words
 from services.prep.profiling.page import page
-from services.prep.profiling.profile import Profile, profile
+from services.prep.profiling.profile import Profile, placeholders, profile
 from tests.unit.prep.frozen import write
 
 HOSTILE = "<script>alert('1')</script>\"&"
@@ -202,6 +203,12 @@ def test_preferences_and_labels_are_measured(tmp_path: Path) -> None:
     assert (found["preferences"]["percent"]["least"], found["preferences"]["percent"]["greatest"]) == (50, 300)
     assert found["placeholders"] == {"EMAIL_ADDRESS": 3}
     assert "The chosen one is the longer one in 2 of 3" in page("p", found)
+
+
+def test_every_kind_that_the_door_redacts_is_counted() -> None:
+    text = " ".join(f"<{kind.name}_1>" for kind in KINDS)
+    assert placeholders(row("r", text)) == {kind.name for kind in KINDS}
+    assert not placeholders(row("r", "<DEVICE> <STATE>"))
 
 
 @pytest.mark.parametrize(("hours", "unit", "buckets"), [(1, "hour", 10), (24, "day", 10), (24 * 31, "month", 10)])
