@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,8 +114,15 @@ def _local(ctx: Context[SqlStore], dataset: DatasetRow, names: Sequence[str]) ->
     if unknown:
         known = ", ".join(dataset.files)
         raise ApiError(404, "unknown_file", f"dataset {dataset.number} has no file {unknown[0]!r}; it has {known}")
-    try:
+    with telling():
         return {name: ctx.artifacts.get(ArtifactRef.model_validate(dataset.files[name])) for name in names}
+
+
+@contextmanager
+def telling() -> Generator[None]:
+    """What the artifact store says of a file, as ApiError: 409 where it is lost or altered, 503 where the store is away."""
+    try:
+        yield
     except ArtifactMissing as error:
         raise ApiError(409, "artifact_missing", str(error)) from error
     except ArtifactCorrupt as error:

@@ -15,7 +15,7 @@ from services.chassis.http.projects import check_in_service
 from services.chassis.jobs.job import tries_of
 from services.chassis.storage import pages
 from services.prep import handlers
-from services.prep.dataset_routes import add_routes, dataset_of
+from services.prep.dataset_routes import add_routes, dataset_of, telling
 from services.prep.domain import reading
 from services.prep.domain.policy import Pending, describe_next_freeze
 from services.prep.store import SqlStore
@@ -40,18 +40,20 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
     async def dataset(project: str, number: Number) -> dict[str, Any]:
         return shown(await ctx.read(lambda store: dataset_of(store, project, number)))
 
-    @router.get("/v1/datasets/{project}/{number}/report", responses=PAGE | errors(404))
+    @router.get("/v1/datasets/{project}/{number}/report", responses=PAGE | errors(404, 409, 503))
     async def report(project: str, number: Number) -> HTMLResponse:
         def content(store: SqlStore) -> bytes:
-            return ctx.artifacts.read_bytes(ArtifactRef.model_validate(dataset_of(store, project, number).report))
+            with telling():
+                return ctx.artifacts.read_bytes(ArtifactRef.model_validate(dataset_of(store, project, number).report))
 
         policy = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
         return HTMLResponse(await ctx.read(content), headers=policy)
 
-    @router.get("/v1/datasets/{project}/{number}/profile", responses=errors(404))
+    @router.get("/v1/datasets/{project}/{number}/profile", responses=errors(404, 409, 503))
     async def profile(project: str, number: Number) -> dict[str, Any]:
         def content(store: SqlStore) -> bytes:
-            return ctx.artifacts.read_bytes(ArtifactRef.model_validate(dataset_of(store, project, number).profile))
+            with telling():
+                return ctx.artifacts.read_bytes(ArtifactRef.model_validate(dataset_of(store, project, number).profile))
 
         return json.loads(await ctx.read(content))
 

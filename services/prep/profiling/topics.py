@@ -17,7 +17,7 @@ from services.prep.domain import normalise
 
 Vectors = NDArray[np.float32]
 """[texts, dimensions], each of length one."""
-FEWEST = 20
+FEWEST = 50
 """Texts that make topics."""
 MOST_TOPICS = 10
 WORDS = 8

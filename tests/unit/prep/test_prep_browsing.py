@@ -136,6 +136,17 @@ def test_a_file_that_is_lost_or_altered_is_named(client: TestClient, files: dict
     assert client.get("/v1/datasets/p/1/rows").status_code == 200
 
 
+@pytest.mark.parametrize("name", ["report", "profile"])
+def test_a_lost_profile_is_named(client: TestClient, files: dict[str, Any], opened: Opened, name: str) -> None:
+    lost = {**files["drops"], "sha256": "0" * 64, "uri": files["drops"]["uri"][:-3] + "000"}
+    with opened() as store:
+        found = store.dataset("p", 1)
+        assert found is not None
+        setattr(found, name, lost)
+    answer = client.get(f"/v1/datasets/p/1/{name}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "artifact_missing")
+
+
 @pytest.mark.usefixtures("files")
 def test_what_changed_between_two_datasets(client: TestClient, opened: Opened, tmp_path: Path) -> None:
     rows = [row(2, completion="do it"), row(3, odd="no"), *(row(i) for i in range(4, 33))]

@@ -96,16 +96,16 @@ def test_a_spread_has_every_value_in_its_histogram() -> None:
 
 def test_topics_have_their_words_and_what_lies_apart(tmp_path: Path) -> None:
     themes = {"tea": "cup kettle", "war": "army siege", "sea": "wave harbour"}
-    rows = [pair(i, f"tell about {w} and {themes[w]}") for i, w in enumerate(["tea", "war", "sea"] * 8)]
+    rows = [pair(i, f"tell about {w} and {themes[w]}") for i, w in enumerate(["tea", "war", "sea"] * 18)]
     rows.append(pair(99, "something else"))
     found = made(write(tmp_path, {"train": rows, "validation": [], "held_out": []}), embed=embed)["topics"]
-    assert sum(topic["n"] for topic in found["found"]) == found["sampled"] == 25
+    assert sum(topic["n"] for topic in found["found"]) == found["sampled"] == 55
     theme_words = [set(topic["words"]) for topic in found["found"]]
     for theme in themes.values():
         assert any(set(theme.split()) <= some for some in theme_words), theme_words
     assert found["outliers"][0]["distance"] >= found["outliers"][-1]["distance"]
     assert made(write(tmp_path, {"train": rows[:9], "validation": [], "held_out": []}), embed=embed)["topics"] == {
-        "missing": "fewer than 20 rows make no topics"
+        "missing": "fewer than 50 rows make no topics"
     }
 
 
