@@ -5,7 +5,7 @@ prompt's own: those outside of runs that many prompts share (near/templates.py),
 repetitions.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import compress
 
 import numpy as np
@@ -18,6 +18,7 @@ from services.prep.domain.near.buckets import Signatures, Values
 from services.prep.domain.near.hashing import Tokens, tokens
 from services.prep.domain.near.search import FEW, Documents, first_near
 from services.prep.domain.near.templates import SharedRuns
+from services.prep.domain.threads import ahead
 
 Sign = Callable[[Column], Values]
 """The MinHash signatures (texts, HASHES) of the sets of words of texts."""
@@ -74,51 +75,48 @@ def repeated(documents: Documents, low: Bools, high: Bools) -> Ints:
 
 def read(frame: Frame, rows: Ints, column: str, sign: Sign) -> Documents:
     """The documents that the texts of these rows are, in their order."""
-    size = int(frame.columns["characters"][rows].sum()) // 6
-    shared = SharedRuns(size)
+    shared = SharedRuns(int(frame.columns["characters"][rows].sum()) // 6)
     for look in (shared.add, shared.check):
-        for _, found, _ in _tokens(frame, rows, column):
+        for found in ahead(lambda batch: tokens(batch[1]), _texts(frame, rows, column)):
             look(found)
-    few = len(rows) <= FEW
-    signatures = None if few else Signatures(len(rows))
+    shared.settle()
+    signatures = None if len(rows) <= FEW else Signatures(len(rows))
+
+    def parse(batch: tuple[Ints, Column]) -> tuple[Ints, sets.Sets, Ints, sets.Sets, Values | None]:
+        places, texts = batch
+        found = tokens(texts)
+        own_words = shared.own(found)
+        some = np.unique(found.documents()[~own_words])
+        if len(some):
+            texts = _without_shared(texts, found, own_words, some)
+        less = sets.of_tokens(found, own_words).chosen(some)
+        return places, sets.of_tokens(found), some, less, None if signatures is None else sign(texts)
+
     parts: list[sets.Sets] = []
     full, own = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
     names = np.empty((2, len(rows)), np.uint64)
     count = 0
-    for places, found, texts in _tokens(frame, rows, column):
-        own_words = shared.own(found)
-        all_of_them, some = sets.of_tokens(found), _less(found, own_words)
-        parts.append(all_of_them)
+    for places, words, some, less, values in ahead(parse, _texts(frame, rows, column)):
+        parts += [words, less]
         full[places] = own[places] = count + np.arange(len(places))
-        names[:, places] = all_of_them.names()
-        count += len(places)
-        if len(some):
-            less = sets.of_tokens(found, own_words).chosen(some)
-            parts.append(less)
-            own[places[some]] = count + np.arange(len(some))
-            names[1, places[some]] = less.names()
-            count += len(some)
-            texts = _without_shared(texts, found, own_words, some)
-        if signatures is not None:
-            signatures.put(places, sign(texts))
+        own[places[some]] = count + len(places) + np.arange(len(some))
+        count += len(places) + len(some)
+        names[:, places] = words.names()
+        names[1, places[some]] = less.names()
+        if signatures is not None and values is not None:
+            signatures.put(places, values)
     return Documents(sets.joined(parts), full, own, (names[0], names[1]), signatures)
 
 
-def _tokens(frame: Frame, rows: Ints, column: str) -> Iterable[tuple[Ints, Tokens, Column]]:
-    """In batches: places in `rows`, the words there, and the texts."""
+def _texts(frame: Frame, rows: Ints, column: str) -> Iterator[tuple[Ints, Column]]:
+    """In batches: places in `rows`, and the texts there."""
     place_of = np.full(len(frame), -1, np.int64)
     place_of[rows] = np.arange(len(rows))
     for batch, texts in frame.texts(column):
         places = place_of[batch]
         wanted = np.flatnonzero(places >= 0)
         if len(wanted):
-            chosen = texts.take(pa.array(wanted))
-            yield places[wanted], tokens(chosen), chosen
-
-
-def _less(found: Tokens, own_words: Bools) -> Ints:
-    """The documents that have words that are not their own."""
-    return np.unique(found.documents()[~own_words])
+            yield places[wanted], texts.take(pa.array(wanted))
 
 
 def _without_shared(texts: Column, found: Tokens, own_words: Bools, some: Ints) -> Column:

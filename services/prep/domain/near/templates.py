@@ -17,7 +17,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 class SharedRuns:
-    """The runs that many documents share: `add` all documents, then `check` them, then ask.
+    """The runs that many documents share: `add` all documents, then `check` all, `settle`, and ask what is their `own`.
 
     The first pass counts in a table of fixed size, where two runs may share a counter; the second counts those above exactly.
     """
@@ -58,12 +58,14 @@ class SharedRuns:
     def _full(self, values: U64) -> Bools:
         return self._counts[(values & self._mask).astype(np.int64)] >= MANY
 
+    def settle(self) -> None:
+        """Ends the counting."""
+        self._sum()
+        values, counts = self._exact[0]
+        self._exact = [(values[counts >= MANY], counts[counts >= MANY])]
+
     def own(self, documents: Tokens) -> Bools:
         """Of each word whether it is its document's own."""
-        if len(self._exact) > 1:
-            self._sum()
-            values, counts = self._exact[0]
-            self._exact = [(values[counts >= MANY], counts[counts >= MANY])]
         values, starts = runs(documents, RUN)
         full = np.flatnonzero(self._full(values))
         shared = starts[full[_among(values[full], self._exact[0][0])]]
