@@ -65,8 +65,11 @@ def path_of(split: str) -> str:
 
 
 def readme(dataset: Mapping[str, Any]) -> str:
-    """The card of a dataset as prep tells of it: a YAML header that `load_dataset` reads, and what a person wants to know."""
-    files = [{"split": SPLITS[split], "path": path_of(split)} for split in SPLITS]
+    """The card of a dataset as prep tells of it: a YAML header that `load_dataset` reads, and what a person wants to know.
+
+    A split without rows is not named to `load_dataset`, which fails on a file without any.
+    """
+    files = [{"split": SPLITS[split], "path": path_of(split)} for split in SPLITS if dataset["counts"].get(split)]
     total = sum(dataset["counts"].values())
     header = {
         "pretty_name": f"{dataset['project']} {dataset['number']}",

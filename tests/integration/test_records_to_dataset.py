@@ -142,7 +142,7 @@ def noria(stage: Stage, *arguments: str) -> Any:
 
 
 def test_a_dataset_is_shown_compared_and_exported(stage: Stage, project: str, tmp_path: Path) -> None:
-    stage.define(project, held_out=0.2, validation=0.1, freeze=Freeze.model_validate({"records": 20, "quiet": "1s"}))
+    stage.define(project, held_out=0.2, validation=0, freeze=Freeze.model_validate({"records": 20, "quiet": "1s"}))
     upload(stage, project, lines(40))
     until("a dataset", lambda: stage.datasets(project))
     upload(stage, project, "\n".join([*lines(62).split("\n")[39:], lines(1).replace("do 0", "do nothing")]))
@@ -164,7 +164,7 @@ def test_a_dataset_is_shown_compared_and_exported(stage: Stage, project: str, tm
     assert read.returncode == 0, read.stderr[-3000:]
     found = json.loads(read.stdout)
     assert sum(found["rows"].values()) == len(found["records"]) == 62
-    assert set(found["rows"]) == {"train", "validation", "test"}
+    assert set(found["rows"]) == {"train", "test"}  # the library takes no split without rows
     assert {"prompt": "word0 thing0", "completion": "do nothing"} in found["records"]
     assert (found["errors"], found["warnings"]) == ([], [])
     assert len(found["described"]) == found["rows"]["train"]

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from services.cli.app import run
+from services.cli.dataset_card import readme
 from tests.unit.cli.conftest import Services
 
 ROW: dict[str, Any] = {
@@ -115,6 +116,13 @@ def test_an_export_is_a_folder_with_its_card(
     assert metadata["distribution"][2]["sha256"] == sha256(exported["held_out"]).hexdigest()
     assert (folder / "report.html").read_text() == "<p>page</p>"
     assert [path.name for path in folder.parent.iterdir()] == ["out"]
+
+
+def test_a_split_without_rows_is_not_named_to_the_library() -> None:
+    dataset: dict[str, Any] = {"project": "p", "number": 1, "version": "a", "project_revision": "b", "drops": {}}
+    card = readme(dataset | {"counts": {"train": 3, "validation": 0}, "frozen_at": "2026-01-31"})
+    [config] = yaml.safe_load(card.split("---")[1])["configs"]
+    assert [each["split"] for each in config["data_files"]] == ["train"]
 
 
 def test_an_export_takes_no_other_s_place(
