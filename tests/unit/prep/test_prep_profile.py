@@ -18,6 +18,7 @@ from services.prep.profiling import embedder, leakage, repeats, sources, texts, 
 from services.prep.profiling.figures import spread, words
 from services.prep.profiling.page import page
 from services.prep.profiling.profile import Profile, placeholders, profile
+from services.prep.settings import PrepSettings
 from tests.unit.prep.frozen import write
 
 HOSTILE = "<script>alert('1')</script>\"&"
@@ -135,6 +136,21 @@ def test_vectors_are_in_the_order_of_their_texts() -> None:
 
     given = [[9, 1, 1], [8], [7] * 600, [6, 6]]
     assert embedder.vectors(first_token, given)[:, 0].tolist() == [9, 8, 7, 6]
+
+
+def test_the_packaged_embedder_tells_topics_apart_within_its_bound() -> None:
+    opened = embedder.open_embedder(PrepSettings().cache, 100)
+    if opened is None:
+        pytest.skip("the embedder is not here (scripts/setup --assets)")
+    given = ["list the files of a folder", "show a directory's content", "bake a cake", "a recipe for bread"]
+    places, vectors = opened(given)
+    alike = vectors @ vectors.T
+    assert places == [0, 1, 2, 3]
+    assert min(alike[0, 1], alike[2, 3]) > max(alike[0, 2], alike[0, 3], alike[1, 2], alike[1, 3])
+    assert np.allclose(np.diag(alike), 1, atol=1e-5)
+    places, vectors = opened(given * 50)
+    assert len(places) == len(vectors) <= 20
+    assert places == sorted(places)
 
 
 def test_without_the_embedder_there_are_no_topics(files: dict[str, Path], tmp_path: Path) -> None:
