@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from services.prep.profiling import plots, sections
+from services.prep.profiling.figures import REST
 from services.prep.profiling.profile import Profile
 
 STYLE = """
@@ -17,7 +18,7 @@ main{max-width:1060px;margin:0 auto;padding:28px 20px 60px}h1{margin:0;font-size
 h3{font-size:14px;margin:0 0 8px;font-weight:600}.dim,.none,small{color:var(--dim)}code{font-size:12px;word-break:break-all}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr));gap:16px;align-items:start}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px 16px;min-width:0}
-.figures{display:flex;flex-wrap:wrap;gap:12px;margin:18px 0}.figures .card{flex:1 1 130px}.figures b{display:block;font-size:24px}
+.figures{display:flex;flex-wrap:wrap;gap:12px;margin:18px 0}.figures .card{flex:1 1 150px}.figures b{display:block;font-size:22px}
 svg{width:100%;height:auto;display:block;overflow:visible}.wide{overflow-x:auto}
 details{margin-top:8px}summary{color:var(--dim);cursor:pointer;font-size:13px}caption{text-align:left;color:var(--dim);font-size:13px}
 table{border-collapse:collapse;width:100%;font-size:14px}th{text-align:left;color:var(--dim);font-weight:500}
@@ -83,7 +84,7 @@ def _make(profile: Profile) -> str:
         _bars("Splits", profile["counts"]),
         _bars("Kinds" + _sampled(profile, profile), profile["kinds"]),
         _bars("Languages" + _sampled(languages, profile) + ", an estimate", languages["found"]),
-        *(_bars(f"Tag {name}", values) for name, values in list(profile["tags"].items())[:6]),
+        *(_tag(name, values) for name, values in list(profile["tags"].items())[:6]),
         *_sources(profile["sources"]),
     ]
     return f'<h2>What is in it</h2><div class="grid">{"".join(cards)}</div>'
@@ -91,6 +92,12 @@ def _make(profile: Profile) -> str:
 
 def _bars(title: str, values: Mapping[str, int]) -> str:
     return sections.card(title, plots.bars(title, values))
+
+
+def _tag(name: str, values: Mapping[str, int]) -> str:
+    if len(values) > 1 and max((n for value, n in values.items() if value != REST), default=0) == 1:
+        return sections.card(f"Tag {name}", '<p class="none">another value with each row</p>')
+    return _bars(f"Tag {name}", values)
 
 
 def _sources(found: Mapping[str, Any] | None) -> list[str]:

@@ -118,7 +118,7 @@ def over_time(title: str, unit: str, counts: Mapping[str, Mapping[str, int]]) ->
                 "field": "at",
                 "type": "ordinal",
                 "title": f"accepted, by {unit} (UTC)",
-                "axis": {"labelOverlap": True, "labelAngle": 0},
+                "axis": {"labelOverlap": True, "labelAngle": 0, "labelSeparation": 8},
             },
             "y": {"field": "n", "type": "quantitative", "title": "rows", "axis": {"tickCount": 4, "format": ",d"}},
             "color": colour | ({"legend": None} if len(names) == 1 else {}),

@@ -88,6 +88,14 @@ def test_a_tag_with_a_value_for_each_record_is_counted_within_bounds(
     assert "(others)" in found["tags"]["tool"]
 
 
+def test_a_tag_that_names_each_row_is_no_plot(tmp_path: Path) -> None:
+    rows = [pair(i, f"q {i}", tags={"user": f"u{i}", "tool": "tar"}) for i in range(5)]
+    html = page("p", made(write(tmp_path, {"train": rows, "validation": [], "held_out": []})))
+    assert "another value with each row" in html
+    assert "u3" not in html
+    assert "tar" in html
+
+
 def test_a_spread_has_every_value_in_its_histogram() -> None:
     found = spread([*range(100), 100_000])
     assert sum(found["histogram"]["counts"]) == found["n"] == 101
