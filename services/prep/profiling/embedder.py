@@ -26,13 +26,14 @@ def open_embedder(cache: Path, tokens: int) -> EmbedTexts | None:
     folder = cache / "embedders" / NAME
     if not tokens or not (folder / "model.onnx").is_file():
         return None
-    from tokenizers import Tokenizer
-
-    tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(TOKENS_A_TEXT)
 
     def embed(texts: Sequence[str]) -> tuple[list[int], Vectors]:
+        from tokenizers import Tokenizer
+
+        tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(TOKENS_A_TEXT)
+
         step = max(1, -(-len(texts) // CANDIDATES))
         ids: list[list[int]] = [each.ids for each in tokenizer.encode_batch([t[:CHARACTERS] for t in texts[::step]])]
         stride = within([len(each) for each in ids], tokens)

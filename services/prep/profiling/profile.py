@@ -131,7 +131,10 @@ def _topics(some: Sequence[Sampled], embed: EmbedTexts | None) -> dict[str, Any]
         return {"missing": "the embedder is switched off or not on this machine"}
     if len(some) < topics.FEWEST:
         return {"missing": f"fewer than {topics.FEWEST} rows make no topics"}
-    places, vectors = embed([row.prompt or row.completion for row in some])
+    try:
+        places, vectors = embed([row.prompt or row.completion for row in some])
+    except Exception as fault:  # a damaged file of the embedder costs a dataset its topics, not itself
+        return {"missing": f"the embedder failed: {type(fault).__name__}"}
     if len(places) < topics.FEWEST:
         return {"missing": f"fewer than {topics.FEWEST} texts are within the bound of tokens"}
     rows = [some[place] for place in places]

@@ -7,9 +7,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from services.prep.domain.rows import DROPS
 from services.prep.profiling.figures import excerpt, spread
 from services.prep.profiling.texts import by_id
 
+COLUMNS = ["record_id", "reason", "because_of"]
 SHOWN = 5
 """Clusters, and members of each."""
 BRIEF = 200
@@ -20,8 +22,7 @@ Repeated = list[tuple[str, str, str]]
 def drops(path: Path) -> dict[str, Any]:
     """By reason: how many were left out, and some of them with the record they repeat."""
     found: dict[str, dict[str, Any]] = {}
-    columns = ["record_id", "reason", "because_of"]
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=65_536, columns=columns):
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=65_536, columns=COLUMNS):
         for row in batch.to_pylist():
             of = found.setdefault(row["reason"], {"n": 0, "examples": []})
             of["n"] += 1
@@ -32,14 +33,13 @@ def drops(path: Path) -> dict[str, Any]:
 
 def repeats(files: Mapping[str, Path], splits: tuple[str, ...]) -> dict[str, Any]:
     """Clusters of records that repeat one: how many, their sizes, the largest with texts of the kept one and of some others."""
-    table = pq.read_table(files["drops"], columns=["record_id", "reason", "because_of"])
-    repeated: Repeated = [
-        (row["record_id"], row["reason"], row["because_of"]) for row in table.to_pylist() if row["because_of"]
-    ]
+    table = pq.read_table(files[DROPS], columns=COLUMNS)
+    columns = [table.column(name).to_pylist() for name in COLUMNS]
+    repeated: Repeated = [found for found in zip(*columns, strict=True) if found[2]]
     members = clusters(repeated)
     largest = sorted(members, key=lambda kept: (-len(members[kept]), kept))[:SHOWN]
     wanted = [*largest, *(each for kept in largest for each, _ in members[kept][:SHOWN])]
-    texts = {row.record_id: row for name in (*splits, "drops") for row in by_id(files[name], name, wanted)}
+    texts = {row.record_id: row for name in (*splits, DROPS) for row in by_id(files[name], name, wanted)}
 
     def shown(record_id: str) -> dict[str, str]:
         row = texts.get(record_id)

@@ -5,16 +5,18 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tokenizers import Tokenizer, models
 
 from services.ingestion.domain.privacy.kinds import KINDS
 from services.prep.domain import languages
 from services.prep.domain.rows import SPLITS
-from services.prep.profiling import embedder, leakage, repeats, sources, texts, topics
+from services.prep.profiling import embedder, leakage, plots, repeats, sources, texts, topics
 from services.prep.profiling.figures import spread, words
 from services.prep.profiling.page import page
 from services.prep.profiling.profile import Profile, placeholders, profile
@@ -159,6 +161,42 @@ def test_the_packaged_embedder_tells_topics_apart_within_its_bound() -> None:
     places, vectors = opened(given * 50)
     assert len(places) == len(vectors) <= 20
     assert places == sorted(places)
+
+
+def test_an_embedder_that_is_damaged_costs_the_topics_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "embedders" / embedder.NAME
+    folder.mkdir(parents=True)
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "model.onnx").write_bytes(b"half a file")
+    opened = embedder.open_embedder(tmp_path, 1000)
+    assert opened is not None
+    rows = [pair(i, f"question {i}") for i in range(60)]
+    found = made(write(tmp_path, {"train": rows, "validation": [], "held_out": []}), embed=opened)
+    assert found["topics"]["missing"].startswith("the embedder failed: ")
+
+
+def test_hostile_names_are_drawn_as_text() -> None:
+    names = [
+        "\x00\x1b[2J",
+        "\u202egnp.exe",
+        "</svg><script>",
+        "&amp;",
+        "datum.x = 1",
+        "signal({})",
+        "x" * 10_000,
+        "😀",
+        "",
+        " ",
+    ]
+    for html in (
+        plots.bars("<b>", dict.fromkeys(names, 1)),
+        plots.over_time("t", "day", {n: {"d": 1} for n in names[:5]}),
+    ):
+        svg = html[: html.index("</svg>") + 6]
+        assert ElementTree.fromstring(svg).tag.endswith("svg")  # noqa: S314 - made here
+        assert "<script" not in html
+        assert len(svg) < 60_000
 
 
 def test_without_the_embedder_there_are_no_topics(files: dict[str, Path], tmp_path: Path) -> None:
