@@ -16,14 +16,15 @@ from typing import Any
 import httpx
 import pyarrow.parquet as pq
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from contracts.envelope import Event, encode, new_meta
 from contracts.events.feedback import SignalRecordedV1
 from contracts.events.registry import ProjectDefinedV1
 from contracts.events.upstream import RecordSubmittedV1
-from contracts.project import Freeze, Prep, ProjectSpec
+from contracts.project import Freeze, Ingest, Prep, ProjectSpec
 from contracts.records import Conversation, Message
+from contracts.topics import dead_letter_topic
 from contracts.types import ModelRef
 from tests.broker import running
 from tests.integration import client_environments
@@ -46,8 +47,8 @@ class Stage:
             producer.produce(type(event).TOPIC, key=key, value=value, headers=list(headers))
         assert producer.flush(10) == 0
 
-    def define(self, project: str, **prep: Any) -> None:
-        spec = ProjectSpec(project=project, base="none", prep=Prep.model_validate(prep))
+    def define(self, project: str, ingest: Ingest | None = None, **prep: Any) -> None:
+        spec = ProjectSpec(project=project, base="none", ingest=ingest or Ingest(), prep=Prep.model_validate(prep))
         self.send(ProjectDefinedV1(project=project, revision=uuid.uuid4().hex * 2, spec=spec))
         for url in (self.ingestion, self.prep):
             path = "records/counts" if url == self.ingestion else "pending"
@@ -75,6 +76,20 @@ class Stage:
                     found += [value] if value["project"] == project else []
         finally:
             consumer.close()
+        return found
+
+    def letters(self, project: str) -> list[bytes]:
+        """The values of ingestion's dead letters that name a project."""
+        topic = dead_letter_topic(RecordSubmittedV1.TOPIC, "ingestion.main")
+        options = {"bootstrap.servers": self.kafka, "group.id": str(uuid.uuid4()), "auto.offset.reset": "earliest"}
+        consumer, found = Consumer(options), list[bytes]()
+        consumer.subscribe([topic])
+        deadline = time.monotonic() + 30
+        while not found and time.monotonic() < deadline:
+            message = consumer.poll(0.5)
+            if message is not None and project.encode() in (message.value() or b""):
+                found.append(message.value() or b"")
+        consumer.close()
         return found
 
 
@@ -251,3 +266,75 @@ def test_state_is_what_the_log_tells_and_a_changed_row_is_named(
     [difference] = replayed(stage, name)["differences"]
     assert (difference["table"], difference["column"], difference["live"]) == (table, column, "tampered")
     assert difference["rebuilt"] != "tampered"
+
+
+PLANTED = ("planted.{}@example.com", "sk-proj-planted{}abcdEFGH12345678")
+"""An address and a key, of a door each."""
+
+
+def everything(kafka: str, but: str) -> bytes:
+    """The bytes of all topics but one: keys, values and headers."""
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": str(uuid.uuid4())})
+    places = [
+        TopicPartition(name, part, 0)
+        for name, topic in consumer.list_topics(timeout=10).topics.items()
+        if name != but and not name.startswith("__")
+        for part in topic.partitions
+    ]
+    ends = {(p.topic, p.partition): consumer.get_watermark_offsets(p, 10)[1] for p in places}
+    left, found = sum(ends.values()), list[bytes]()
+    consumer.assign(places)
+    deadline = time.monotonic() + 30
+    while left and time.monotonic() < deadline:
+        for message in consumer.consume(500, 0.5):
+            found.append(repr((message.key(), message.value(), message.headers())).encode())
+            left -= 1
+    consumer.close()
+    assert not left, "not all was read"
+    return b"\n".join(found)
+
+
+def test_what_a_project_hides_is_kept_nowhere(stage: Stage, project: str) -> None:
+    """By every door: rows, an event, a trace, and over Kafka an event, one that is refused, and a message that is none."""
+    stage.define(project, Ingest(pii="redact"), freeze=Freeze.model_validate({"records": 5, "quiet": "1s"}))
+    mails, keys = ([form.format(n) for n in range(7)] for form in PLANTED)
+    rows = [
+        {"instruction": f"write to {mails[0]}", "output": keys[0]},
+        {"messages": [{"role": keys[1], "content": mails[1]}]},
+    ]
+    assert len(upload(stage, project, "\n".join(map(json.dumps, rows)))["refused"]) == 1
+    named = {"specversion": "1.0", "id": project, "source": "urn:x", "type": "io.noria.upstream.record.submitted.v1"}
+    data = {
+        "project": project,
+        "record_id": "e",
+        "subject": mails[2],
+        "record": {"prompt": "who?", "completion": keys[2]},
+    }
+    assert httpx.post(f"{stage.ingestion}/v1/events", json={**named, "data": data}).is_success
+    turns = {"input": [{"role": "user", "content": mails[3]}], "output": [{"role": "assistant", "content": keys[3]}]}
+    told = [{"key": f"gen_ai.{n}.messages", "value": {"stringValue": json.dumps(turn)}} for n, turn in turns.items()]
+    body = {
+        "resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "1" * 32, "spanId": "2" * 16, "attributes": told}]}]}]
+    }
+    assert httpx.post(f"{stage.ingestion}/v1/projects/{project}/v1/traces", json=body).json() == {}
+
+    stage.send(
+        RecordSubmittedV1(project=project, record_id="k", record={"prompt": mails[4], "completion": keys[4]}),
+        RecordSubmittedV1(project=project, record_id=mails[5], record={"question": keys[5]}),
+    )
+    producer = Producer({"bootstrap.servers": stage.kafka})
+    producer.produce(RecordSubmittedV1.TOPIC, value=f'{{"project": "{project}", {mails[6]} {keys[6]}'.encode())
+    assert producer.flush(10) == 0
+    counts = f"{stage.ingestion}/v1/projects/{project}/records/counts"
+    until("four records and a refusal", lambda: [httpx.get(counts).json()[n] for n in ("records", "refused")] == [4, 1])
+    [letter] = stage.letters(project)
+    assert b"<EMAIL_ADDRESS_1>" in letter
+    until("a dataset", lambda: stage.datasets(project) or stage.pending(project)["records"] == 4)
+
+    seen = {"topics": everything(stage.kafka, RecordSubmittedV1.TOPIC)}
+    seen |= {str(path): path.read_bytes() for path in stage.home.rglob("*") if path.is_file()}
+    assert any(b"EMAIL_ADDRESS_1" in content for content in seen.values())
+    leaks = [
+        (name, secret) for name, content in seen.items() for secret in (*mails, *keys) if secret.encode() in content
+    ]
+    assert not leaks
