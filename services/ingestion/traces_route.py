@@ -12,13 +12,14 @@ from hashlib import sha256
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError
 
 from contracts.envelope import Malformed
 from contracts.events.upstream import RecordSubmittedV1
 from contracts.records import RecordInvalid
 from services.chassis.context import Context
-from services.chassis.http.application import errors
+from services.chassis.http.application import MEANINGS, Problem
 from services.chassis.http.guard import By, Caller, needs
 from services.chassis.storage.database import is_database_fault
 from services.ingestion import otlp
@@ -35,6 +36,23 @@ BATCH = 500
 UNDEFINED = "no project {!r} is defined; define it with `noria apply`"
 STATUS = {"unknown_project": 404, "forbidden": 403, "too_large": 413, "unsupported_type": 415}
 """Of what refuses a whole request; 400 for all else."""
+
+
+class GoogleStatus(BaseModel):
+    """An error as OTLP has it: google.rpc.Status."""
+
+    code: int
+    message: str = ""
+
+
+_BINARY: dict[str, Any] = {"content": {PROTOBUF: {"schema": {"type": "string", "format": "binary"}}}}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Taken; in partial_success what was not", **_BINARY},
+    **{
+        status: {"model": GoogleStatus | Problem, "description": MEANINGS[status], **_BINARY}
+        for status in (400, 403, 404, 413, 415, 503)
+    },
+}
 Taker = Callable[[Signal, Request, Caller, str | None], Awaitable[Response]]
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -167,25 +185,25 @@ def _sending(events: Sequence[RecordSubmittedV1]) -> Callable[[SqlStore], tuple[
 
 
 def _add(router: APIRouter, take: Taker, most: int) -> None:
-    @router.post("/v1/traces", responses=errors(404, 415, 503), openapi_extra=_BODY)
+    @router.post("/v1/traces", responses=_ANSWERS, openapi_extra=_BODY)
     @needs("submit", by_handler=True, body=most)
     async def traces(request: Request, by: By) -> Response:
         """Submit spans of calls of language models by OTLP/HTTP; the project by the header noria-project or noria.project."""
         return await take("traces", request, by, None)
 
-    @router.post("/v1/logs", responses=errors(404, 415, 503), openapi_extra=_BODY)
+    @router.post("/v1/logs", responses=_ANSWERS, openapi_extra=_BODY)
     @needs("submit", by_handler=True, body=most)
     async def logs(request: Request, by: By) -> Response:
         """Submit log events of calls of language models by OTLP/HTTP."""
         return await take("logs", request, by, None)
 
-    @router.post("/v1/projects/{project}/v1/traces", responses=errors(404, 415, 503), openapi_extra=_BODY)
+    @router.post("/v1/projects/{project}/v1/traces", responses=_ANSWERS, openapi_extra=_BODY)
     @needs("submit", body=most)
     async def traces_of(project: str, request: Request, by: By) -> Response:
         """Submit spans to a project: OTEL_EXPORTER_OTLP_ENDPOINT is the address up to the project's name."""
         return await take("traces", request, by, project)
 
-    @router.post("/v1/projects/{project}/v1/logs", responses=errors(404, 415, 503), openapi_extra=_BODY)
+    @router.post("/v1/projects/{project}/v1/logs", responses=_ANSWERS, openapi_extra=_BODY)
     @needs("submit", body=most)
     async def logs_of(project: str, request: Request, by: By) -> Response:
         """Submit log events to a project."""

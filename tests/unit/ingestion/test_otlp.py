@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from google.protobuf.json_format import ParseDict
 from google.rpc.status_pb2 import Status
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -213,6 +213,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(VALUES, VALUES)
 def test_any_json_is_read_or_named(body: Any, within: Any) -> None:
     spans = {"resourceSpans": [{"scopeSpans": body}]}
@@ -226,6 +227,7 @@ def test_any_json_is_read_or_named(body: Any, within: Any) -> None:
         assert reason("traces", json.dumps(each).encode(), JSON) in {None, "not_otlp", "not_json"}
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_named(body: bytes) -> None:
     for signal in otlp.REQUESTS:

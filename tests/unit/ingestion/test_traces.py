@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.records import RecordInvalid
@@ -234,6 +234,7 @@ ATTRIBUTES = st.dictionaries(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     ATTRIBUTES,
     st.lists(st.tuples(st.sampled_from([name for name, _ in BODIES]), st.dictionaries(KEYS, JSON)), max_size=3),

@@ -4,6 +4,7 @@ What was redacted once holds nothing more: to redact it again changes nothing.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -14,6 +15,7 @@ MAX_JSON_TEXT = 1_000_000
 """Characters of a text that may be JSON itself; longer ones are texts."""
 
 ROUNDS = 20
+_SAYS_SECRET = re.compile(r"(?i)pass|pwd|key|token|secret|contrase")
 
 
 class Redactor:
@@ -36,12 +38,21 @@ class Redactor:
             return self.text(value)
         if isinstance(value, Mapping):
             fields = cast(Mapping[str, Any], value)
-            return {self._plain(name): self.value(each) for name, each in fields.items()}
+            return {self._plain(name): self._named(name, each) for name, each in fields.items()}
         if isinstance(value, list | tuple):
             return [self.value(each) for each in cast(Sequence[Any], value)]
         if isinstance(value, int | float) and not isinstance(value, bool) and (written := _written(value)):
             return value if (redacted := self._plain(written)) == written else redacted
         return value
+
+    def _named(self, name: str, value: Any) -> Any:
+        """The value of a field: a word alone is a password where the field is called so."""
+        if isinstance(value, str) and _SAYS_SECRET.search(name) and len(name) < 200:
+            probe = f"{name}={value}"
+            whole = next((f for f in findings(probe) if f.start == len(name) + 1 and f.end == len(probe)), None)
+            if whole is not None:
+                return self._placeholder(whole.kind, value)
+        return self.value(value)
 
     def _plain(self, text: str) -> str:
         for _ in range(ROUNDS):  # what stands close behind another one may be seen only when that is gone
