@@ -52,8 +52,8 @@ KNOWN = {"project": PROJECT, "name": PROJECT, "model": PROJECT}
 """Half of the examples name what exists, so that they get past the first 404."""
 PARAMETER = re.compile(r"{\w+}")
 JSON = {"content-type": "application/json"}
-EMPTY: list[Any] = [{"object": "list", "data": []}, {"items": [], "next": None}]
-"""Lists in which a key sees its projects only."""
+EMPTY: list[Any] = [{"object": "list", "data": []}, {"items": [], "next": None}, {}]
+"""Lists in which a key sees its projects only; OTLP's answer to a request without a span, which names no project."""
 CHECKS: list[Any] = [status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
