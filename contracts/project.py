@@ -5,62 +5,21 @@ Closed, so that a misspelt key is refused. Within an event the same classes are 
 
 import re
 from datetime import timedelta
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    PlainSerializer,
     StringConstraints,
     ValidationInfo,
-    WithJsonSchema,
     model_validator,
 )
 
+from contracts.preparation import Prep
+from contracts.sections import Duration, Section
 from contracts.shapes import SHAPES, Column, readings
 from contracts.types import ProjectName
 
-_UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
-"""Microseconds."""
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?(?:e[+-]?\d{1,3})?)(ms|s|m|h|d)$")
-"""The exponent stands in what was written before: 2592000 seconds were 2.592e+06s."""
-_DURATION_SCHEMA = {"type": "string", "examples": ["20s", "5m", "1.5h", "2d"]}
-
-
-def parse_duration(raw: Any) -> Any:
-    """The timedelta of '20s', '5m', '1.5h', '2d', to the microsecond; numbers are seconds.
-
-    Raises:
-        ValueError: for any other text, and for more than a timedelta holds (999999999 days).
-    """
-    if isinstance(raw, timedelta | int | float) and not isinstance(raw, bool):
-        return raw
-    match = _DURATION.match(raw.strip()) if isinstance(raw, str) else None
-    if match is None:
-        raise ValueError("give a duration as 20s, 5m, 1.5h or 2d")
-    try:
-        return timedelta(microseconds=round(Decimal(match[1]) * _UNITS[match[2]]))
-    except ArithmeticError as error:
-        raise ValueError("give a duration of at most 999999999 days") from error
-
-
-def duration_text(value: timedelta) -> str:
-    """The duration in seconds as `parse_duration` reads it, exactly: '20s', '2592000s', '0.5s'."""
-    microseconds = value // timedelta(microseconds=1)
-    whole, rest = divmod(microseconds, 1_000_000)
-    return f"{whole}.{rest:06d}".rstrip("0") + "s" if rest else f"{whole}s"
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    PlainSerializer(duration_text, return_type=str),
-    WithJsonSchema(_DURATION_SCHEMA),
-]
 APPLYING = {"applying": True}
 """Validation context of a project that somebody applies now: what is written today is held to today's units."""
 
@@ -85,12 +44,6 @@ Gate = Annotated[
 ]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 MetricName = Literal["loss", "exact_match", "chrf", "bleu", "rouge_l"]
-
-
-class Section(BaseModel):
-    """Base of the sections: frozen and closed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Prompt(Section):
@@ -139,30 +92,6 @@ class Ingest(Section):
             raise ValueError(f"columns make none of the shapes of a record, or two; name all of one of: {shapes}")
         if len(set(self.columns.values())) < len(self.columns):
             raise ValueError("two columns have one name; name each once")
-        return self
-
-
-class Freeze(Section):
-    """When a dataset is frozen: once `records` new or changed records wait and none has come for `quiet`."""
-
-    records: int = Field(default=500, ge=1)
-    quiet: Duration = Field(default=timedelta(seconds=20), ge=timedelta(0))
-
-
-class Prep(Section):
-    """How accepted records become a dataset."""
-
-    held_out: float = Field(default=0.15, ge=0, le=0.9)
-    validation: float = Field(default=0.05, ge=0, le=0.9)
-    deduplicate: Literal["exact", "none"] = "exact"
-    min_chars: int = Field(default=1, ge=0, description="Least length of a completion in characters")
-    max_chars: int = Field(default=20_000, ge=1, description="Greatest length of a whole record in characters")
-    freeze: Freeze = Freeze()
-
-    @model_validator(mode="after")
-    def _leaves_train(self) -> "Prep":
-        if self.held_out + self.validation >= 1:
-            raise ValueError("held_out + validation leave nothing to train on; keep their sum below 1")
         return self
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from contracts.canonical import canonical
-from contracts.project import Prep
+from contracts.preparation import Prep
 from services.prep.domain.arrow import Table, compute
 from services.prep.domain.frame import Frame, Outcome
 from services.prep.domain.rows import DROPS, SPLITS

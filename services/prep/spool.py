@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.prep.domain.arrow import Batch, Column, Table, compute
+from services.prep.domain.arrow import Batch, Column, Schema, Table, compute
 from services.prep.domain.frame import Frame, Texts
 from services.prep.domain.measure import RAW
 from services.prep.domain.splits import splits_of
 from services.prep.shuffle import Shuffle
 
+RECORD = (*RAW.names, "digest", "prompt_key")
 LIGHT = ("content_0", "content_1", "prompt_0", "prompt_1", "said", "characters")
 ROWS_A_BUCKET, BYTES_A_BUCKET = 50_000, 64_000_000
 FILE_BYTES = 64_000_000
@@ -48,6 +49,7 @@ class Spool:
         buckets = 1 + max(rows // ROWS_A_BUCKET, size // BYTES_A_BUCKET)
         self._texts = folder / "texts.arrow"
         self.records = Shuffle(folder / "records", min(256, buckets))
+        self._schema: Schema = None
         self._ids: list[Column] = []
         self._columns: dict[str, list[Any]] = {name: [] for name in LIGHT}
         self._rows = 0
@@ -59,13 +61,13 @@ class Spool:
             at = pa.array(np.arange(self._rows, self._rows + batch.num_rows))
             self._rows += batch.num_rows
             if writer is None:
-                schema = pa.schema([batch.schema.field(name) for name in texts])
-                writer = pa.ipc.new_stream(self._texts, schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+                self._schema = pa.schema([batch.schema.field(name) for name in texts])
+                writer = pa.ipc.new_stream(self._texts, self._schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
             writer.write_batch(batch.select(list(texts)))
             self._ids.append(_strings(batch.column("record_id")))
             for name, parts in self._columns.items():
                 parts.append(np.asarray(batch.column(name)))
-            heavy = [name for name in batch.schema.names if name not in (*LIGHT, *texts)]
+            heavy = [name for name in batch.schema.names if name in RECORD]
             place = _leading(batch.column("digest"))
             self.records.add(batch.select(heavy).append_column("at", at), place)
         self.records.close()
@@ -91,7 +93,8 @@ class Spool:
         if not len(row_of):
             return
         begin = 0
-        with pa.ipc.open_stream(self._texts) as reader:
+        field = self._schema.get_field_index(column)
+        with pa.ipc.open_stream(self._texts, options=pa.ipc.IpcReadOptions(included_fields=[field])) as reader:
             for table in _gathered(reader):
                 yield row_of[begin : begin + len(table)], _strings(table.column(column))
                 begin += len(table)

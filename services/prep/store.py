@@ -16,11 +16,11 @@ from services.chassis.storage.bulk.insert import insert, moment, upserting
 from services.chassis.storage.bulk.sharded_rows import lock_free_shard
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
+from services.prep.batches import sized
 from services.prep.domain.positions import Positions, merge_max
 from services.prep.domain.rows import Accepted
 from services.prep.tables import DatasetRow, ProgressRow, RecordRow, ShardRow
 
-BATCH_BYTES = 16_000_000
 Put = tuple[RecordAcceptedV1, datetime]
 """A revision and when it was accepted."""
 
@@ -111,9 +111,7 @@ class SqlStore(ChassisStore):
             for number, (event, at) in enumerate(records, 1)
         ]
         now = before + len(rows)
-        if insert(connection, RECORD, COLUMNS, sorted(rows), NEWER) != len(
-            rows
-        ):  # a later revision of some stood there
+        if insert(connection, RECORD, COLUMNS, sorted(rows), NEWER) != len(rows):  # a later revision of some stood
             mine = (RECORD.c.project == project, RECORD.c.shard == shard)
             now = connection.execute(select_rows(func.max(RECORD.c.sequence)).where(*mine)).scalar() or 0
         if now > before:
@@ -187,8 +185,8 @@ class SqlStore(ChassisStore):
         through |= self.positions(project)  # before the records: what is counted here is among them
         names = (*Accepted.__dataclass_fields__, "shard", "sequence")
         statement = select_rows(*(RECORD.c[name] for name in names)).where(RECORD.c.project == project)
-        connection = self.session.connection().execution_options(stream_results=True)
-        for rows in _batched(connection.execute(statement)):
+        found = self.session.connection().execution_options(stream_results=True).execute(statement)
+        for rows in sized(found):
             through |= merge_max(through, ((str(shard), sequence) for *_, shard, sequence in rows))
             yield [tuple(row)[:-2] for row in rows]
 
@@ -226,14 +224,6 @@ class SqlStore(ChassisStore):
         """Keeps a dataset."""
         self.session.add(dataset)
         self.session.flush()
-
-
-def _batched(result: Any) -> Iterator[list[Any]]:
-    """Rows in batches of about `BATCH_BYTES`, by the length of the ones before."""
-    size = 100
-    while rows := result.fetchmany(size):
-        yield rows
-        size = min(10_000, max(1, BATCH_BYTES * len(rows) // max(1, sum(len(row.record) for row in rows))))
 
 
 def _after(project: str, shard: str, since: Positions) -> tuple[Any, ...]:

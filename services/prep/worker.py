@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,7 +26,7 @@ from services.prep import dataset, engine, parquet, tokens
 from services.prep.domain import pipeline
 from services.prep.domain.arrow import Batch
 from services.prep.domain.frame import Frame, Outcome
-from services.prep.domain.measure import MEASURED, RAW, measure
+from services.prep.domain.measure import FURTHER, RAW, measure, measured
 from services.prep.domain.positions import Positions
 from services.prep.domain.splits import grew
 from services.prep.profiling.embedder import open_embedder
@@ -37,8 +38,6 @@ from services.prep.store import SqlStore
 
 MOST_DATASETS = 10_000
 """Of a project's newest ones that are looked at."""
-TEXTS = ("words",)
-"""Columns that are read again alone."""
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -61,7 +60,10 @@ def freeze(spec: dict[str, Any], folder: Path, report: Report, settings: PrepSet
     prep = project.prep
     spool = Spool(folder / "spool", rows, size)
     if rows:
-        spool.fill(engine.mapped(folder / "raw", measure, ["format", "record"], MEASURED, rows, size), TEXTS)
+        further = [name for name in pipeline.texts(prep) if name in FURTHER]
+        function = partial(measure, further=further)
+        found = engine.mapped(folder / "raw", function, ["format", "record"], measured(further), rows, size)
+        spool.fill(found, pipeline.texts(prep))
     shutil.rmtree(folder / "raw")
     frame, row_of = spool.frame(prep.held_out, prep.validation, trained(earlier, open_store(settings)))
     outcome = pipeline.freeze(frame, prep, engine.minhash)
@@ -125,9 +127,12 @@ def nothing_left(frame: Frame, outcome: Outcome) -> str:
     """Why there is nothing to train on and what to do."""
     drops = ", ".join(f"{n} {reason}" for reason, n in outcome.drops_by_reason().items()) or "none dropped"
     splits = ", ".join(f"{n} {split}" for split, n in outcome.counts(frame).items())
-    return (
-        f"nothing is left to train on of {len(frame)} records ({splits}; {drops}); send more records or change `prep`"
-    )
+    left = f"nothing is left to train on of {len(frame)} records ({splits}; {drops})"
+    if outcome.emptied_by is not None:
+        step, rows = outcome.emptied_by
+        examples = ", ".join(frame.record_ids.take(pa.array(rows)).to_pylist())
+        left += f"; the step {step} left out the last of them, for example {examples}"
+    return f"{left}; send more records or change `prep`"
 
 
 def write(made: dataset.Dataset, project: ProjectSpec, settings: PrepSettings) -> dict[str, Any]:

@@ -36,7 +36,8 @@ from sqlalchemy import Engine, create_engine, text
 from contracts.envelope import Event, encode, new_meta
 from contracts.events.registry import ProjectDefinedV1
 from contracts.events.upstream import RecordSubmittedV1
-from contracts.project import Freeze, Prep, ProjectSpec
+from contracts.preparation import Freeze, Prep
+from contracts.project import ProjectSpec
 from contracts.records import parse_record
 from services.chassis.settings import Settings
 from services.chassis.storage.database import open_engine

@@ -22,7 +22,8 @@ from contracts.envelope import Event, encode, new_meta
 from contracts.events.feedback import SignalRecordedV1
 from contracts.events.registry import ProjectDefinedV1
 from contracts.events.upstream import RecordSubmittedV1
-from contracts.project import Freeze, Ingest, Prep, ProjectSpec
+from contracts.preparation import Freeze, Prep
+from contracts.project import Ingest, ProjectSpec
 from contracts.records import Conversation, Message
 from contracts.topics import dead_letter_topic
 from contracts.types import ModelRef

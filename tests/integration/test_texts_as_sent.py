@@ -19,7 +19,8 @@ from contracts.envelope import Event, Meta, decode, encode, new_meta
 from contracts.events.ingestion import RecordAcceptedV1
 from contracts.events.registry import ProjectDefinedV1
 from contracts.events.upstream import RecordSubmittedV1
-from contracts.project import Prep, ProjectSpec, Prompt
+from contracts.preparation import Prep
+from contracts.project import ProjectSpec, Prompt
 from services import ingestion, prep
 from services.chassis.storage.database import open_engine, reading, writing
 from services.chassis.storage.migration import migrate

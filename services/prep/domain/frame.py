@@ -46,6 +46,7 @@ class Dropped:
     because_of: Ints
 
 
+EXAMPLES = 3
 Step = Callable[[Frame, Bools], Iterable[Dropped]]
 """What of the rows that are left (True) is left out."""
 
@@ -57,6 +58,8 @@ class Outcome:
     reasons: tuple[str, ...]
     reason: npt.NDArray[np.int16]
     because_of: Ints
+    emptied_by: tuple[str, Ints] | None = None
+    """The step that took the last of train, and some of the rows that it took."""
 
     @property
     def kept(self) -> Bools:

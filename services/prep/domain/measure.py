@@ -3,11 +3,13 @@
 The one place of a freeze where Python sees each record. A batch is worked alone, in whatever process of whatever machine.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from services.prep.domain.arrow import Column
+from services.prep.domain import normalise
+from services.prep.domain.arrow import Column, Schema
 from services.prep.domain.reading import Reading, read
 
 RAW = pa.schema(
@@ -42,13 +44,27 @@ characters of the completion (of a prompt alone, the prompt's) without white spa
 completion."""
 
 
-def measure(formats: Column, records: Column) -> Column:
-    """The columns of `MEASURED` for each record."""
+FURTHER: dict[str, Callable[[Reading], str]] = {
+    "text": lambda reading: f"{reading.prompt}\n{reading.completion}",
+    "completion": lambda reading: reading.completion,
+    "all_words": lambda reading: " ".join(normalise.words(f"{reading.prompt}\n{reading.completion}")),
+}
+"""Texts that some steps ask for: prompt and completion, and their words with a space between each."""
+
+
+def measured(further: Sequence[str]) -> Schema:
+    """`MEASURED` with further texts."""
+    return pa.schema([*MEASURED, *(pa.field(name, pa.string()) for name in further)])
+
+
+def measure(formats: Column, records: Column, further: Sequence[str] = ()) -> Column:
+    """The columns of `measured(further)` for each record."""
     readings = [read(*record) for record in zip(formats.to_pylist(), records.to_pylist(), strict=True)]
-    rows = [_row(reading) for reading in readings]
-    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(MEASURED)
-    arrays = [pa.array(values, field.type) for values, field in zip(columns, MEASURED, strict=True)]
-    return pa.StructArray.from_arrays(arrays, fields=list(MEASURED))
+    rows = [(*_row(reading), *(FURTHER[name](reading) for name in further)) for reading in readings]
+    schema = measured(further)
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+    return pa.StructArray.from_arrays(arrays, fields=list(schema))
 
 
 def _row(reading: Reading) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from services.prep.domain.frame import Bools, Dropped, Frame, Ints, Step, groupe
 from services.prep.domain.near import sets
 from services.prep.domain.near.buckets import Signatures, Values
 from services.prep.domain.near.hashing import Tokens, tokens
-from services.prep.domain.near.search import FEW, Documents, first_near
+from services.prep.domain.near.search import FEW, Documents, first_near, thinned
 from services.prep.domain.near.templates import SharedRuns
 from services.prep.domain.threads import ahead
 
@@ -27,8 +27,8 @@ HIGHER = (("held_out", ("validation", "train")), ("validation", ("train",)))
 """What is dropped for being near to what."""
 
 
-def step(sign: Sign) -> Step:
-    """The reasons `near_held_out` and `near_validation`."""
+def step(sign: Sign, within_train: bool = False) -> Step:
+    """The reasons `near_held_out` and `near_validation`, for what is near within train in prompt and completion `near_train`."""
 
     def found(frame: Frame, left: Bools) -> Iterable[Dropped]:
         rows = np.flatnonzero(left)
@@ -45,8 +45,21 @@ def step(sign: Sign) -> Step:
             gone |= near >= 0
             dropped = near[document] >= 0
             yield Dropped(f"near_{split}", rows[dropped], first[near[document[dropped]]])
+        if within_train:
+            yield _within_train(frame, rows[~gone[document] & frame.of("train")[rows]], sign)
 
     return found
+
+
+def _within_train(frame: Frame, rows: Ints, sign: Sign) -> Dropped:
+    first, content = grouped(frame.columns["content_0"][rows], frame.columns["content_1"][rows])
+    order = np.argsort(first)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    first, content = rows[first[order]], place[content]
+    near = thinned(read(frame, first, "all_words", sign), np.ones(len(first), np.bool_))
+    dropped = near[content] >= 0
+    return Dropped("near_train", rows[dropped], first[near[content[dropped]]])
 
 
 def repeated(documents: Documents, low: Bools, high: Bools) -> Ints:

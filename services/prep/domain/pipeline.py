@@ -2,10 +2,13 @@
 
 import numpy as np
 
-from contracts.project import Prep
-from services.prep.domain import duplicates, lengths, near_duplicates
-from services.prep.domain.frame import Frame, Outcome, Step
+from contracts import preparation
+from contracts.preparation import Prep
+from services.prep.domain import contamination, duplicates, lengths, near_duplicates, patterns, quality, shares
+from services.prep.domain.frame import EXAMPLES, Frame, Outcome, Step
 from services.prep.domain.near_duplicates import Sign
+
+Wanted = preparation.Step
 
 
 def freeze(frame: Frame, prep: Prep, sign: Sign) -> Outcome:
@@ -13,17 +16,63 @@ def freeze(frame: Frame, prep: Prep, sign: Sign) -> Outcome:
     reason = np.full(len(frame), -1, np.int16)
     because_of = np.full(len(frame), -1, np.int64)
     reasons: list[str] = []
-    for step in steps(prep, sign):
-        for dropped in step(frame, reason < 0):
+    train = frame.of("train")
+    emptied_by = None
+    for wanted in steps(prep):
+        begin, before = len(reasons), bool((train & (reason < 0)).any())
+        for dropped in made(wanted, sign)(frame, reason < 0):
             reason[dropped.rows] = len(reasons)
             because_of[dropped.rows] = dropped.because_of
             reasons.append(dropped.reason)
-    return Outcome(tuple(reasons), reason, because_of)
+        if before and not (train & (reason < 0)).any():
+            emptied_by = wanted.step, np.flatnonzero(train & (reason >= begin))[:EXAMPLES]
+    return Outcome(tuple(reasons), reason, because_of, emptied_by)
 
 
-def steps(prep: Prep, sign: Sign) -> list[Step]:
-    """The project's steps in their order."""
-    found: list[Step] = [lengths.step(prep.min_chars, prep.max_chars)]
+def steps(prep: Prep) -> list[Wanted]:
+    """The project's steps in their order: those it lists, or what its other keys say."""
+    if prep.steps is not None:
+        return list(prep.steps)
+    found: list[Wanted] = [preparation.Length(step="length", min_chars=prep.min_chars, max_chars=prep.max_chars)]
     if prep.deduplicate == "exact":
-        found.append(duplicates.step)
-    return [*found, near_duplicates.step(sign)]
+        found.append(preparation.Duplicates(step="duplicates"))
+    return [*found, preparation.NearDuplicates(step="near_duplicates")]
+
+
+def made(wanted: Wanted, sign: Sign) -> Step:
+    """The function of a step."""
+    match wanted:
+        case preparation.Length():
+            return lengths.step(wanted.min_chars, wanted.max_chars)
+        case preparation.Duplicates():
+            return duplicates.step
+        case preparation.NearDuplicates():
+            return near_duplicates.step(sign, wanted.within_train)
+        case preparation.Quality():
+            return quality.step(wanted.rules)
+        case preparation.Matching():
+            return patterns.step(wanted.name, wanted.drop)
+        case preparation.Decontaminate():
+            return contamination.step(wanted.words)
+        case preparation.Cap():
+            return shares.cap(wanted.by, wanted.most)
+        case preparation.Mix():
+            return shares.mix(wanted.by, wanted.weights)
+
+
+def texts(prep: Prep) -> tuple[str, ...]:
+    """The columns of text that the project's steps read."""
+    found = {"words"}
+    for wanted in steps(prep):
+        match wanted:
+            case preparation.NearDuplicates(within_train=True) | preparation.Decontaminate():
+                found.add("all_words")
+            case preparation.Quality():
+                found.add("completion")
+            case preparation.Matching():
+                found.add("text")
+            case preparation.Cap() | preparation.Mix():
+                found.add("subject" if wanted.by == "subject" else "tags")
+            case _:
+                pass
+    return tuple(sorted(found))

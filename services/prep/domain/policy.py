@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from contracts.project import Freeze
+from contracts.preparation import Freeze
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from contracts.canonical import canonical, digest
-from contracts.project import Prep
+from contracts.preparation import Prep
 from contracts.records import FORMATS
 from services.prep.domain import normalise
 from services.prep.domain.rows import Split

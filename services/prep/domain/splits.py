@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.canonical import digest
-from contracts.project import Prep
+from contracts.preparation import Prep
 from services.prep.domain.rows import SPLITS, Split
 
 TRAIN, VALIDATION, HELD_OUT = (SPLITS.index(split) for split in ("train", "validation", "held_out"))

@@ -17,8 +17,10 @@ from contracts.canonical import canonical
 from contracts.envelope import Malformed, decode, encode, new_meta
 from contracts.events.trainer import RunProgressedV1
 from contracts.events.upstream import RecordSubmittedV1
-from contracts.project import Duration, Freeze, Prep, ProjectSpec, Prompt, duration_text
+from contracts.preparation import Freeze, Prep
+from contracts.project import ProjectSpec, Prompt
 from contracts.schema import project_file_schema, schema
+from contracts.sections import Duration, duration_text
 from contracts.topics import TOPICS, Topic
 from services.cli.project_file import ProjectFileInvalid, parse
 from tests.unit.contracts.values import DURATIONS, instances

@@ -6,7 +6,8 @@ from typing import Any
 
 from contracts.events.ingestion import RecordAcceptedV1
 from contracts.events.registry import ProjectDefinedV1
-from contracts.project import Prep, ProjectSpec
+from contracts.preparation import Prep
+from contracts.project import ProjectSpec
 from contracts.records import parse_record
 from services.prep.store import SqlStore
 

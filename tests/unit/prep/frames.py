@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from contracts.project import Prep
+from contracts.preparation import Prep
 from services.prep import dataset
 from services.prep.domain import pipeline
 from services.prep.domain.arrow import Table
 from services.prep.domain.frame import Frame, Texts
-from services.prep.domain.measure import MEASURED, measure
+from services.prep.domain.measure import FURTHER, MEASURED, measure
+from services.prep.domain.measure import measured as measured_schema
 from services.prep.domain.rows import SPLITS, Accepted
 from services.prep.domain.splits import splits_of
 from services.prep.parquet import SCHEMA
@@ -56,8 +57,9 @@ def never(texts: Any) -> Any:
 def measured(records: Sequence[Accepted]) -> Table:
     """By record_id."""
     found = sorted(records, key=lambda record: record.record_id)
-    struct = measure(pa.array([r.format for r in found], pa.string()), pa.array([r.record for r in found], pa.string()))
-    table = pa.Table.from_arrays(struct.flatten(), schema=MEASURED)
+    formats, texts = (pa.array([getattr(r, name) for r in found], pa.string()) for name in ("format", "record"))
+    further = tuple(FURTHER)
+    table = pa.Table.from_arrays(measure(formats, texts, further).flatten(), schema=measured_schema(further))
     for name in ("record_id", "format", "tags", "subject"):
         table = table.append_column(name, pa.array([getattr(r, name) for r in found], pa.string()))
     return table

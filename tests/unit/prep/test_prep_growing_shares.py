@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.canonical import digest
-from contracts.project import Prep
+from contracts.preparation import Prep
 from contracts.types import ArtifactRef
 from services.chassis.storage.artifacts import open_store
 from services.prep import handlers, worker

@@ -8,7 +8,7 @@ from sqlmodel import select
 
 from contracts.canonical import canonical
 from contracts.events.ingestion import RecordAcceptedV1
-from contracts.project import Prep
+from contracts.preparation import Prep
 from contracts.records import canonical_record, parse_record
 from services.prep.domain.reading import read
 from services.prep.domain.rows import Accepted

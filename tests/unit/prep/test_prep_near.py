@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.project import Prep
+from contracts.preparation import Prep
 from services.prep import engine
 from services.prep.domain.near.hashing import runs, tokens
 from services.prep.domain.rows import Accepted

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.project import Prep
+from contracts.preparation import Prep
 from services.prep.domain import normalise, splits
 from services.prep.domain.reading import read
 from services.prep.domain.rows import Accepted

@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from contracts.project import Freeze
+from contracts.preparation import Freeze
 from services.prep.domain.policy import Pending, describe_next_freeze, due
 
 FREEZE = Freeze(records=10, quiet=timedelta(seconds=5))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.project import Prep
+from contracts.preparation import Prep
 from services.prep.domain import normalise
 from services.prep.domain.reading import Reading, read
 from services.prep.domain.rows import Accepted

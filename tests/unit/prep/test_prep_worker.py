@@ -97,3 +97,31 @@ def test_nothing_left_to_train_on_says_why(events: Events, handle: Any, tmp_path
         worker.run(spec, tmp_path, lambda _: None)
     assert failed.value.code == "empty_dataset"
     assert "1 too_short" in failed.value.detail
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_step_that_drops_everything_is_named_with_examples(events: Events, handle: Any, tmp_path: Path) -> None:
+    steps = [{"step": "length"}, {"step": "pattern", "name": "all", "drop": "answer"}]
+    defined = events.defined(base="tiny", steps=steps)
+    handle([defined, *(events.accepted(f"r{i}", f"w{i}") for i in range(20))])
+    with pytest.raises(JobFailed, match="the step pattern left out the last of them, for example r") as failed:
+        worker.run({"project": "p", "revision": defined.revision, "newest": None}, tmp_path, lambda _: None)
+    assert failed.value.code == "empty_dataset"
+
+
+def test_every_step_runs_on_files(settings: PrepSettings, events: Events, handle: Any, tmp_path: Path) -> None:
+    steps = [
+        {"step": "mix", "by": "tag:tool", "weights": {"a": 1, "b": 1}},
+        {"step": "cap", "by": "subject", "most": 3},
+        {"step": "quality", "rules": ["c4_braces"]},
+        {"step": "pattern", "name": "ten", "drop": "w10"},
+        {"step": "near_duplicates", "within_train": True},
+        {"step": "decontaminate"},
+    ]
+    defined = events.defined(base="tiny", steps=steps)
+    handle([defined, *(events.accepted(f"r{i:02}", f"w{i} x{i} y{i}", tool="abb"[i % 3]) for i in range(30))])
+    result = worker.run({"project": "p", "revision": defined.revision, "newest": None}, tmp_path, lambda _: None)
+    assert set(result["drops"]) <= {"mixed_out", "pattern_ten"}
+    assert sum(result["counts"].values()) + sum(result["drops"].values()) == 30
+    tools = [json.loads(row["tags"])["tool"] for row in rows(settings, result, "train")]
+    assert abs(tools.count("a") - tools.count("b")) <= 1
