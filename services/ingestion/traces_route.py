@@ -21,6 +21,7 @@ from contracts.records import RecordInvalid
 from services.chassis.context import Context
 from services.chassis.http.application import MEANINGS, Problem
 from services.chassis.http.guard import By, Caller, needs
+from services.chassis.observability.metrics import Metrics
 from services.chassis.storage.database import is_database_fault
 from services.ingestion import otlp
 from services.ingestion.domain.policy import Policy, let_in
@@ -127,9 +128,18 @@ def _policies(store: SqlStore, found: Iterable[Span], named: str | None) -> dict
     return {project: store.policy(project) for project in wanted if project.isprintable() and store.knows(project)}
 
 
+class OtlpMetrics:
+    """What the entrance counts."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.outcomes = metrics.counter(
+            "otlp_total", "Spans and log records over OTLP, by what became of them", "outcome"
+        )
+
+
 def add_otlp_routes(router: APIRouter, ctx: Context[SqlStore], settings: IngestionSettings) -> None:
     """Adds the routes to a router. An exporter puts /v1/traces behind its endpoint, whatever path that has."""
-    told = ctx.metrics.counter("otlp_total", "Spans and log records over OTLP, by what became of them", "outcome")
+    told = OtlpMetrics(ctx.metrics)
 
     async def take(signal: Signal, request: Request, by: Caller, project: str | None) -> Response:
         media = media_type(request.headers.get("content-type"))
@@ -148,7 +158,7 @@ def add_otlp_routes(router: APIRouter, ctx: Context[SqlStore], settings: Ingesti
                 raise
             return otlp.refusal(media, 503, "the database is away, locked or full; send it again", retry_after=2)
         for name, n in outcome.counts.items():
-            told.labels(name).inc(n)
+            told.outcomes.labels(name).inc(n)
         ctx.log.info("otlp", signal=signal, **outcome.counts)
         return otlp.taken(signal, media, outcome.refused.total(), outcome.message)
 
