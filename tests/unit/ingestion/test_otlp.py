@@ -160,7 +160,7 @@ def test_a_key_submits_to_its_own_projects_alone(client: TestClient, context: Co
         (b"{}", "text/plain", "", 415, "unsupported_type"),
         (b"{}", JSON, "br", 400, "unknown_encoding"),
         (b"{}", JSON, "gzip", 400, "not_gzip"),
-        (gzip.compress(b"{}")[:-9], JSON, "gzip", 400, "not_gzip"),
+        (gzip.compress(b"{}", mtime=0)[:-9], JSON, "gzip", 400, "not_gzip"),
         (gzip.compress(bytes(17 << 20)), PROTOBUF, "gzip", 413, "too_large"),
     ],
 )
