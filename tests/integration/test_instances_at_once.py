@@ -27,6 +27,8 @@ from services.chassis.storage.database import is_database_fault, open_engine, re
 from services.chassis.storage.migration import migrate
 from services.ingestion.app import service as ingestion
 from services.prep.app import service as prep
+from services.prep.domain.positions import Positions
+from services.prep.domain.rows import Accepted
 
 INSTANCES = 4
 BATCHES = 12
@@ -182,6 +184,12 @@ def test_instances_that_take_revisions_of_the_same_records_lose_and_double_none(
     assert (counts["accepted"], counts["refused"]) == (whole * SIZE, whole)
 
 
+def read_all(store: Any) -> tuple[list[Accepted], Positions]:
+    """The records as a freeze reads them, and up to where they are all there."""
+    through: Positions = {}
+    return [Accepted(*row) for rows in store.accepted("p", through) for row in rows], through
+
+
 def test_instances_count_every_change_and_a_freeze_knows_what_it_has_read(database: str, tmp_path: Path) -> None:
     """Positions that are read while others commit never name a change that the records read after them lack."""
     with ExitStack() as stack, ThreadPoolExecutor(INSTANCES + 1) as pool:
@@ -199,7 +207,7 @@ def test_instances_count_every_change_and_a_freeze_knows_what_it_has_read(databa
             while not over.is_set():
                 with reading(contexts[0].engine) as connection, Session(connection) as session:
                     store: Any = prep.store(session)
-                    records, through = store.accepted("p")
+                    records, through = read_all(store)
                 read = {record.record_id: record.revision for record in records}
                 with reading(contexts[0].engine) as connection:
                     rows = connection.execute(text("SELECT record_id, revision, shard, sequence FROM record")).all()
@@ -215,7 +223,7 @@ def test_instances_count_every_change_and_a_freeze_knows_what_it_has_read(databa
         assert looking.result(20)
         with reading(contexts[0].engine) as connection, Session(connection) as session:
             store: Any = prep.store(session)
-            records, through = store.accepted("p")
+            records, through = read_all(store)
             assert through == store.positions("p")
             assert sum(through.values()) == INSTANCES * BATCHES * SIZE
             assert (len(records), store.changed("p", through)) == (INSTANCES * SIZE, 0)
