@@ -1,5 +1,7 @@
 """Daft, which maps functions over columns: in this process and its children, or on a Ray cluster by one setting."""
 
+# ruff: noqa: E402 - Daft reads the environment when it is imported
+
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -8,6 +10,10 @@ from typing import Any
 
 os.environ.setdefault("DO_NOT_TRACK", "true")  # before the import: Daft would tell its makers of every start
 os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
+# Daft would export spans of its own by the same variables, and panics at some values (0.7.26: gzip over gRPC). What a freeze
+# does is told by the service, not by its job's process.
+for _name in [name for name in os.environ if name.startswith("OTEL_")]:
+    del os.environ[_name]
 
 import daft
 import numpy as np
