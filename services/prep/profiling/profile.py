@@ -41,13 +41,8 @@ def profile(
     unit: str,
     sample: int,
     embed: EmbedTexts | None = None,
-    findings: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Profile:
-    """The profile of a dataset by its splits and drops. `unit` says what a token is.
-
-    `findings` are counts that a freeze's steps made on the way, by kind: {"pii": {"EMAIL_ADDRESS": 3}}. Texts are read of at most
-    `sample` rows.
-    """
+    """The profile of a dataset by its splits and drops. `unit` says what a token is; texts are read of at most `sample` rows."""
     counts = {split: pq.read_metadata(files[split]).num_rows for split in SPLITS}
     total = sum(counts.values())
     some = texts.sample(files, SPLITS, sample)
@@ -73,7 +68,6 @@ def profile(
             "found": top(Counter(languages.detect_language(f"{row.prompt}\n{row.completion}") for row in fewer)),
         },
         "preferences": preferences(some),
-        "findings": {name: dict(sorted(found.items())) for name, found in sorted((findings or {}).items())},
         "placeholders": top(Counter(kind for row in some for kind in placeholders(row))),
         "drops": left_out,
         "repeats": repeats.repeats(files, SPLITS),

@@ -1,4 +1,4 @@
-"""Sections of the page: topics, preferences, repeats, leakage, findings, outliers. Parts of a profile in, escaped HTML out."""
+"""Sections of the page: topics, preferences, repeats, leakage, redactions, outliers. Parts of a profile in, escaped HTML out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -98,18 +98,12 @@ def leakage(found: Part) -> str:
     return f"<h2>Overlap with training</h2>{note}{table(heads, rows)}"
 
 
-def findings(profile: Part) -> str:
-    """What steps counted, and the places that redaction left in sampled texts."""
-    cards = [card(_heading(name), plots.bars(_heading(name), found)) for name, found in profile["findings"].items()]
-
-    if profile["placeholders"]:
-        title = f"Redacted places, rows of {profile['sampled']:,} sampled"
-        cards.append(card(title, plots.bars(title, profile["placeholders"])))
-    return f'<h2>Findings</h2><div class="grid">{"".join(cards)}</div>' if cards else ""
-
-
-def _heading(name: str) -> str:
-    return name.upper() if len(name) <= 3 else name.capitalize()
+def placeholders(profile: Part) -> str:
+    """The places that redaction left in sampled texts."""
+    if not profile["placeholders"]:
+        return ""
+    title = f"Redacted places, rows of {profile['sampled']:,} sampled"
+    return f'<h2>Redacted</h2><div class="grid">{card(title, plots.bars(title, profile["placeholders"]))}</div>'
 
 
 def longest(rows: Sequence[Part]) -> str:
