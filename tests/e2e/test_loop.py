@@ -203,7 +203,7 @@ def test_state_of_every_service_is_what_the_log_tells(loop: Stack) -> None:
         done = loop.run("replay", service, "--json")
         if done.returncode != 0:
             differing[service] = done.stdout[:3000] + done.stderr[-1000:]
-    assert differing == {}
+    assert not differing, "\n".join(f"{service}: {said}" for service, said in differing.items())
     database = sqlite3.connect(loop.home / "state" / "registry.db")
     with database:
         database.execute("UPDATE model_version SET stage = 'archived' WHERE name = ? AND version = 1", (PROJECT,))
