@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from services.chassis.rows.depth import Shallow
 from services.chassis.rows.opened import opened
 from services.chassis.rows.row import MAX_LINE, Row, Unreadable, flaw, line, plain
 
@@ -33,18 +34,20 @@ def json_values(path: Path) -> Iterator[Row]:
     """The items of an array, or objects that stand one after the other, over several lines each perhaps.
 
     Raises:
-        Unreadable: `not_json`.
+        Unreadable: `not_json`, `too_deep`.
     """
     import ijson
 
     with opened(path) as file, _integers_of_any_length():
         inside = "item" if _begins_array(path) else ""
         try:
-            items: Iterator[Any] = ijson.items(file, inside, multiple_values=not inside, buf_size=BLOCK)
+            items: Iterator[Any] = ijson.items(
+                Shallow(file, path.name), inside, multiple_values=not inside, buf_size=BLOCK
+            )
             for number, value in enumerate(items, 1):
                 yield Row(number, _json(value), file.share)
         except (ijson.JSONError, ValueError) as error:
-            if isinstance(error, UnicodeDecodeError):
+            if isinstance(error, UnicodeDecodeError | Unreadable):
                 raise
             raise Unreadable("not_json", f"{path.name} is not JSON: {str(error).splitlines()[0]}"[:300]) from error
 

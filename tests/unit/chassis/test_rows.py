@@ -5,9 +5,11 @@ import csv
 import gzip
 import io
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pytest
@@ -17,6 +19,7 @@ from pyarrow import feather, ipc, parquet
 
 from services.chassis.rows import columnar, reading
 from services.chassis.rows import text as text_rows
+from services.chassis.rows.depth import Shallow
 from services.chassis.rows.reading import kind_of, rows
 from services.chassis.rows.row import Unreadable
 from tests.unit.contracts.values import JSON_VALUES
@@ -203,9 +206,41 @@ def test_a_row_that_is_none_is_told_in_its_place(tmp_path: Path, monkeypatch: py
     assert [type(value) for value in read(tmp_path / "a.parquet")] == [str, dict]
     (tmp_path / "a.json").write_text('[{"n":\n' + "9" * 5000 + '}, {"n": 1}]')
     assert [len(row.json) for row in rows(tmp_path / "a.json")] == [5007, 8], "and the process is still there"
-    deep = "[" + "[" * 50_000 + "]" * 50_000 + ', {"a": 1}]'
-    (tmp_path / "a.json").write_text(deep)
-    assert read(tmp_path / "a.json") == ["too_deep: the item is nested too deep", {"a": 1}]
+
+
+@pytest.mark.parametrize("deep", ["[" * 50_000 + "]" * 50_000, '{"a":[1,' * 50_000 + "1" + "]}" * 50_000])
+def test_json_that_nests_without_end_takes_no_memory(tmp_path: Path, deep: str) -> None:
+    (tmp_path / "a.json").write_text('[{"a": 1}, ' + deep + "]")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(Unreadable, match="nests deeper than 500") as refused:
+        read(tmp_path / "a.json")
+    assert refused.value.code == "too_deep"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+TEXTS = st.text(st.sampled_from('[]{}"\\ax'), max_size=20)
+VALUES = st.recursive(
+    TEXTS | st.integers(), lambda of: st.lists(of, max_size=4) | st.dictionaries(TEXTS, of, max_size=4)
+)
+
+
+def depth_of(value: Any) -> int:
+    parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if parts is None else 1 + max(map(depth_of, parts), default=0)
+
+
+def in_blocks(text: bytes, size: int) -> bytes:
+    file = Shallow(io.BytesIO(text), "a.json")
+    return b"".join(iter(lambda: file.read(size), b""))
+
+
+@given(VALUES, st.integers(1, 7))
+def test_depth_is_told_whatever_strings_hold_and_wherever_a_block_ends(value: Any, size: int) -> None:
+    text, depth = json.dumps(value).encode(), depth_of(value)
+    with patch("services.chassis.rows.depth.MAX_DEPTH", depth):
+        assert in_blocks(text, size) == text
+    with patch("services.chassis.rows.depth.MAX_DEPTH", depth - 1), pytest.raises(Unreadable, match="nests"):
+        in_blocks(text, size)
 
 
 def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path) -> None:
