@@ -67,10 +67,7 @@ def _integers_of_any_length() -> Generator[None]:
 
 
 def _json(value: Any) -> bytes:
-    try:
-        return json.dumps(value, ensure_ascii=False, default=plain).encode(errors="surrogatepass")
-    except RecursionError:
-        return flaw("too_deep", "the item is nested too deep")
+    return json.dumps(value, ensure_ascii=False, default=plain).encode(errors="surrogatepass")
 
 
 def _begins_array(path: Path) -> bool:
