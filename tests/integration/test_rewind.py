@@ -1,4 +1,4 @@
-"""A group moved back: its messages come again and have no second effect; one with members is left alone."""
+"""A group moved back: its messages come again and have no second effect; one with members is left alone. A log read on."""
 
 import json
 import subprocess
@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
+from services.chassis.replay.rebuild import Rebuilding
+from services.chassis.storage import database
+from tests.integration.tiny.events import Ping
 from tests.integration.tiny.harness import Harness, until
+from tests.integration.tiny.service import TinySettings, make_service
 
 
 @pytest.fixture
@@ -62,3 +66,16 @@ def test_what_the_inbox_has_forgotten_does_not_come_again_unasked(harness: Harne
     assert (status, "2 messages are older" in said["error"]["message"]) == (1, True)
     status, said = until(lambda: replay(harness, "--from", "1", "--twice"), lambda found: found[0] == 0)
     assert (said["moved"], said["items"][0]["forgotten"]) == (True, 2)
+
+
+def test_a_rebuilding_reads_on_where_it_was(harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ping, "TOPIC", harness.ping)
+    harness.send(*(harness.ping_of(n) for n in range(3)))
+    engine = database.open_sqlite(f"sqlite:///{tmp_path / 'rebuilt.db'}", synchronous="OFF")
+    rebuilding = Rebuilding(make_service(TinySettings(kafka_bootstrap=harness.kafka)), engine)
+    assert (rebuilding.take(), rebuilding.take()) == (3, 0)
+    harness.send(*(harness.ping_of(n) for n in range(3, 5)))
+    assert (rebuilding.take(), rebuilding.take(), rebuilding.messages) == (2, 0, 5)
+    with database.reading(engine) as connection:
+        assert [n for (n,) in connection.exec_driver_sql("SELECT number FROM note ORDER BY place")] == list(range(5))
+    engine.dispose()

@@ -2,8 +2,9 @@
 
     python -m services.chassis.replay.rebuild SERVICE
 
-prints {"service", "messages", "parked", "outbox", "differences"} and ends with 0 where nothing differs, 1 where something
-does, 2 where it cannot be told. The messages pass the same context as ever; what they make the service emit is thrown away.
+prints {"service", "messages", "parked", "outbox", "moving", "differences"} and ends with 0 where nothing differs, 1 where
+something does, 2 where it cannot be told. The messages pass the same context as ever; what they make the service emit is thrown
+away. The service works on meanwhile: a difference stands once it was seen twice with nothing new in the log between.
 """
 
 import asyncio
@@ -11,9 +12,10 @@ import importlib
 import json
 import sys
 import tempfile
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from services.chassis.messaging.messages import ConsumerRecord, routes
 from services.chassis.messaging.relay import backlog
 from services.chassis.observability import logs
 from services.chassis.observability.metrics import Metrics
-from services.chassis.replay.difference import differences
+from services.chassis.replay.difference import Difference, differences
 from services.chassis.replay.restore import Restore
 from services.chassis.service import Service
 from services.chassis.storage import database, migration
@@ -40,39 +42,54 @@ QUIET = 30.0
 """Seconds without a message, while some must still come, until Kafka counts as silent."""
 
 
-@dataclass(frozen=True)
-class Rebuilt:
-    """The messages taken, and how many of them wait in the rebuilt state for something that is not in the log."""
-
-    messages: int
-    parked: int
+SETTLE = 1.0
+"""Seconds between two looks at a service that works on: what it committed by then stands in the log."""
+LOOKS = 10
 
 
-def rebuild(service: Service, engine: Engine) -> Rebuilt:
-    """Brings `engine`, an empty database, to the state that the log tells.
+@dataclass
+class Rebuilding:
+    """An empty database on its way to the state that the log tells, and how far the log is read."""
 
-    Raises:
-        TimeoutError, KafkaError: Kafka does not answer.
-    """
-    migration.migrate(engine, service.name, *([service.migrations] if service.migrations else []))
-    settings, context = service.settings, batch_context_of(service, engine)
-    own = frozenset(event.TOPIC for event in (service.restore or Restore()).events)
-    client = {"bootstrap_servers": settings.kafka_bootstrap, **security(settings).arguments()}
+    service: Service
+    engine: Engine
+    read: dict[TopicPartition, int] = field(default_factory=dict[TopicPartition, int])
+    """Where the next message of a partition stands."""
+    messages: int = 0
 
-    async def work() -> Rebuilt:
-        count = 0
+    def __post_init__(self) -> None:
+        own = [self.service.migrations] if self.service.migrations else []
+        migration.migrate(self.engine, self.service.name, *own)
+        self._context = batch_context_of(self.service, self.engine)
+
+    def take(self) -> int:
+        """Takes what stands in the log by now and was not read yet; how many messages.
+
+        Raises:
+            TimeoutError, KafkaError: Kafka does not answer.
+        """
+        before = self.messages
+        asyncio.run(self._take())
+        return self.messages - before
+
+    async def _take(self) -> None:
+        settings, context = self.service.settings, self._context
+        own = frozenset(event.TOPIC for event in (self.service.restore or Restore()).events)
+        client = {"bootstrap_servers": settings.kafka_bootstrap, **security(settings).arguments()}
         batch: list[ConsumerRecord] = []
-        async for message in merged(client, sorted(context.routes), own):
+        async for message in merged(client, sorted(context.routes), own, dict(self.read)):
             batch.append(message)
-            count += 1
+            self.read[TopicPartition(message.topic, message.partition)] = message.offset + 1
+            self.messages += 1
             if len(batch) == RECORDS:
                 apply(context, batch)
                 batch = []
         apply(context, batch)
-        with database.reading(engine) as connection:
-            return Rebuilt(count, parking.count(connection))
 
-    return asyncio.run(work())
+    def parked(self) -> int:
+        """How many messages wait in the rebuilt state for something that is not in the log."""
+        with database.reading(self.engine) as connection:
+            return parking.count(connection)
 
 
 def batch_context_of(service: Service, engine: Engine) -> BatchContext:
@@ -101,8 +118,10 @@ def apply(context: BatchContext, batch: Sequence[ConsumerRecord]) -> None:
         connection.execute(outbox.OUTBOX.delete())
 
 
-async def merged(client: dict[str, Any], topics: Sequence[str], own: frozenset[str]) -> AsyncIterator[ConsumerRecord]:
-    """The messages that stand in `topics` now, by time; those of one partition keep their order.
+async def merged(
+    client: dict[str, Any], topics: Sequence[str], own: frozenset[str], read: Mapping[TopicPartition, int]
+) -> AsyncIterator[ConsumerRecord]:
+    """The messages that stand in `topics` now and not before `read`, by time; those of one partition keep their order.
 
     The time is Kafka's, and of the service's `own` events their ce_time: the outbox may have published them later.
     """
@@ -112,11 +131,13 @@ async def merged(client: dict[str, Any], topics: Sequence[str], own: frozenset[s
     try:
         places = await _places(reader, topics)
         first, last = await reader.beginning_offsets(places), await reader.end_offsets(places)
-        ends = {place: last[place] for place in places if first[place] < last[place]}
+        begin = {place: max(first[place], read.get(place, 0)) for place in places}
+        ends = {place: last[place] for place in places if begin[place] < last[place]}
         if not ends:
             return
         reader.assign(list(ends))
-        await reader.seek_to_beginning(*ends)
+        for place in ends:
+            reader.seek(place, begin[place])
         held = {place: deque[ConsumerRecord]() for place in ends}
         latest = dict.fromkeys(ends, 0.0)
         while await _fill(reader, held, ends):
@@ -160,16 +181,42 @@ async def _fill(
     return bool(held)
 
 
+def settled(
+    take: Callable[[], int], compare: Callable[[], list[Difference]], pause: Callable[[], None]
+) -> tuple[list[Difference], bool]:
+    """The differences that stand, and whether the service moved until the end, so that they may be none.
+
+    One stands that was seen twice with nothing new in the log between: `take` reads on and says how much there was.
+    """
+    found = compare()
+    for _ in range(LOOKS):
+        if not found:
+            break
+        pause()
+        new, before = take(), found
+        found = compare()
+        if not new and found == before:
+            return found, False
+    return found, bool(found)
+
+
 def report(service: Service) -> dict[str, Any]:
-    """Rebuilds and compares. `parked` and `outbox` say what may make a difference: messages that wait on either side."""
-    live = database.open_engine(service.settings)
+    """Rebuilds and compares.
+
+    `parked`, `outbox` and `moving` say what may make a difference: messages that wait on either side, and a service that took
+    or published more between all looks.
+    """
+    live, restore = database.open_engine(service.settings), service.restore or Restore()
     with tempfile.TemporaryDirectory(prefix=f"noria-replay-{service.name}-") as folder:
         fresh = database.open_sqlite(f"sqlite:///{Path(folder) / 'rebuilt.db'}", synchronous="OFF")
         try:
-            found = rebuild(service, fresh)
-            differ = differences(live, fresh, service.restore or Restore())
+            rebuilding = Rebuilding(service, fresh)
+            rebuilding.take()
+            differ, moving = settled(
+                rebuilding.take, lambda: differences(live, fresh, restore), lambda: time.sleep(SETTLE)
+            )
             with database.reading(live) as connection:
-                parked = {"live": parking.count(connection), "rebuilt": found.parked}
+                parked = {"live": parking.count(connection), "rebuilt": rebuilding.parked()}
             waiting = backlog(live).waiting
         finally:
             fresh.dispose()
@@ -177,9 +224,10 @@ def report(service: Service) -> dict[str, Any]:
     told = [difference.document() for difference in differ]
     return {
         "service": service.name,
-        "messages": found.messages,
+        "messages": rebuilding.messages,
         "parked": parked,
         "outbox": waiting,
+        "moving": moving,
         "differences": told,
     }
 

@@ -113,6 +113,10 @@ def _shown(found: dict[str, Any]) -> "RenderableType":
     }
     waits = f"parked: {parked['live']} live, {parked['rebuilt']} rebuilt; outbox: {found['outbox']} not published yet"
     note(f"{len(found['differences'])} differences after {messages} messages ({waits})")
+    if found["moving"]:
+        note(
+            f"{found['service']} took or published more at each look, so they may be none; compare while less comes in"
+        )
     return table(found["differences"], columns, "")
 
 
