@@ -15,7 +15,6 @@ from services.evaluator.compute.model import open_text
 from services.evaluator.compute.rows import as_shown, read
 from services.evaluator.compute.tables import read_predictions, write_predictions, write_results
 from services.evaluator.domain.failures import EmptyHeldOut, LossNotFinite, ModelMissing
-from services.evaluator.domain.metrics import ON_ANSWERS
 from services.evaluator.domain.predictions import (
     Example,
     Predictions,
@@ -30,6 +29,7 @@ from services.evaluator.domain.task import Outcome, PredictionsRef, Subject, Tas
 from services.evaluator.settings import EvaluatorSettings
 from services.lm.device import choose
 from services.lm.memory import keep_pages
+from services.lm.scoring.metrics import ON_ANSWERS
 
 Report = Callable[[dict[str, Any]], None]
 Examples = Mapping[str, Sequence[Example]]

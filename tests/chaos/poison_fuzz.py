@@ -20,7 +20,8 @@ with FUZZER.instrument_imports(include=["contracts", "services", "yaml"]):
     from contracts.events.upstream import RecordSubmittedV1
     from services.chassis.messaging.kafka.aiokafka_patches import LenientRecords
     from services.chassis.rows.row import Unreadable
-    from services.cli.project_file import ProjectFileInvalid, parse
+    from services.cli.project_file import parse
+    from services.cli.yaml_file import FileInvalid
     from services.ingestion.record_reader import of_json, of_jsonl
 
 HEADER_BYTES = 61
@@ -76,7 +77,7 @@ def yaml(data: bytes) -> None:
     """A project file."""
     try:
         parse(data)
-    except ProjectFileInvalid as error:
+    except FileInvalid as error:
         str(error).encode()
 
 

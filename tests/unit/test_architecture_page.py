@@ -35,8 +35,11 @@ def test_every_wing_has_its_line_with_all_its_modules() -> None:
 
 
 def test_every_module_of_lm_is_named() -> None:
-    rows = "\n".join(line for line in LM.splitlines() if line.startswith("| `"))
-    assert named(rows) == modules("lm")
+    lines = [line for line in LM.splitlines() if line.startswith("| `")]
+    wings = {line.split("`")[1].rstrip("/"): named(line) for line in lines if "/`" in line}
+    assert named("\n".join(line for line in lines if "/`" not in line)) == modules("lm")
+    assert wings == {wing: modules(f"lm/{wing}") for wing in wings}
+    assert set(wings) == {path.parent.name for path in (ROOT / "services" / "lm").glob("*/__init__.py")}
 
 
 def test_the_modules_that_import_torch_are_named() -> None:

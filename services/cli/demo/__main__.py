@@ -17,7 +17,7 @@ from services.cli.demo.screen import drawn
 from services.cli.demo.wait import Watch
 from services.cli.errors import ConsoleError
 from services.cli.health import dead_letters
-from services.cli.project_file import ProjectFileInvalid
+from services.cli.yaml_file import FileInvalid
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "shell-copilot"
 STAGES = ("stack", "project", "records", "dataset", "training", "evaluation", "gate", "deployment")
@@ -48,7 +48,7 @@ def main() -> int:
         if not options.stop:
             say("The stack stays up; `.venv/bin/noria down` stops it.")
         return 0
-    except (DemoFailed, ConsoleError, ProjectFileInvalid) as error:
+    except (DemoFailed, ConsoleError, FileInvalid) as error:
         at = next((s.title for s in board.stages if s.state == "failed"), "start")
         print(f"\nscripts/demo failed at {at}: {error}", file=sys.stderr)
         return 1

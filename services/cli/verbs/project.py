@@ -12,13 +12,14 @@ from services.cli.output import AsJson, show
 
 def apply(file: Annotated[Path, typer.Argument(help="A project file (YAML).")], as_json: AsJson = False) -> None:
     """Apply a project file: define the project, or change it."""
-    from services.cli.project_file import ProjectFileInvalid, parse
+    from services.cli.project_file import parse
+    from services.cli.yaml_file import FileInvalid
 
     try:
         spec = parse(file.read_bytes())
     except OSError as error:
         raise Usage("cannot_read", f"{file}: {error.strerror}") from error
-    except ProjectFileInvalid as error:
+    except FileInvalid as error:
         problems = [{"line": p.line, "key": p.key, "message": p.message} for p in error.problems]
         raise Usage("invalid_project_file", f"{file}:\n{error}", problems) from error
     answer = api.post("registry", "/v1/projects", spec.model_dump(mode="json"))

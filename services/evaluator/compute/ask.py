@@ -14,10 +14,10 @@ from services.evaluator.compute.generate import generate, step_of
 from services.evaluator.compute.loss import losses
 from services.evaluator.compute.model import Loaded, adapted, load
 from services.evaluator.compute.rows import Encoded, encode
-from services.evaluator.domain.metrics import ON_ANSWERS
 from services.evaluator.domain.predictions import Example, Prediction, Predictions
 from services.evaluator.domain.task import Subject
 from services.lm.device import set_quickest_threads
+from services.lm.scoring.metrics import ON_ANSWERS
 
 Place = Callable[[Files], Path]
 """Puts the files of a model into a directory."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts.types import Metric
-from services.evaluator.domain import intervals
-from services.evaluator.domain.intervals import Interval
-from services.evaluator.domain.metrics import KINDS, ON_ANSWERS
+from services.lm.scoring import intervals
+from services.lm.scoring.intervals import Interval
+from services.lm.scoring.metrics import KINDS, ON_ANSWERS
 
 VERSION = "4"
 """Raised when rendering, generation or loss changes its result, so that old predictions are not taken for new ones."""

@@ -1,6 +1,7 @@
 import pytest
 
-from services.cli.project_file import ProjectFileInvalid, parse
+from services.cli.project_file import parse
+from services.cli.yaml_file import FileInvalid
 
 GOOD = b"""\
 project: shell-copilot
@@ -18,7 +19,7 @@ gate: {require: ["chrf > champion"]}
 
 
 def problems(text: str | bytes) -> list[str]:
-    with pytest.raises(ProjectFileInvalid) as caught:
+    with pytest.raises(FileInvalid) as caught:
         parse(text if isinstance(text, bytes) else text.encode())
     return [str(problem) for problem in caught.value.problems]
 

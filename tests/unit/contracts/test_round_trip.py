@@ -22,7 +22,8 @@ from contracts.project import ProjectSpec, Prompt
 from contracts.schema import project_file_schema, schema
 from contracts.sections import Duration, duration_text
 from contracts.topics import TOPICS, Topic
-from services.cli.project_file import ProjectFileInvalid, parse
+from services.cli.project_file import parse
+from services.cli.yaml_file import FileInvalid
 from tests.unit.contracts.values import DURATIONS, instances
 
 SLOW = settings(
@@ -103,7 +104,7 @@ def test_duration_that_is_none_is_refused_and_nothing_worse(text: Any) -> None:
 @pytest.mark.parametrize("number", [".nan", ".inf", "-.inf", "1e999"])
 def test_number_that_is_not_finite_is_refused_in_a_project_file(number: str) -> None:
     text = f"project: p\nbase: b\ntrain: {{weight_decay: {number}}}\n".encode()
-    with pytest.raises(ProjectFileInvalid, match=r"line 3: .*(finite|number)"):
+    with pytest.raises(FileInvalid, match=r"line 3: .*(finite|number)"):
         parse(text)
     with pytest.raises(ValidationError, match="finite"):
         ProjectSpec.model_validate({"project": "p", "base": "b", "train": {"weight_decay": float("inf")}})

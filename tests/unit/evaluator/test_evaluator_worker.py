@@ -15,8 +15,8 @@ from services.chassis.storage.artifacts import ArtifactStore
 from services.evaluator import worker
 from services.evaluator.compute.tables import read_predictions
 from services.evaluator.domain.failures import ADVICE
-from services.evaluator.domain.metrics import chrf
 from services.evaluator.domain.task import Subject, Task, untouched
+from services.lm.scoring.metrics import chrf
 from tests.unit.evaluator import tiny
 
 PAIRS = [

@@ -6,8 +6,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from services.evaluator.domain.metrics import ON_ANSWERS, bleu, chrf, exact_match, rouge_l
-from services.evaluator.domain.words import words
+from services.lm.scoring.metrics import ON_ANSWERS, bleu, chrf, exact_match, rouge_l
+from services.lm.scoring.words import words
 
 ENGLISH = [
     ("tar -xvf a.tar", "tar xf b.tar"),

@@ -3,7 +3,7 @@
 Texts are compared in one Unicode form (NFC), as prep compares them. chrF and BLEU are sacrebleu's sentence-level scores (Popović
 2015; Papineni et al. 2002 with effective order), not the corpus-level ones: an interval and a paired difference need a figure an
 example. BLEU is tokenised as mteval-v13a does, ROUGE-L is rouge-score's F-measure (Lin 2004) on lower-cased words; both take
-single characters where a script writes no spaces between words (domain/words.py).
+single characters where a script writes no spaces between words (words.py).
 """
 
 import unicodedata
@@ -16,7 +16,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from services.evaluator.domain.words import spaced, words
+from services.lm.scoring.words import spaced, words
 
 
 class WordTokenizer:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from services.evaluator.domain.intervals import difference, mean, share
+from services.lm.scoring.intervals import difference, mean, share
 
 
 def test_interval_of_a_normal_sample_is_that_of_the_standard_error():
