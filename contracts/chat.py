@@ -1,20 +1,37 @@
 """A record as the messages before the completion, and the completion: the same for training, evaluation and serving.
 
-Knows the project's prompt, no tokenizer and no template.
+Knows the project's prompt, rendered where it was a template; no tokenizer and no template.
 """
 
 import json
 from typing import Any
 
-from contracts.project import Prompt
+from contracts.prompt import Prompt
 from contracts.records import Conversation, Message, PlainText, Preference, Record, turns
 
 
 def with_system(prompt: Prompt, messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """`messages` behind the project's system prompt, unless they bring one of their own."""
-    if prompt.system is None or (messages and messages[0].role == "system"):
+    """`messages` behind the project's system prompt and examples, unless they bring a system prompt of their own.
+
+    Whoever brings one stands alone: the project's examples were written for the project's instruction.
+
+    Raises:
+        ValueError: the prompt is a template still; services/lm/prompt_template.py renders it.
+    """
+    if messages and messages[0].role == "system":
         return messages
-    return (Message(role="system", content=prompt.system), *messages)
+    if prompt.variables:
+        raise ValueError("the system prompt is a template; render it before it stands in a conversation")
+    system = () if prompt.system is None else (Message(role="system", content=prompt.system),)
+    shown = (
+        turn
+        for example in prompt.examples
+        for turn in (
+            Message(role="user", content=example.user),
+            Message(role="assistant", content=example.assistant),
+        )
+    )
+    return (*system, *shown, *messages)
 
 
 def all_turns(record: Record) -> tuple[tuple[Message, ...], int]:
@@ -69,14 +86,15 @@ def as_sent(turn: Message) -> dict[str, Any]:
     return turn.model_dump(mode="json", exclude={"weight"})
 
 
-def offered_tools(record: Record) -> list[dict[str, Any]]:
-    """The tools that a record's conversation may call.
+def offered_tools(prompt: Prompt, record: Record) -> list[dict[str, Any]]:
+    """The tools that a record's conversation may call: its own, else the project's; none of plain text.
 
     Raises:
         ValueError: they are no JSON; the door lets none such pass.
     """
-    text = None if isinstance(record, PlainText) else record.tools
-    return json.loads(text) if text else []
+    if isinstance(record, PlainText):
+        return []
+    return json.loads(record.tools) if record.tools else [tool.body() for tool in prompt.tools]
 
 
 def template_variables(record: Record) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from contracts.preparation import Prep
+from contracts.prompt import Prompt as Prompt
 from contracts.sections import Duration, Section
 from contracts.shapes import SHAPES, Column, readings
 from contracts.types import ProjectName
@@ -44,12 +45,6 @@ Gate = Annotated[
 ]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 MetricName = Literal["loss", "exact_match", "chrf", "bleu", "rouge_l"]
-
-
-class Prompt(Section):
-    """What stands around the user's turns, applied by name at training and serving, never baked into records."""
-
-    system: str | None = Field(default=None, max_length=20_000)
 
 
 def _keeps_all(share: float) -> bool:
@@ -184,3 +179,12 @@ class ProjectSpec(Section):
             if metric not in self.evaluate.suite:
                 raise ValueError(f"gate.require names {metric!r}, which evaluate.suite does not measure")
         return self
+
+
+def same_weights(a: ProjectSpec, b: ProjectSpec) -> bool:
+    """Whether both ask for the same weights: one base, one preparation, one recipe. The prompt does not count.
+
+    Training shows the prompt to the model too. Weights that were trained under another are a candidate under the new one all the
+    same: it is measured before it serves.
+    """
+    return (a.base, a.prep, a.train) == (b.base, b.prep, b.train)

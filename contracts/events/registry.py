@@ -27,12 +27,15 @@ class ProjectDefinedV1(Event):
         default=None,
         description="The project is out of service: promotions up to this number are served no more. Null: in service",
     )
+    prompt_version: int | None = Field(
+        default=None, ge=1, description="1, 2, ...: which of the project's distinct prompts `spec` has"
+    )
     by: str = Field(default="", description="Who took it out of service; empty where nobody did")
     reason: str = Field(default="", description="Why, in that person's words")
 
 
 class ModelRegisteredV1(Event):
-    """A trained model got its version."""
+    """A model got its version: new weights, or a new prompt on the weights of an earlier version."""
 
     TOPIC: ClassVar[str] = "registry.model.registered.v1"
 
@@ -41,6 +44,17 @@ class ModelRegisteredV1(Event):
     run_id: str
     dataset: DatasetRef
     project_revision: Sha256
+    prompt_version: int | None = Field(
+        default=None, ge=1, description="Which of the project's prompts it is served under"
+    )
+    weights_of: int | None = Field(
+        default=None,
+        ge=1,
+        description="The version whose weights these are, under another prompt; null: trained for it",
+    )
+    spec: ProjectSpec | None = Field(
+        default=None, description="Of a version with another's weights: what project_revision says"
+    )
 
 
 class ModelPromotedV1(Event):
@@ -72,6 +86,12 @@ class ModelPromotedV1(Event):
     )
     promotion: int | None = Field(
         default=None, description="1, 2, ...: which promotion of the model it is, rollbacks counted too"
+    )
+    prompt_version: int | None = Field(
+        default=None, ge=1, description="Which of the project's prompts it is served under: that of `spec`"
+    )
+    weights_of: int | None = Field(
+        default=None, ge=1, description="The version whose weights these are, under another prompt; null: its own"
     )
 
 

@@ -34,6 +34,12 @@ class InferenceCompletedV1(Event):
     endpoint: Literal["chat.completions", "completions"]
     messages: tuple[JsonObject, ...] | None = None
     prompt: str | None = None
+    prompt_version: int | None = Field(
+        default=None,
+        ge=1,
+        description="Which of the project's prompts stood before the messages; null: none is counted",
+    )
+    prompt_variables: dict[str, str] | None = Field(default=None, description="What the client gave for its variables")
     parameters: JsonObject = Field(default_factory=dict[str, Any])
     stream: bool = False
     user: str | None = None

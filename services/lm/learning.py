@@ -87,7 +87,7 @@ def record_rows(record: Record, tokenizer: TextTokenizer, prompt: Prompt, learn:
     messages, first = whole_conversation(prompt, record)
     at = [i for i in range(first, len(messages)) if is_learnt(messages[i]) and said(messages[i]).strip()]
     try:
-        tools = offered_tools(record)
+        tools = offered_tools(prompt, record)
     except ValueError as error:
         raise TemplateRefused(f"the record's tools are no JSON: {error}"[:300]) from error
     shown = Shown([as_sent(turn) for turn in messages], tools, template_variables(record))
