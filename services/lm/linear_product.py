@@ -10,9 +10,10 @@ from torch.nn import functional
 def product(layers: Sequence[nn.Linear], *, packed: bool) -> Callable[[torch.Tensor], torch.Tensor]:
     """Returns x -> xW'+b of layers one above the other.
 
-    Packed (on a CPU) lays the weights out once as oneDNN wants them, not at each call. In bf16 that gives the same numbers
-    1.6 times as fast (torch 2.13 on AMX); in fp32 (AVX2, up to 32 rows) a head of 49,152 tokens is 1.8 times as fast and
-    a row's numbers do not depend on how many rows there are, which MKL's do.
+    Packed (on a CPU) lays the weights out once as oneDNN wants them, not at each call. In bf16 that is 1.6 times as fast (torch
+    2.13 on AMX), and a row's numbers do not depend on how many rows there are up to 32; of more, the last bit of some differs. In
+    fp32 (AVX2, up to 32 rows) a head of 49,152 tokens is 1.8 times as fast and a row's numbers depend on no number of
+    rows, which MKL's do. (oneDNN on AVX-512 has another kernel for one row alone, so that it is never asked for one.)
     """
     weight = _joined([layer.weight.detach() for layer in layers])
     bias = _joined([layer.bias.detach() for layer in layers]) if has_bias(layers[0]) else None
@@ -20,7 +21,17 @@ def product(layers: Sequence[nn.Linear], *, packed: bool) -> Callable[[torch.Ten
         return lambda x: functional.linear(x, weight, bias)
     tiled = torch.ops.mkldnn._reorder_linear_weight(weight, None)
     pointwise = torch.ops.mkldnn._linear_pointwise
-    return lambda x: pointwise(x, tiled, bias, "none", [], "")
+
+    def multiplied(x: torch.Tensor) -> torch.Tensor:
+        return pointwise(x, tiled, bias, "none", [], "")
+
+    def one_row_as_two(x: torch.Tensor) -> torch.Tensor:
+        if x.numel() > x.shape[-1]:
+            return multiplied(x)
+        return multiplied(x.reshape(1, -1).expand(2, -1))[:1].reshape(*x.shape[:-1], -1)
+
+    apart = weight.dtype == torch.float32 and torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+    return one_row_as_two if apart else multiplied
 
 
 def _joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
