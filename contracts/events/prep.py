@@ -25,3 +25,6 @@ class DatasetFrozenV1(Event):
     spec: ProjectSpec | None = Field(
         default=None, description="What project_revision says: whoever never saw that definition needs no other event"
     )
+    segments: tuple[Sha256, ...] | None = Field(
+        default=None, description="Digests of prep's segments that held the records; the others were not in one yet"
+    )

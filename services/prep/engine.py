@@ -3,7 +3,7 @@
 # ruff: noqa: E402 - Daft reads the environment when it is imported
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,15 @@ def start(ray_address: str | None) -> None:
 
 
 def mapped(
-    folder: Path, function: Function, columns: list[str], schema: Schema, rows: int, size: int
+    paths: Sequence[Path],
+    kept: Sequence[str],
+    function: Function,
+    columns: Sequence[str],
+    schema: Schema,
+    rows: int,
+    size: int,
 ) -> Iterator[Batch]:
-    """The Parquet files of a folder, each row with what `function` makes of the named columns, a struct of `schema`.
+    """The columns `kept` of Parquet files, each row with what `function` makes of `columns`, a struct of `schema`.
 
     `rows` of `size` bytes altogether are expected. Batches come in any order.
     """
@@ -55,9 +61,9 @@ def mapped(
     made = daft.func.batch(return_dtype=daft.DataType.struct(fields), unnest=True, batch_size=at_once, **options)(
         on_series
     )
-    frame = daft.read_parquet(str(folder / "*.parquet"))
-    kept = [frame[name] for name in frame.column_names if name not in fields]
-    yield from frame.select(*kept, made(*(frame[name] for name in columns))).to_arrow_iter(results_buffer_size=2)
+    frame = daft.read_parquet([str(path) for path in paths])
+    others = [frame[name] for name in kept if name not in fields]
+    yield from frame.select(*others, made(*(frame[name] for name in columns))).to_arrow_iter(results_buffer_size=2)
 
 
 def minhash(texts: Column) -> Values:

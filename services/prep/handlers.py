@@ -90,6 +90,8 @@ def on_freeze_done(store: Store, job: Job, result: dict[str, Any]) -> Iterable[E
     progress.frozen_positions = merge_max(progress.frozen_positions, result["through"].items())
     note_tried(progress, result["through"])
     progress.announced = revision
+    compacted = result.get("segments", {"made": (), "gone": ()})  # a job of before there were any has none
+    segments = store.compact(progress.project, compacted["made"], compacted["gone"])
     newest = store.newest(progress.project)
     if newest is not None and newest.version == result["version"]:
         return () if same_project else (frozen(newest, revision, job.spec["cause"], spec),)
@@ -101,6 +103,7 @@ def on_freeze_done(store: Store, job: Job, result: dict[str, Any]) -> Iterable[E
         project_revision=revision,
         cause=job.spec["cause"],
         frozen_at=datetime.fromisoformat(result["frozen_at"]),
+        segments=segments,
         **values,
     )
     store.add(dataset)
@@ -140,6 +143,7 @@ def frozen(dataset: DatasetRow, revision: str, cause: str, spec: ProjectSpec | N
         profile=ArtifactRef.model_validate(dataset.profile),
         report=ArtifactRef.model_validate(dataset.report),
         spec=spec,
+        segments=None if dataset.segments is None else tuple(dataset.segments),
     )
 
 

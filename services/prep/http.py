@@ -14,7 +14,7 @@ from services.chassis.http.application import ApiError, Number, errors
 from services.chassis.http.projects import check_in_service
 from services.chassis.jobs.job import tries_of
 from services.chassis.storage import pages
-from services.prep import handlers
+from services.prep import handlers, segments
 from services.prep.dataset_routes import add_routes, dataset_of, telling
 from services.prep.domain import reading
 from services.prep.domain.policy import Pending, describe_next_freeze
@@ -111,6 +111,7 @@ def _pending(store: SqlStore, project: str, now: datetime) -> dict[str, Any]:
     return {
         "changed": store.changed(project, frozen),
         "total": store.total(project),
+        "compacted": store.total(project) - segments.tail_rows(store.session.connection(), project),
         "records": [_waiting(record, spec) for record in store.latest(project, frozen, NEWEST)],
         "next_freeze": f"now: {job.id} is {job.status}" if job else describe_next_freeze(waiting, spec.prep.freeze),
         "job": {"id": job.id, "status": job.status, **tries_of(job), "progress": job.progress} if job else None,

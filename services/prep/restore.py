@@ -15,7 +15,7 @@ def on_dataset_frozen(event: DatasetFrozenV1, meta: Meta, store: SqlStore) -> It
         store.projects.learn(event.project, event.project_revision, event.spec)
     store.progress(event.project).announced = event.project_revision
     if store.dataset(event.project, event.dataset.number) is None:
-        told = event.model_dump(mode="json", include={"counts", "drops", "cause", "profile", "report"})
+        told = event.model_dump(mode="json", include={"counts", "drops", "cause", "profile", "report", "segments"})
         files = event.dataset.model_dump(mode="json")["files"]
         place = {"project": event.project, "number": event.dataset.number, "version": event.dataset.version}
         store.add(
@@ -25,12 +25,17 @@ def on_dataset_frozen(event: DatasetFrozenV1, meta: Meta, store: SqlStore) -> It
 
 
 _ORDER = "the order in which this database took changes of different partitions"
+_SEGMENT = "lies in a segment once a freeze made one; the digest is compared"
 _JOB = "how freezes stand at this moment, failed ones and those that found nothing new included"
 RESTORE = Restore(
     events={DatasetFrozenV1: on_dataset_frozen},
     omitted={
         "record.shard": _ORDER,
         "record.sequence": _ORDER,
+        "record.record": _SEGMENT,
+        "record.sent": _SEGMENT,
+        "record.segment": _SEGMENT,
+        "segment": _SEGMENT,
         "shard": _ORDER,
         "progress.frozen_positions": _ORDER,
         "progress.tried_positions": _ORDER,

@@ -17,6 +17,9 @@ class PrepSettings(Settings):
     profile_topic_tokens: int = Field(
         default=2_000, ge=0, description="Tokens that the profile's topics are made of; 0: it has none"
     )
+    segment_rows: int = Field(
+        default=20_000, ge=1, description="Records outside of segments from which on a freeze makes segments of them"
+    )
     ray_address: str | None = Field(
         default=None, description="Ray cluster that freezes compute on (ray://host:port, local); default: this process"
     )

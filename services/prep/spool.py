@@ -1,6 +1,6 @@
 """A freeze's records on disk, and their columns in memory: what does not fit there is read again in batches.
 
-Records go through three files: as they lie in the database, by record with what was measured, and their words alone.
+Records go through two files: by record with what was measured, and their words alone.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from services.prep.domain.arrow import Batch, Column, Schema, Table, compute
 from services.prep.domain.frame import Frame, Texts
@@ -20,24 +19,6 @@ from services.prep.shuffle import Shuffle
 RECORD = (*RAW.names, "digest", "prompt_key")
 LIGHT = ("content_0", "content_1", "prompt_0", "prompt_1", "said", "characters")
 ROWS_A_BUCKET, BYTES_A_BUCKET = 50_000, 64_000_000
-FILE_BYTES = 64_000_000
-
-
-def write_raw(batches: Iterable[Batch], folder: Path) -> tuple[int, int]:
-    """Writes the records of the database as Parquet files and gives how many there are and their bytes."""
-    folder.mkdir()
-    rows = size = 0
-    writer, room = None, 0
-    for batch in batches:
-        if writer is None or room <= 0:
-            if writer is not None:
-                writer.close()
-            writer, room = pq.ParquetWriter(folder / f"{rows:012}.parquet", RAW, compression="lz4"), FILE_BYTES
-        writer.write_batch(batch)
-        rows, size, room = rows + batch.num_rows, size + batch.nbytes, room - batch.nbytes
-    if writer is not None:
-        writer.close()
-    return rows, size
 
 
 class Spool:

@@ -1,6 +1,6 @@
 """What prep keeps: accepted records, how far each project's have come, and the frozen datasets. Decides nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, cast
 
@@ -16,10 +16,10 @@ from services.chassis.storage.bulk.insert import insert, moment, upserting
 from services.chassis.storage.bulk.sharded_rows import lock_free_shard
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
-from services.prep.batches import sized
-from services.prep.domain.positions import Positions, merge_max
-from services.prep.domain.rows import Accepted
-from services.prep.tables import DatasetRow, ProgressRow, RecordRow, ShardRow
+from services.prep import segments
+from services.prep.domain.positions import Positions
+from services.prep.segments import TAIL
+from services.prep.tables import RECORD, DatasetRow, ProgressRow, RecordRow, ShardRow
 
 Put = tuple[RecordAcceptedV1, datetime]
 """A revision and when it was accepted."""
@@ -64,6 +64,10 @@ class Store(Protocol):
 
     def add(self, dataset: DatasetRow) -> None:
         """Keeps a dataset."""
+        ...
+
+    def compact(self, project: str, made: Sequence[Mapping[str, Any]], gone: Sequence[int]) -> list[str]:
+        """Has records lie in new segments, see segments.take_in; gives the digests of all the project's segments."""
         ...
 
 
@@ -112,7 +116,7 @@ class SqlStore(ChassisStore):
         ]
         now = before + len(rows)
         if insert(connection, RECORD, COLUMNS, sorted(rows), NEWER) != len(rows):  # a later revision of some stood
-            mine = (RECORD.c.project == project, RECORD.c.shard == shard)
+            mine = (RECORD.c.project == project, RECORD.c.shard == shard, TAIL)
             now = connection.execute(select_rows(func.max(RECORD.c.sequence)).where(*mine)).scalar() or 0
         if now > before:
             connection.execute(update(SHARD).where(*own).values(sequence=now))
@@ -180,16 +184,6 @@ class SqlStore(ChassisStore):
             found += self.session.exec(later.order_by(col(RecordRow.sequence).desc()).limit(limit)).all()
         return sorted(found, key=lambda row: (row.accepted_at, row.sequence), reverse=True)[:limit]
 
-    def accepted(self, project: str, through: Positions) -> Iterator[list[tuple[Any, ...]]]:
-        """All records of the project, the fields of `Accepted` in batches; at the end they are all there up to `through`."""
-        through |= self.positions(project)  # before the records: what is counted here is among them
-        names = (*Accepted.__dataclass_fields__, "shard", "sequence")
-        statement = select_rows(*(RECORD.c[name] for name in names)).where(RECORD.c.project == project)
-        found = self.session.connection().execution_options(stream_results=True).execute(statement)
-        for rows in sized(found):
-            through |= merge_max(through, ((str(shard), sequence) for *_, shard, sequence in rows))
-            yield [tuple(row)[:-2] for row in rows]
-
     def newest(self, project: str) -> DatasetRow | None:
         """The project's newest dataset."""
         own = select(DatasetRow).where(DatasetRow.project == project)
@@ -225,16 +219,23 @@ class SqlStore(ChassisStore):
         self.session.add(dataset)
         self.session.flush()
 
+    def compact(self, project: str, made: Sequence[Mapping[str, Any]], gone: Sequence[int]) -> list[str]:
+        """Has records lie in new segments, see segments.take_in; gives the digests of all the project's segments."""
+        connection = self.session.connection()
+        segments.take_in(connection, project, made, gone)
+        return [segment.artifact.sha256 for segment in segments.segments(connection, project)]
+
 
 def _after(project: str, shard: str, since: Positions) -> tuple[Any, ...]:
-    return (RECORD.c.project == project, RECORD.c.shard == int(shard), RECORD.c.sequence > since.get(shard, 0))
+    # Freezes alone compact, and what they took in is no change any more: changes lie in the tail.
+    return (RECORD.c.project == project, RECORD.c.shard == int(shard), RECORD.c.sequence > since.get(shard, 0), TAIL)
 
 
 def _table(model: type[SQLModel]) -> Table:
     return cast(Table, getattr(model, "__table__"))  # noqa: B009 - SQLModel's types do not know the attribute
 
 
-RECORD, SHARD, PROGRESS = _table(RecordRow), _table(ShardRow), _table(ProgressRow)
+SHARD, PROGRESS = _table(ShardRow), _table(ProgressRow)
 ZERO = ProgressRow(project="").model_dump(exclude={"project"}, exclude_none=True)
 COLUMNS = (
     *("project", "record_id", "revision", "format", "record", "digest", "tags", "subject", "accepted_at"),
@@ -244,6 +245,6 @@ NEWER = """
 ON CONFLICT (project, record_id) DO UPDATE SET revision = excluded.revision, format = excluded.format,
 record = excluded.record, digest = excluded.digest, tags = excluded.tags, subject = excluded.subject,
 accepted_at = excluded.accepted_at, shard = excluded.shard, sequence = excluded.sequence, shape = excluded.shape,
-sent = excluded.sent
+sent = excluded.sent, segment = NULL
 WHERE excluded.revision > record.revision
 """

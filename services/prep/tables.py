@@ -33,6 +33,21 @@ class RecordRow(SQLModel, table=True):
     shape: str | None = None
     sent: str | None = Field(default=None, sa_column=Column(Text))
     """JSON of the record as it came, where it was converted."""
+    segment: int | None = None
+    """The segment that holds `record` and `sent`, which are empty then; None: the row has them itself."""
+
+
+class SegmentRow(SQLModel, table=True):
+    """A Parquet file of `rows` records' contents, `size` bytes unpacked, under its digest in the artifact store."""
+
+    __tablename__ = "segment"  # pyright: ignore[reportAssignmentType]
+    metadata = METADATA
+
+    project: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    artifact: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    rows: int = Field(sa_column=Column(BigInteger, nullable=False))
+    size: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
 class ShardRow(SQLModel, table=True):
@@ -89,13 +104,23 @@ class DatasetRow(SQLModel, table=True):
     files: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     profile: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     report: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    segments: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    """Digests of the segments that its records lay in; the others were in the tail."""
+
+
+def _table(model: type[SQLModel]) -> Table:
+    return getattr(model, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
+
+
+RECORD, SEGMENT = _table(RecordRow), _table(SegmentRow)
 
 
 def artifact_references() -> tuple[ArtifactReference, ...]:
-    """Datasets name their files, profile and report; the newest of a project does so for good."""
-    dataset: Table = getattr(DatasetRow, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
+    """Datasets name their files, profile and report, the newest of a project for good; segments name their file."""
+    dataset = _table(DatasetRow)
     later = dataset.alias()
     newest = ~exists().where(later.c.project == dataset.c.project, later.c.number > dataset.c.number)
     return (
         ArtifactReference(dataset, (dataset.c.files, dataset.c.profile, dataset.c.report), dataset.c.frozen_at, newest),
+        ArtifactReference(SEGMENT, (SEGMENT.c.artifact,)),
     )

@@ -6,7 +6,7 @@ Changes nothing in the database: the service takes the result in.
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,9 @@ from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef
 from services.chassis.errors import ArtifactMissing, JobFailed
 from services.chassis.storage.artifacts import ArtifactStore, open_store
-from services.chassis.storage.database import open_engine, reading
-from services.prep import dataset, engine, parquet, tokens
+from services.chassis.storage.database import open_engine
+from services.prep import dataset, engine, parquet, source, tokens
 from services.prep.domain import pipeline
-from services.prep.domain.arrow import Batch
 from services.prep.domain.frame import Frame, Outcome
 from services.prep.domain.measure import FURTHER, RAW, measure, measured
 from services.prep.domain.positions import Positions
@@ -33,7 +32,7 @@ from services.prep.profiling.embedder import open_embedder
 from services.prep.profiling.page import page
 from services.prep.profiling.profile import profile
 from services.prep.settings import PrepSettings
-from services.prep.spool import Spool, write_raw
+from services.prep.spool import Spool
 from services.prep.store import SqlStore
 
 MOST_DATASETS = 10_000
@@ -55,53 +54,45 @@ def freeze(spec: dict[str, Any], folder: Path, report: Report, settings: PrepSet
     """As `run`, in an empty folder."""
     engine.start(settings.ray_address)
     report({"stage": "reading"})
-    project, through, earlier, rows, size = read(settings, spec["project"], spec["revision"], folder / "raw")
+    artifacts = open_store(settings)
+    project, through, earlier, records = read(settings, spec["project"], spec["revision"], artifacts, folder / "raw")
+    rows, size = records.rows, records.size
     report({"stage": "preparing", "records": rows})
     prep = project.prep
     spool = Spool(folder / "spool", rows, size)
     if rows:
         further = [name for name in pipeline.texts(prep) if name in FURTHER]
         function = partial(measure, further=further)
-        found = engine.mapped(folder / "raw", function, ["format", "record"], measured(further), rows, size)
+        found = engine.mapped(records.paths, RAW.names, function, ["format", "record"], measured(further), rows, size)
         spool.fill(found, pipeline.texts(prep))
     shutil.rmtree(folder / "raw")
-    frame, row_of = spool.frame(prep.held_out, prep.validation, trained(earlier, open_store(settings)))
+    frame, row_of = spool.frame(prep.held_out, prep.validation, trained(earlier, artifacts))
     outcome = pipeline.freeze(frame, prep, engine.minhash)
     counts, drops = outcome.counts(frame), outcome.drops_by_reason()
     if not counts["train"]:
         raise JobFailed("empty_dataset", nothing_left(frame, outcome))
     report({"stage": "writing", "rows": sum(counts.values())})
     made = dataset.write(spool.records, row_of, frame, outcome, prep, folder)
-    result = {"version": made.version, "through": through}
+    result = {"version": made.version, "through": through, "segments": {"made": records.made, "gone": records.gone}}
     if made.version == spec["newest"]:
         return result
     return result | write(made, project, settings) | {"counts": counts, "drops": drops}
 
 
 def read(
-    settings: PrepSettings, project: str, revision: str, folder: Path
-) -> tuple[ProjectSpec, Positions, list[ArtifactRef], int, int]:
-    """Writes the project's records to the folder.
+    settings: PrepSettings, project: str, revision: str, artifacts: ArtifactStore, folder: Path
+) -> tuple[ProjectSpec, Positions, list[ArtifactRef], source.Source]:
+    """Has the project's records in files, new ones in the folder.
 
-    Gives the project, up to where its records are all there, earlier training splits that hold what stays in train, and how many
-    records there are and their bytes.
+    Gives the project, up to where its records are all there, earlier training splits with what stays in train, and the files.
     """
-    with reading(open_engine(settings)) as connection, Session(connection) as session:
+    with source.snapshot(open_engine(settings)) as connection, Session(connection) as session:
         store = SqlStore(session)
         spec = store.projects.at(project, revision)
         if spec is None:
             raise JobFailed("unknown_project", f"revision {revision} of project {project!r} is not known here")
-        through: Positions = {}
-        rows, size = write_raw(_batches(store, project, through), folder)
-        return spec, through, with_smaller_shares(store, spec), rows, size
-
-
-def _batches(store: SqlStore, project: str, through: Positions) -> Iterator[Batch]:
-    for rows in store.accepted(project, through):
-        columns = zip(*rows, strict=True)
-        yield pa.RecordBatch.from_arrays(
-            [pa.array(column, field.type) for column, field in zip(columns, RAW, strict=True)], schema=RAW
-        )
+        records = source.read(connection, project, artifacts, folder, settings.segment_rows)
+        return spec, store.positions(project), with_smaller_shares(store, spec), records
 
 
 def with_smaller_shares(store: SqlStore, spec: ProjectSpec) -> list[ArtifactRef]:

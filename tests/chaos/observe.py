@@ -1,12 +1,14 @@
 """Reads a stack at rest into `Observed`: topics, offsets, tables, artifacts, what the gateway answers. Changes nothing."""
 
 import hashlib
+import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 from sqlalchemy import text
@@ -35,7 +37,7 @@ def observe(system: SystemUnderTest, operations: Sequence[Operation]) -> Observe
         + spool(system),
         parked=[row for s in SERVICES for row in rows(system, s, "parked", 'topic, "partition", "offset"')],
         jobs=[row for service in JOBS for row in rows(system, service, "job", "id, status")],
-        records=rows(system, "prep", "record", "project, record_id, revision, record"),
+        records=records(system),
         transitions=rows(system, "registry", "transition", "id, name, version, after, cause, reason", "ORDER BY id"),
         answering={project: answering(system, project) for project in PROJECTS},
         artifacts=artifacts(system.home / "artifacts" / "sha256"),
@@ -51,6 +53,21 @@ def rows(system: SystemUnderTest, service: str, table: str, columns: str, order:
             return [{"service": service, **row} for row in found]
     finally:
         engine.dispose()
+
+
+def records(system: SystemUnderTest) -> list[Mapping[str, Any]]:
+    """Prep's records, those whose content lies in a segment with what it has there."""
+    folder = system.home / "artifacts" / "sha256"
+    contents: dict[tuple[str, int], dict[str, str]] = {}
+    for segment in rows(system, "prep", "segment", "project, number, artifact"):
+        ref = segment["artifact"]
+        digest = (json.loads(ref) if isinstance(ref, str) else ref)["sha256"]
+        found = pq.read_table(folder / digest[:2] / digest[2:], columns=["record_id", "record"]).to_pylist()
+        contents[segment["project"], segment["number"]] = {row["record_id"]: row["record"] for row in found}
+    return [
+        row if row["segment"] is None else {**row, "record": contents[row["project"], row["segment"]][row["record_id"]]}
+        for row in rows(system, "prep", "record", "project, record_id, revision, record, segment")
+    ]
 
 
 def spool(system: SystemUnderTest) -> list[Mapping[str, Any]]:

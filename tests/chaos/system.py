@@ -122,6 +122,7 @@ def start(database: str, base: Path, disk: Path | None = None) -> SystemUnderTes
         "NORIA_LOG_LEVEL": "info",
         "NORIA_SERVING_CHECK_SECONDS": "1",
         "NORIA_SERVING_READER_SECONDS": "5",
+        "NORIA_PREP_SEGMENT_ROWS": "20",
     }
     if postgres is not None:
         system.variables["NORIA_DATABASE"] = postgres.url

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Engine, select, text
 from sqlmodel import Session
 
 from contracts.envelope import Event, decode, encode, new_meta
@@ -29,6 +29,8 @@ from services.ingestion.app import service as ingestion
 from services.prep.app import service as prep
 from services.prep.domain.positions import Positions
 from services.prep.domain.rows import Accepted
+from services.prep.segments import FIELDS, tail
+from services.prep.source import snapshot
 
 INSTANCES = 4
 BATCHES = 12
@@ -184,10 +186,12 @@ def test_instances_that_take_revisions_of_the_same_records_lose_and_double_none(
     assert (counts["accepted"], counts["refused"]) == (whole * SIZE, whole)
 
 
-def read_all(store: Any) -> tuple[list[Accepted], Positions]:
+def read_all(engine: Engine) -> tuple[list[Accepted], Positions]:
     """The records as a freeze reads them, and up to where they are all there."""
-    through: Positions = {}
-    return [Accepted(*row) for rows in store.accepted("p", through) for row in rows], through
+    with snapshot(engine) as connection, Session(connection) as session:
+        store: Any = prep.store(session)
+        rows = [row for rows in tail(connection, "p") for row in rows]
+        return [Accepted(*row[: len(FIELDS)]) for row in rows], store.positions("p")
 
 
 def test_instances_count_every_change_and_a_freeze_knows_what_it_has_read(database: str, tmp_path: Path) -> None:
@@ -205,9 +209,7 @@ def test_instances_count_every_change_and_a_freeze_knows_what_it_has_read(databa
         def freezes() -> int:
             looks = 0
             while not over.is_set():
-                with reading(contexts[0].engine) as connection, Session(connection) as session:
-                    store: Any = prep.store(session)
-                    records, through = read_all(store)
+                records, through = read_all(contexts[0].engine)
                 read = {record.record_id: record.revision for record in records}
                 with reading(contexts[0].engine) as connection:
                     rows = connection.execute(text("SELECT record_id, revision, shard, sequence FROM record")).all()
@@ -221,9 +223,9 @@ def test_instances_count_every_change_and_a_freeze_knows_what_it_has_read(databa
             done.result(60)
         over.set()
         assert looking.result(20)
+        records, through = read_all(contexts[0].engine)
         with reading(contexts[0].engine) as connection, Session(connection) as session:
             store: Any = prep.store(session)
-            records, through = read_all(store)
             assert through == store.positions("p")
             assert sum(through.values()) == INSTANCES * BATCHES * SIZE
             assert (len(records), store.changed("p", through)) == (INSTANCES * SIZE, 0)

@@ -52,8 +52,8 @@ from services.chassis.storage.database import clock, is_database_fault, open_eng
 from services.chassis.storage.migration import migrate
 from services.feedback.domain.signals import Feedback
 from services.feedback.handlers import give
-from services.prep.domain.rows import Accepted
 from services.prep.handlers import FREEZE
+from services.prep.segments import tail
 from services.serving.store import DeploymentRow
 from tests.unit.chain import message
 
@@ -264,8 +264,8 @@ def acceptances() -> list[Event]:
 def check_prep(one: Instance) -> None:
     last = json.dumps({"text": f"text {TURNS[-1]}"}, separators=(",", ":"))
     for project in PROJECTS:
-        found = one.read(lambda store, project=project: [*chain(*store.accepted(project, {}))])
-        assert sorted((each.record_id, each.revision, each.record) for each in (Accepted(*row) for row in found)) == [
+        found = one.read(lambda store, project=project: [*chain(*tail(store.session.connection(), project))])
+        assert sorted((each.record_id, each.revision, each.record) for each in found) == [
             (f"r{n}", TURNS[-1], last) for n in range(3)
         ]
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from contracts.topics import BY_NAME, consumed_by, dead_letter_topics
+from services.prep.domain.compaction import MANY_SMALL
 from tests.soak.load import POOL, PROJECTS
 from tests.soak.policy import NAMING, PRUNE_SECONDS, SHORT, Policy
 from tests.soak.stand import SERVICES
@@ -16,6 +17,8 @@ UNDER_WAY = 50
 FOR_EVER = 1e9
 SHARDS = 4
 """Of a counter: as many as transactions count at a time, here those of one instance's batches and of its retries."""
+SEGMENTS = MANY_SMALL + 1
+"""Of a project, whose records altogether are fewer than one holds: once there are so many, they are put together."""
 ROW_BYTES = 2_000
 """Of a row with its indexes, and as much again that is deleted and not yet reused."""
 SPARE_BYTES = 100 << 20
@@ -67,6 +70,7 @@ def bounds(policy: Policy, flow: Flow, datasets: int) -> dict[str, int]:
         "table prep.progress": len(PROJECTS),
         "table prep.shard": SHARDS * len(PROJECTS),
         "table prep.dataset": datasets,
+        "table prep.segment": SEGMENTS * len(PROJECTS),
         "table registry.model": len(PROJECTS),
         "table registry.model_version": datasets,
         "table registry.promotion": datasets,
@@ -91,9 +95,11 @@ def _bytes(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def artifacts(policy: Policy, flow: Flow) -> int:
-    """Files that may stand after a collection: of a dataset five, of its model two, of each project the newest and the served."""
+    """Files that may stand after a collection: of a dataset six with a segment, of its model two, of each project the newest
+    and the served, and its segments.
+    """
     kept = policy.seconds(policy.artifacts + policy.roll + policy.grace) + policy.slack
-    return 7 * (flow.within("prep.dataset.frozen.v1", kept) + 2 * len(PROJECTS)) + FEW
+    return 8 * (flow.within("prep.dataset.frozen.v1", kept) + 2 * len(PROJECTS)) + SEGMENTS * len(PROJECTS) + FEW
 
 
 def _of_chassis(policy: Policy, flow: Flow, service: str) -> dict[str, int]:

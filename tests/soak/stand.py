@@ -21,6 +21,8 @@ from tests.conftest import free_port
 from tests.soak.policy import Policy
 
 SERVICES = ("ingestion", "prep", "registry", "feedback")
+SEGMENT_ROWS = 25
+"""So few records make a segment here, so that many are made and put together."""
 """The trainer, the evaluator and serving cost minutes of CPU a dataset: the load tells their events in their place."""
 KAFKA = """
 log.retention.check.interval.ms=2000
@@ -106,6 +108,7 @@ def _stand(home: Path, broker: Broker, policy: Policy, postgres: Postgres | None
         "NORIA_KAFKA_BOOTSTRAP": broker.bootstrap,
         "NORIA_LOG_LEVEL": "warning",
         "NORIA_RATE_PER_SECOND": "0",
+        "NORIA_PREP_SEGMENT_ROWS": str(SEGMENT_ROWS),
         "NORIA_JOB_SLOTS": str(JOB_SLOTS),
     }
     if postgres is not None:
