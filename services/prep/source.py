@@ -26,6 +26,8 @@ SEGMENT = pa.schema([*RAW, pa.field("shape", pa.string()), pa.field("sent", pa.s
 """A segment's columns: a record as it lies in the store, and as it came where it was converted."""
 FILE_BYTES = 64_000_000
 """Of records, unpacked, that a file holds."""
+AT_ONCE = 200_000
+"""Once so many rows of the tail are in segments, the next freeze goes on: writers wait while they are emptied, a second."""
 Taken = dict[str, list[int]]
 """Shard -> first and last sequence."""
 NOWHERE: Taken = {}
@@ -92,12 +94,13 @@ def read(connection: Connection, project: str, artifacts: ArtifactStore, folder:
         [(file, _)] = _written(batches, folder / f"renewed-{group[0].number}", SEGMENT, sys.maxsize)
         source.files.append(file)
         source.made.append(_stored(file, artifacts) | {"of": [segment.number for segment in group]})
-    compacted = segments.tail_rows(connection, project) >= least
+    compacted, moved = segments.tail_rows(connection, project) >= least, 0
     rows = ((_batch(rows), _places(rows)) for rows in segments.tail(connection, project))
     for file, taken in _written(rows, folder / "tail", SEGMENT if compacted else RAW, FILE_BYTES):
         source.files.append(file)
-        if compacted:
+        if compacted and moved < AT_ONCE:
             source.made.append(_stored(file, artifacts) | {"taken": taken})
+            moved += file.rows
     return source
 
 

@@ -94,6 +94,19 @@ def test_records_go_to_segments_and_come_back_to_the_tail_when_they_change(
     assert (sum(last["counts"].values()), lying(engine)) == (40, ([32], 8))
 
 
+def test_a_long_tail_is_compacted_freeze_by_freeze(
+    freeze: Any, handle: Handle, events: Events, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "FILE_BYTES", 1)  # a file a batch of the query
+    monkeypatch.setattr(source, "AT_ONCE", 100)
+    handle([events.defined(base="tiny"), *given(events, 0, 320)])
+    first = freeze()
+    assert lying(engine) == ([100], 220)
+    assert {freeze()["version"] for _ in range(3)} == {first["version"]}
+    live, tail = lying(engine)
+    assert (sum(live), tail) == (320, 0)
+
+
 def test_a_dataset_is_the_same_wherever_its_records_lie(
     freeze: Any, handle: Handle, events: Events, settings: PrepSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
