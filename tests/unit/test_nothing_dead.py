@@ -22,6 +22,7 @@ def nodes(kind: type[ast.AST]) -> Iterator[ast.AST]:
     return (node for tree in trees() for node in ast.walk(tree) if isinstance(node, kind))
 
 
+@cache
 def metrics() -> dict[str, str]:
     """Attribute -> metric, of all that are made by a service's `Metrics`."""
     found: dict[str, str] = {}
@@ -41,6 +42,7 @@ def metrics() -> dict[str, str]:
     return found
 
 
+@cache
 def observed() -> set[str]:
     """Attributes of which a metric's method is called, of themselves or of their labels."""
     found: set[str] = set()

