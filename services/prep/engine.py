@@ -19,6 +19,7 @@ import daft
 import numpy as np
 import pyarrow as pa
 
+from services.prep import ray_cluster
 from services.prep.domain.arrow import Batch, Column, Schema
 from services.prep.domain.near.buckets import HASHES, Values
 
@@ -31,9 +32,9 @@ Function = Callable[..., Column]
 
 @cache
 def start(ray_address: str | None) -> None:
-    """Chooses where Daft computes, once a process: on the Ray cluster at the address, `local` for one of this machine."""
+    """Chooses where Daft computes, once a process: here, or on the Ray cluster at the address (JobFailed: ray_cluster.py)."""
     if ray_address:
-        daft.set_runner_ray(None if ray_address == "local" else ray_address)
+        ray_cluster.connect(ray_address)
     else:
         daft.set_runner_native()
 
@@ -63,15 +64,16 @@ def mapped(
     )
     frame = daft.read_parquet([str(path) for path in paths])
     others = [frame[name] for name in kept if name not in fields]
-    yield from frame.select(*others, made(*(frame[name] for name in columns))).to_arrow_iter(results_buffer_size=2)
+    with ray_cluster.watched():
+        yield from frame.select(*others, made(*(frame[name] for name in columns))).to_arrow_iter(results_buffer_size=2)
 
 
 def minhash(texts: Column) -> Values:
     """The MinHash signatures of the sets of words of texts, which stand with one space between each."""
     frame = daft.from_arrow(pa.table({"text": texts}))
-    found = frame.select(
-        frame["text"].minhash(num_hashes=HASHES, ngram_size=1, seed=1, hash_function="xxhash3_64")
-    ).to_arrow()
+    signatures = frame["text"].minhash(num_hashes=HASHES, ngram_size=1, seed=1, hash_function="xxhash3_64")
+    with ray_cluster.watched():
+        found = frame.select(signatures).to_arrow()
     values = found.column(0).combine_chunks()
     return np.asarray(values.flatten()).reshape(-1, HASHES)
 

@@ -21,5 +21,5 @@ class PrepSettings(Settings):
         default=20_000, ge=1, description="Records outside of segments from which on a freeze makes segments of them"
     )
     ray_address: str | None = Field(
-        default=None, description="Ray cluster that freezes compute on (ray://host:port, local); default: this process"
+        default=None, description="Ray cluster that freezes compute on (ray://host:10001); default: this process"
     )

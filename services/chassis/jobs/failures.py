@@ -7,6 +7,7 @@ code                   what happened                                   tried aga
 store_unavailable      the artifact store does not answer              attempts
 hub_unavailable        the hub of base models does not answer          attempts
 database_unavailable   the database is away, locked or full            attempts
+ray_unavailable        the Ray cluster that freezes compute on is away  attempts
 network_unavailable    a connection broke or was refused, or timed out attempts
 disk_full              no space is left where the job writes           attempts
 resource_exhausted     the machine gives no process or open file more  attempts
@@ -35,6 +36,7 @@ PASSING = (
         "store_unavailable",
         "hub_unavailable",
         "database_unavailable",
+        "ray_unavailable",
         "network_unavailable",
         "disk_full",
         "resource_exhausted",
@@ -45,6 +47,7 @@ ADVICE: Mapping[str, str] = {
     "store_unavailable": "bring the artifact store (NORIA_ARTIFACTS) back and retry",
     "hub_unavailable": "bring the hub back, or give a directory as the base",
     "database_unavailable": "bring the database back and retry",
+    "ray_unavailable": "bring the cluster back and retry, or unset NORIA_PREP_RAY_ADDRESS",
     "network_unavailable": "bring the connection back and retry",
     "disk_full": "free space under NORIA_HOME and retry",
     "resource_exhausted": "raise the machine's limits of processes and open files (ulimit -u, ulimit -n, pids.max)",
