@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
+from contracts.languages import CONFIDENCE, LanguageCode
 from contracts.sections import Duration, Section
 
 Rule = Literal[
@@ -68,6 +69,13 @@ class Matching(Section):
     drop: Pattern
 
 
+class Language(Section):
+    """Drops `language_CODE`: a record in another language, `language_unknown` where no language is probable enough."""
+
+    keep: tuple[LanguageCode, ...] = Field(min_length=1, max_length=177)
+    min_confidence: float = Field(default=CONFIDENCE, ge=0, le=1)
+
+
 class Decontaminate(Section):
     """Drops `contaminated` from train: so many words in a row stand in a held-out or validation record too."""
 
@@ -106,7 +114,11 @@ Step = Annotated[
     | Annotated[Mix, Tag("mix")],
     Discriminator(_name),
 ]
-"""By a function: a discriminator's own keyword is OpenAPI's, and AsyncAPI's is another."""
+"""By a function: a discriminator's own keyword is OpenAPI's, and AsyncAPI's is another.
+
+Consumers of before would refuse a project with a step that they do not know: what comes later is a key of Prep, which they
+ignore.
+"""
 
 
 def _absent(value: Any) -> bool:
@@ -133,6 +145,9 @@ class Prep(Section):
         max_length=50,
         exclude_if=_absent,
         description="What is left out, step by step; default: length, duplicates, near_duplicates as the keys here say",
+    )
+    language: Language | None = Field(
+        default=None, exclude_if=_absent, description="Languages that stay; before all steps"
     )
     freeze: Freeze = Freeze()
 

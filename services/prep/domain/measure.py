@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from services.prep.domain import normalise
+from services.prep.domain import languages, normalise
 from services.prep.domain.arrow import Column, Schema
 from services.prep.domain.reading import Reading, read
 
@@ -47,9 +47,10 @@ completion."""
 FURTHER: dict[str, Callable[[Reading], str]] = {
     "text": lambda reading: f"{reading.prompt}\n{reading.completion}",
     "completion": lambda reading: reading.completion,
+    "language": lambda reading: languages.guess(reading.prompt, reading.completion),
     "all_words": lambda reading: " ".join(normalise.words(f"{reading.prompt}\n{reading.completion}")),
 }
-"""Texts that some steps ask for: prompt and completion, and their words with a space between each."""
+"""Texts that some steps ask for: prompt and completion, their words with a space between each, their language."""
 
 
 def measured(further: Sequence[str]) -> Schema:

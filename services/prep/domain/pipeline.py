@@ -4,11 +4,20 @@ import numpy as np
 
 from contracts import preparation
 from contracts.preparation import Prep
-from services.prep.domain import contamination, duplicates, lengths, near_duplicates, patterns, quality, shares
+from services.prep.domain import (
+    contamination,
+    duplicates,
+    languages,
+    lengths,
+    near_duplicates,
+    patterns,
+    quality,
+    shares,
+)
 from services.prep.domain.frame import EXAMPLES, Frame, Outcome, Step
 from services.prep.domain.near_duplicates import Sign
 
-Wanted = preparation.Step
+Wanted = preparation.Step | preparation.Language
 
 
 def freeze(frame: Frame, prep: Prep, sign: Sign) -> Outcome:
@@ -18,22 +27,28 @@ def freeze(frame: Frame, prep: Prep, sign: Sign) -> Outcome:
     reasons: list[str] = []
     train = frame.of("train")
     emptied_by = None
-    for wanted in steps(prep):
+    for name, wanted in steps(prep):
         begin, before = len(reasons), bool((train & (reason < 0)).any())
         for dropped in made(wanted, sign)(frame, reason < 0):
             reason[dropped.rows] = len(reasons)
             because_of[dropped.rows] = dropped.because_of
             reasons.append(dropped.reason)
         if before and not (train & (reason < 0)).any():
-            emptied_by = wanted.step, np.flatnonzero(train & (reason >= begin))[:EXAMPLES]
+            emptied_by = name, np.flatnonzero(train & (reason >= begin))[:EXAMPLES]
     return Outcome(tuple(reasons), reason, because_of, emptied_by)
 
 
-def steps(prep: Prep) -> list[Wanted]:
-    """The project's steps in their order: those it lists, or what its other keys say."""
-    if prep.steps is not None:
-        return list(prep.steps)
-    found: list[Wanted] = [preparation.Length(step="length", min_chars=prep.min_chars, max_chars=prep.max_chars)]
+def steps(prep: Prep) -> list[tuple[str, Wanted]]:
+    """The project's steps by name in their order: languages, what it lists or what its other keys say."""
+    listed = prep.steps if prep.steps is not None else _usual(prep)
+    first = [("language", prep.language)] if prep.language else []
+    return [*first, *((wanted.step, wanted) for wanted in listed)]
+
+
+def _usual(prep: Prep) -> list[preparation.Step]:
+    found: list[preparation.Step] = [
+        preparation.Length(step="length", min_chars=prep.min_chars, max_chars=prep.max_chars)
+    ]
     if prep.deduplicate == "exact":
         found.append(preparation.Duplicates(step="duplicates"))
     return [*found, preparation.NearDuplicates(step="near_duplicates")]
@@ -52,6 +67,8 @@ def made(wanted: Wanted, sign: Sign) -> Step:
             return quality.step(wanted.rules)
         case preparation.Matching():
             return patterns.step(wanted.name, wanted.drop)
+        case preparation.Language():
+            return languages.step(wanted.keep, wanted.min_confidence)
         case preparation.Decontaminate():
             return contamination.step(wanted.words)
         case preparation.Cap():
@@ -63,12 +80,14 @@ def made(wanted: Wanted, sign: Sign) -> Step:
 def texts(prep: Prep) -> tuple[str, ...]:
     """The columns of text that the project's steps read."""
     found = {"words"}
-    for wanted in steps(prep):
+    for _, wanted in steps(prep):
         match wanted:
             case preparation.NearDuplicates(within_train=True) | preparation.Decontaminate():
                 found.add("all_words")
             case preparation.Quality():
                 found.add("completion")
+            case preparation.Language():
+                found.add("language")
             case preparation.Matching():
                 found.add("text")
             case preparation.Cap() | preparation.Mix():

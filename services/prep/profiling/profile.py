@@ -63,9 +63,9 @@ def profile(
         "characters": _lengths(some, lambda given: [len(text) for text in given]),
         "tokens": {"unit": unit, "sampled": len(fewer), **_lengths(fewer, count_tokens)},
         "languages": {
-            "detected_by": "script and frequent words",
+            "detected_by": languages.BY,
             "sampled": len(fewer),
-            "found": top(Counter(languages.detect_language(f"{row.prompt}\n{row.completion}") for row in fewer)),
+            "found": top(Counter(languages.known(languages.guess(row.prompt, row.completion)) for row in fewer)),
         },
         "preferences": preferences(some),
         "placeholders": top(Counter(kind for row in some for kind in placeholders(row))),

@@ -14,7 +14,6 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from services.ingestion.domain.privacy.kinds import KINDS
-from services.prep.domain import languages
 from services.prep.domain.rows import SPLITS
 from services.prep.profiling import embedder, leakage, plots, repeats, sources, texts, topics
 from services.prep.profiling.figures import spread, words
@@ -341,10 +340,3 @@ def test_the_page_shows_counts_drops_and_examples(files: dict[str, Path]) -> Non
 def test_the_page_of_an_empty_dataset_is_a_page(tmp_path: Path) -> None:
     empty = write(tmp_path, {split: [] for split in SPLITS})
     assert "No record was left out" in page("p", made(empty))
-
-
-def test_languages_are_detected() -> None:
-    assert languages.detect_language("How do you list the files of a folder?") == "en"
-    assert languages.detect_language("Wie zeige ich die Dateien mit dem Namen und der Größe?") == "de"
-    assert languages.detect_language("列出文件夹中的所有文件") == "zh"
-    assert languages.detect_language("ls -la") == languages.UNKNOWN
