@@ -8,7 +8,7 @@ from contracts.events.console import LetterSettledV1, OutboxSettledV1
 from contracts.events.evaluator import EvaluationFailedV1, ModelScoredV1
 from contracts.events.feedback import SignalRecordedV1, SignalRefusedV1
 from contracts.events.ingestion import RecordAcceptedV1, RecordRefusedV1
-from contracts.events.prep import DatasetFrozenV1
+from contracts.events.prep import DatasetAnnotatedV1, DatasetFrozenV1
 from contracts.events.registry import (
     EvaluationRequestedV1,
     ModelPromotedV1,
@@ -50,6 +50,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(RecordAcceptedV1, ("ingestion",), ("prep.main",), partitions=3),
     Topic(RecordRefusedV1, ("ingestion",), ("downstream",), partitions=3, retention=_MONTH),
     Topic(DatasetFrozenV1, ("prep",), ("trainer.main",)),
+    Topic(DatasetAnnotatedV1, ("prep",), ("downstream",)),
     Topic(RunProgressedV1, ("trainer",), ("downstream",), retention=timedelta(days=7)),
     Topic(ModelTrainedV1, ("trainer",), ("evaluator.main", "registry.main")),
     Topic(RunFailedV1, ("trainer",), ("downstream",)),

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 
+from contracts.events.prep import Tag
 from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef
 from services.chassis.context import Context
@@ -14,7 +16,7 @@ from services.chassis.http.application import ApiError, Number, errors
 from services.chassis.http.projects import check_in_service
 from services.chassis.jobs.job import tries_of
 from services.chassis.storage import pages
-from services.prep import handlers, segments
+from services.prep import annotations, handlers, segments
 from services.prep.dataset_routes import add_routes, dataset_of, telling
 from services.prep.domain import reading
 from services.prep.domain.policy import Pending, describe_next_freeze
@@ -32,13 +34,18 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
     router = APIRouter()
 
     @router.get("/v1/datasets")
-    async def datasets(project: str | None = None, limit: Limit = 50, after: str | None = None) -> dict[str, Any]:
+    async def datasets(
+        project: str | None = None,
+        tag: Annotated[str | None, Query(description="Those that have it alone")] = None,
+        limit: Limit = 50,
+        after: str | None = None,
+    ) -> dict[str, Any]:
         place = pages.decode(after, pages.moment, str, int)
-        return await ctx.read(lambda store: _datasets(store, project, limit, place))
+        return await ctx.read(lambda store: _datasets(store, project, tag, limit, place))
 
     @router.get("/v1/datasets/{project}/{number}", responses=errors(404))
     async def dataset(project: str, number: Number) -> dict[str, Any]:
-        return shown(await ctx.read(lambda store: dataset_of(store, project, number)))
+        return await ctx.read(lambda store: shown(store, dataset_of(store, project, number)))
 
     @router.get("/v1/datasets/{project}/{number}/report", responses=PAGE | errors(404, 409, 503))
     async def report(project: str, number: Number) -> HTMLResponse:
@@ -69,19 +76,56 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
         return JSONResponse({"unchanged": True, "dataset": asked})
 
     add_routes(router, ctx)
+    _add_annotate(router, ctx)
     return router
 
 
-def shown(dataset: DatasetRow) -> dict[str, Any]:
+def _add_annotate(router: APIRouter, ctx: Context[SqlStore]) -> None:
+    @router.post("/v1/datasets/{project}/{number}/annotate", responses=errors(404, 409))
+    async def annotate(project: str, number: Number, body: Annotate) -> dict[str, Any]:
+        """Add tags, remove some, or say something else of a dataset; its files and its version stay what they are."""
+        now = datetime.now(UTC)
+
+        def write(store: SqlStore) -> Any:
+            dataset = dataset_of(store, project, number)
+            before = annotations.of_dataset(store.session, project, number, lock=True)
+            try:
+                event = annotations.changed(before, project, number, body.add, body.remove, body.note, body.by)
+            except annotations.TooManyTags as error:
+                raise ApiError(409, "too_many_tags", str(error)) from error
+            if event is not None:
+                annotations.keep(store.session, event, now)
+            return shown(store, dataset), () if event is None else (event,)
+
+        return await ctx.transact(write, at=now)
+
+
+class Annotate(BaseModel):
+    """What a person says of a dataset: tags more, tags less, and another note where there is one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    add: list[Tag] = Field(default_factory=list[str], max_length=annotations.MOST_TAGS)
+    remove: list[Tag] = Field(default_factory=list[str], max_length=annotations.MOST_TAGS)
+    note: str | None = Field(default=None, max_length=10_000)
+    by: str = Field(min_length=1, max_length=200)
+
+
+def shown(store: SqlStore, dataset: DatasetRow) -> dict[str, Any]:
     """A dataset as the API gives it."""
-    return dataset.model_dump(mode="json")
+    return (
+        dataset.model_dump(mode="json")
+        | annotations.of_dataset(store.session, dataset.project, dataset.number).document()
+    )
 
 
-def _datasets(store: SqlStore, project: str | None, limit: int, place: tuple[Any, ...] | None) -> dict[str, Any]:
-    found = store.datasets(project, place, limit + 1)
+def _datasets(
+    store: SqlStore, project: str | None, tag: str | None, limit: int, place: tuple[Any, ...] | None
+) -> dict[str, Any]:
+    found = store.datasets(project, place, limit + 1, *(() if tag is None else (annotations.tagged(tag),)))
     page = pages.page(found, limit, lambda dataset: [dataset.frozen_at.isoformat(), dataset.project, dataset.number])
     failures = [{"project": failed.project, **(failed.failure or {})} for failed in store.failures(project)]
-    return page | {"items": [shown(dataset) for dataset in page["items"]], "failures": failures}
+    return page | {"items": [shown(store, dataset) for dataset in page["items"]], "failures": failures}
 
 
 def _project(store: SqlStore, project: str) -> tuple[str, ProjectSpec]:
@@ -97,7 +141,7 @@ def _freeze(store: SqlStore, project: str) -> str | dict[str, Any]:
     if not store.has_records(project):
         raise ApiError(409, "no_records", f"project {project!r} has no accepted records; send some first")
     asked = handlers.freeze_now(project, revision, store)
-    return asked if isinstance(asked, str) else shown(asked)
+    return asked if isinstance(asked, str) else shown(store, asked)
 
 
 def _pending(store: SqlStore, project: str, now: datetime) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""How prep's own event restores its state: the datasets that its jobs froze."""
+"""How prep's own events restore its state: the datasets that its jobs froze, and what people said of them."""
 
 from collections.abc import Iterable
 
 from contracts.envelope import Event, Meta
-from contracts.events.prep import DatasetFrozenV1
+from contracts.events.prep import DatasetAnnotatedV1, DatasetFrozenV1
 from services.chassis.replay.restore import Restore
+from services.prep import annotations
 from services.prep.store import SqlStore
 from services.prep.tables import DatasetRow
 
@@ -24,11 +25,17 @@ def on_dataset_frozen(event: DatasetFrozenV1, meta: Meta, store: SqlStore) -> It
     return ()
 
 
+def on_dataset_annotated(event: DatasetAnnotatedV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
+    """What people said of it stands."""
+    annotations.keep(store.session, event, meta.time)
+    return ()
+
+
 _ORDER = "the order in which this database took changes of different partitions"
 _SEGMENT = "lies in a segment once a freeze made one; the digest is compared"
 _JOB = "how freezes stand at this moment, failed ones and those that found nothing new included"
 RESTORE = Restore(
-    events={DatasetFrozenV1: on_dataset_frozen},
+    events={DatasetFrozenV1: on_dataset_frozen, DatasetAnnotatedV1: on_dataset_annotated},
     omitted={
         "record.shard": _ORDER,
         "record.sequence": _ORDER,

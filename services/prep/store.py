@@ -193,10 +193,12 @@ class SqlStore(ChassisStore):
         """A dataset, or None."""
         return self.session.get(DatasetRow, (project, number))
 
-    def datasets(self, project: str | None, after: tuple[datetime, str, int] | None, limit: int) -> list[DatasetRow]:
-        """Datasets, newest first, from behind the place `after` on."""
+    def datasets(
+        self, project: str | None, after: tuple[datetime, str, int] | None, limit: int, *conditions: Any
+    ) -> list[DatasetRow]:
+        """Datasets of which the conditions hold, newest first, from behind the place `after` on."""
         place = (col(DatasetRow.frozen_at), col(DatasetRow.project), col(DatasetRow.number))
-        statement = select(DatasetRow).order_by(*(column.desc() for column in place)).limit(limit)
+        statement = select(DatasetRow).where(*conditions).order_by(*(column.desc() for column in place)).limit(limit)
         if project is not None:
             statement = statement.where(DatasetRow.project == project)
         if after is not None:

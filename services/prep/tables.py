@@ -108,6 +108,31 @@ class DatasetRow(SQLModel, table=True):
     """Digests of the segments that its records lay in; the others were in the tail."""
 
 
+class AnnotationRow(SQLModel, table=True):
+    """What people say of a dataset beside its tags; `sequence` counts how often they said something."""
+
+    __tablename__ = "annotation"  # pyright: ignore[reportAssignmentType]
+    metadata = METADATA
+
+    project: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    sequence: int
+    note: str = Field(sa_column=Column(Text, nullable=False))
+    by: str
+    at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
+class TagRow(SQLModel, table=True):
+    """A tag of a dataset."""
+
+    __tablename__ = "dataset_tag"  # pyright: ignore[reportAssignmentType]
+    metadata = METADATA
+
+    project: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    tag: str = Field(primary_key=True)
+
+
 def _table(model: type[SQLModel]) -> Table:
     return getattr(model, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
 

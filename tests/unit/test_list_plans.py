@@ -20,6 +20,7 @@ from services.evaluator.store import horizons as of_evaluator
 from services.feedback.store import SqlStore as Feedback
 from services.feedback.store import horizons as of_feedback
 from services.ingestion.store import SqlStore as Ingestion
+from services.prep.annotations import of_datasets, tagged
 from services.prep.store import SqlStore as Prep
 from services.registry.store import SqlStore as Registry
 from services.serving.store import SqlStore as Serving
@@ -82,6 +83,8 @@ def ask_prep(store: Any) -> None:
     for project in (None, "p"):
         store.datasets(project, None, 10)
         store.datasets(project, (NOW, "p", 3), 10)
+        store.datasets(project, None, 10, tagged("t"))
+        of_datasets(store.session, store.datasets(project, None, 10))
         store.failures(project)
     store.newest("p")
     store.positions = lambda _: {"0": 5}  # with no shard there is nothing to ask for

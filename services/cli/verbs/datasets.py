@@ -1,4 +1,4 @@
-"""`noria datasets`: lists frozen datasets, freezes one, shows what is in one, compares two, exports one."""
+"""`noria datasets`: lists frozen datasets, freezes one, shows what is in one, compares two, exports one, tags one."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +10,16 @@ import typer
 from services.cli import api
 from services.cli.dataset_name import parse
 from services.cli.errors import Usage
+from services.cli.login import login_name
 from services.cli.output import AsJson, Cell, Limit, Project, brief, note, show, table
 from services.cli.verbs import lists
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-app = typer.Typer(help="List frozen datasets, newest first; freeze one, look into one, compare two, export one.")
+app = typer.Typer(
+    help="List frozen datasets, newest first; freeze one, look into one, compare two, export one, tag one."
+)
 
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="PROJECT@NUMBER, as shell-copilot@1.")]
 Where = Annotated[
@@ -29,10 +32,16 @@ Shown = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most
 
 
 @app.callback(invoke_without_command=True)
-def list_datasets(context: typer.Context, project: Project = None, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """List frozen datasets, newest first; freeze one, look into one, compare two, export one."""
+def list_datasets(
+    context: typer.Context,
+    project: Project = None,
+    tag: Annotated[str | None, typer.Option(help="Those with this tag alone.")] = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List frozen datasets, newest first; freeze one, look into one, compare two, export one, tag one."""
     if context.invoked_subcommand is None:
-        lists.datasets(project, limit, as_json)
+        lists.datasets(project, tag, limit, as_json)
 
 
 @app.command("freeze")
@@ -138,6 +147,29 @@ def export(
         as_json,
         lambda: f"{rows} rows of {dataset} lie in {folder}; datasets.load_dataset({str(folder)!r}) reads them",
     )
+
+
+@app.command("annotate")
+def annotate(
+    dataset: Dataset,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag more, as golden; may be given again.")] = None,
+    untag: Annotated[list[str] | None, typer.Option(help="A tag less; may be given again.")] = None,
+    remark: Annotated[
+        str | None, typer.Option("--note", help="In the place of the note before; '' takes it away.")
+    ] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Who says so; the login name where not given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tag a dataset and note what is to be known of it. Its rows and its version stay what they are."""
+    project, number = parse(dataset)
+    if not tag and not untag and remark is None:
+        raise Usage("nothing_to_say", "give --tag, --untag or --note")
+    body = {"add": tag or [], "remove": untag or [], "note": remark, "by": by or login_name()}
+    found = api.post("prep", f"/v1/datasets/{quote(project, safe='')}/{number}/annotate", body)
+    said = f"{dataset}: {', '.join(found['tags']) or 'no tags'}" + (
+        f"; {brief(found['note'])}" if found["note"] else ""
+    )
+    show(found, as_json, lambda: said)
 
 
 def content(record: Any) -> str | None:

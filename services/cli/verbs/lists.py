@@ -7,9 +7,9 @@ from services.cli.addresses import settings
 from services.cli.output import AsJson, Limit, Project, brief, clock, metric, note, show, table
 
 
-def datasets(project: Project = None, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """List frozen datasets, newest first."""
-    found = api.items("prep", "/v1/datasets", limit, project=project)
+def datasets(project: str | None, tag: str | None, limit: int, as_json: bool) -> None:
+    """Shows frozen datasets, newest first."""
+    found = api.items("prep", "/v1/datasets", limit, project=project, tag=tag)
     columns = {
         "dataset": lambda r: f"{r['project']} #{r['number']}",
         "version": lambda r: str(r["version"])[:12],
@@ -17,8 +17,11 @@ def datasets(project: Project = None, limit: Limit = 50, as_json: AsJson = False
         "dropped": lambda r: r.get("drops"),
         "cause": lambda r: r.get("cause"),
         "frozen": lambda r: clock(r.get("frozen_at")),
+        "tags": lambda r: ", ".join(r.get("tags", ())) or None,
+        "note": lambda r: brief(r["note"]) if r.get("note") else None,
     }
-    show(found, as_json, lambda: table(found["items"], columns, "no dataset is frozen yet"))
+    none = f"no dataset has the tag {tag}" if tag else "no dataset is frozen yet"
+    show(found, as_json, lambda: table(found["items"], columns, none))
     if found["items"] and not as_json:
         newest = found["items"][0]
         note(

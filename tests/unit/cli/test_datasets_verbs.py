@@ -152,3 +152,32 @@ def test_a_file_that_is_altered_on_its_way_or_lost_leaves_nothing(
         assert run(["datasets", "export", "p@1", str(tmp_path / "out"), "--json"]) == 1
         assert json.loads(capsys.readouterr().out)["error"]["code"] == code
         assert list(tmp_path.iterdir()) == []
+
+
+def test_annotate_says_what_is_added_and_taken_away(services: Services, capsys: pytest.CaptureFixture[str]) -> None:
+    services.say("POST", "/v1/datasets/p/1/annotate", (200, {"tags": ["golden"], "note": "as it should be"}))
+    status, text = said(
+        capsys,
+        "datasets",
+        "annotate",
+        "p@1",
+        "--tag",
+        "golden",
+        "--untag",
+        "old",
+        "--note",
+        "as it should be",
+        "--by",
+        "ada",
+    )
+    assert (status, "p@1: golden; as it should be" in text) == (0, True)
+    [(_, _, body)] = services.asked
+    assert json.loads(body) == {"add": ["golden"], "remove": ["old"], "note": "as it should be", "by": "ada"}
+    assert said(capsys, "datasets", "annotate", "p@1")[0] == 2
+
+
+def test_datasets_are_listed_by_tag(services: Services, capsys: pytest.CaptureFixture[str]) -> None:
+    services.say("GET", "/v1/datasets", (200, {"items": [], "next": None, "failures": []}))
+    status, text = said(capsys, "datasets", "--tag", "golden")
+    assert (status, "no dataset has the tag golden" in text) == (0, True)
+    assert "tag=golden" in services.asked[0][1]
