@@ -1,6 +1,7 @@
 """Prep's HTTP interface: datasets, what waits for the next one, and a freeze on demand."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -113,10 +114,13 @@ class Annotate(BaseModel):
 
 def shown(store: SqlStore, dataset: DatasetRow) -> dict[str, Any]:
     """A dataset as the API gives it."""
-    return (
-        dataset.model_dump(mode="json")
-        | annotations.of_dataset(store.session, dataset.project, dataset.number).document()
-    )
+    return all_shown(store, [dataset])[0]
+
+
+def all_shown(store: SqlStore, datasets: Sequence[DatasetRow]) -> list[dict[str, Any]]:
+    """Datasets as the API gives them."""
+    said = annotations.of_datasets(store.session, datasets)
+    return [dataset.model_dump(mode="json") | one.document() for dataset, one in zip(datasets, said, strict=True)]
 
 
 def _datasets(
@@ -125,7 +129,7 @@ def _datasets(
     found = store.datasets(project, place, limit + 1, *(() if tag is None else (annotations.tagged(tag),)))
     page = pages.page(found, limit, lambda dataset: [dataset.frozen_at.isoformat(), dataset.project, dataset.number])
     failures = [{"project": failed.project, **(failed.failure or {})} for failed in store.failures(project)]
-    return page | {"items": [shown(store, dataset) for dataset in page["items"]], "failures": failures}
+    return page | {"items": all_shown(store, page["items"]), "failures": failures}
 
 
 def _project(store: SqlStore, project: str) -> tuple[str, ProjectSpec]:

@@ -22,6 +22,7 @@ from services.feedback.store import horizons as of_feedback
 from services.ingestion.store import SqlStore as Ingestion
 from services.prep.annotations import of_datasets, tagged
 from services.prep.store import SqlStore as Prep
+from services.prep.tables import DatasetRow
 from services.registry.store import SqlStore as Registry
 from services.serving.store import SqlStore as Serving
 from services.trainer.store import SqlStore as Trainer
@@ -84,7 +85,7 @@ def ask_prep(store: Any) -> None:
         store.datasets(project, None, 10)
         store.datasets(project, (NOW, "p", 3), 10)
         store.datasets(project, None, 10, tagged("t"))
-        of_datasets(store.session, store.datasets(project, None, 10))
+        of_datasets(store.session, [DatasetRow.model_construct(project="p", number=1)])
         store.failures(project)
     store.newest("p")
     store.positions = lambda _: {"0": 5}  # with no shard there is nothing to ask for
