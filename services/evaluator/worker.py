@@ -124,9 +124,11 @@ def _examples(
     if task.split is None:
         raise EmptyHeldOut("the dataset has no held-out split; set prep.held_out above 0 and freeze again")
     path = store.get(task.split)
-    examples = {role: read(path, subject.prompt)[0] for role, subject in subjects.items()}
-    skipped = read(path, task.candidate.prompt)[1]
-    examples, refused = _shown(subjects, examples, store, workdir)
+    splits = {role: read(path, subject.prompt) for role, subject in subjects.items()}
+    skipped = splits["candidate"].skipped
+    examples, refused = _shown(subjects, {role: of.examples for role, of in splits.items()}, store, workdir)
+    for of in splits.values():
+        refused |= of.refused
     skipped.update(refused.values())
     examples = {role: [x for i, x in enumerate(of) if i not in refused] for role, of in examples.items()}
     if not examples["candidate"]:

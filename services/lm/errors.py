@@ -4,14 +4,18 @@ LanguageModelError
 |- BaseNotFound       neither the catalogue, nor a directory, nor a hub has the base
 |- HubUnavailable     the hub does not answer, or with an error of its own: nobody knows whether it has the base
 |- BaseInvalid        the files are there, but no model or tokenizer comes of them
+|- PromptInvalid      a project's prompt is no template that is taken; `key` says where in it
 `- TextRefused        this text cannot be put before the model; `reason` is a stable word
    |- TemplateRefused    no_chat_template | template_refused
+   |- MissingVariable    missing_variable: the prompt's template has a variable without a default, and nobody gave a value
+   |- PromptTooLong      prompt_too_long: the variables' values make the system prompt longer than is taken
    `- ControlTokens      control_tokens: text that reads like a turn's boundary and cannot be told from one
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
-Reason = Literal["no_chat_template", "template_refused", "control_tokens"]
+Reason = Literal["no_chat_template", "template_refused", "missing_variable", "prompt_too_long", "control_tokens"]
 
 
 class LanguageModelError(ValueError):
@@ -30,6 +34,14 @@ class BaseInvalid(LanguageModelError):
     """The files are no model that can be used here."""
 
 
+class PromptInvalid(LanguageModelError):
+    """The prompt is no template that is taken; `key` is the place under `prompt`."""
+
+    def __init__(self, key: tuple[str, ...], message: str) -> None:
+        super().__init__(f"prompt.{'.'.join(key)}: {message}")
+        self.key = key
+
+
 class TextRefused(LanguageModelError):
     """A text that cannot be put before the model."""
 
@@ -42,6 +54,24 @@ class TemplateRefused(TextRefused):
     def __init__(self, message: str, reason: Reason = "template_refused") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class MissingVariable(TextRefused):
+    """Variables of the prompt have neither a value nor a default."""
+
+    reason = "missing_variable"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(
+            f"the prompt needs the variable{'s' if len(names) > 1 else ''} {', '.join(names)}; give a value"
+        )
+        self.names = tuple(names)
+
+
+class PromptTooLong(TextRefused):
+    """The system prompt is too long with these variables."""
+
+    reason = "prompt_too_long"
 
 
 class ControlTokens(TextRefused):

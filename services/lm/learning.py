@@ -8,13 +8,17 @@ when it was new (Qwen 3 drops thoughts, Llama 3 trims), the turn begins a row of
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 from contracts.chat import all_turns, as_sent, is_learnt, offered_tools, said, template_variables, with_system
 from contracts.project import Learn, Prompt
 from contracts.records import Message, PlainText, Preference, Record, UnpairedPreference, kind
 from services.lm.errors import TemplateRefused, TextRefused
+from services.lm.prompt_template import record_prompt
 from services.lm.tokens import TextTokenizer
+
+NO_TAGS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +49,25 @@ class Encoded:
 
 
 def encode_records(
-    records: Iterable[Record], tokenizer: TextTokenizer, prompt: Prompt, learn: Learn, max_length: int
+    records: Iterable[Record],
+    tokenizer: TextTokenizer,
+    prompt: Prompt,
+    learn: Learn,
+    max_length: int,
+    tags: Iterable[Mapping[str, str]] | None = None,
 ) -> Encoded:
     """Supervised rows of the records. None of them fails: what cannot be learnt is left out and counted.
 
-    Reasons: `preference`, `undesirable` (its label is false), `stepwise`, `prompt_only`, `no_completion`, `answer_cut_off` (it
-    begins behind `max_length`), and those of errors.TextRefused.
+    The prompt's variables are the record's `tags` of the same names, else their defaults. Reasons: `preference`, `undesirable`
+    (its label is false), `stepwise`, `prompt_only`, `no_completion`, `answer_cut_off` (it begins behind `max_length`), and those
+    of errors.TextRefused.
     """
     encoded = Encoded()
-    for record in records:
+    for record, values in zip(records, repeat(NO_TAGS) if tags is None else tags, strict=False):
         try:
-            rows = [] if (reason := unfit(record)) else record_rows(record, tokenizer, prompt, learn, max_length)
+            reason = unfit(record)
+            shown = prompt if reason else record_prompt(prompt, record, values)
+            rows = [] if reason else record_rows(record, tokenizer, shown, learn, max_length)
         except TextRefused as error:
             rows, reason = [], error.reason
         kept = [clipped for row in rows if (clipped := clip(row, max_length)).learnt]
@@ -76,7 +88,7 @@ def unfit(record: Record) -> str | None:
 
 
 def record_rows(record: Record, tokenizer: TextTokenizer, prompt: Prompt, learn: Learn, max_length: int) -> list[Row]:
-    """The rows of one record, whole.
+    """The rows of one record, whole, behind a prompt that was rendered.
 
     Raises:
         TextRefused: the template or the tokenizer refuses it.

@@ -1,12 +1,21 @@
 """Whether a base takes a project's system prompt, and what to do where it does not."""
 
+from contracts.prompt import Prompt
 from services.lm.control_tokens import MARKS
 from services.lm.errors import TextRefused
+from services.lm.prompt_template import example_prompt
 from services.lm.template import ASKED, ChatTemplate
 
 
-def system_refusal(template: ChatTemplate | None, system: str | None, base: str) -> str | None:
-    """Why the base does not take `system`, and what to do; None where it does, or there is none."""
+def system_refusal(template: ChatTemplate | None, prompt: Prompt, base: str) -> str | None:
+    """Why the base does not take the system prompt, and what to do; None where it does, or there is none.
+
+    A template is tried with its defaults, and with their names for variables that have none.
+
+    Raises:
+        PromptInvalid: the prompt is no template that is taken.
+    """
+    system = example_prompt(prompt).system
     if system is None:
         return None
     if (why := _why(template, system)) is None:

@@ -30,7 +30,7 @@ def test_the_loss_of_validation_is_that_of_evaluation(tmp_path: Path) -> None:
     trained = run.train(spec, tmp_path / "work", lambda _: None, lambda: False)
 
     loaded = load(base, "cpu", torch.float32)
-    examples, _ = read(split, PROMPT)
+    examples = read(split, PROMPT).examples
     rows = [encode(example, loaded.text, 256, 8) for example in examples]
     each = losses(loaded, rows, lambda _: None)
     found = metrics(Scores({"loss": list(each)}, [len(row.ids) - row.start for row in rows]))["loss"].value

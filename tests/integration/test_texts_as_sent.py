@@ -145,7 +145,7 @@ def learnt(path: Path) -> set[str]:
     """What the trainer reads of a split, as JSON."""
     from services.trainer.compute import rows
 
-    return {json.dumps(record.model_dump(mode="json")) for record in rows.read(path)}
+    return {json.dumps(record.model_dump(mode="json")) for record in rows.read(path)[0]}
 
 
 def sent() -> set[str]:
@@ -156,7 +156,7 @@ def evaluated(path: Path) -> dict[str, tuple[list[dict[str, str]], str]]:
     """What the evaluator shows a model and measures its answer against."""
     from services.evaluator.compute.rows import read
 
-    examples, skipped = read(path, PROMPT)
+    examples, skipped, _ = read(path, PROMPT)
     assert not skipped
     return {x.record_id: ([dict(m) for m in x.messages], x.reference) for x in examples}
 

@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from contracts.chat import as_sent, completion_text, completion_turn, conversation, template_variables
 from contracts.project import Prompt
 from contracts.records import PlainText, Preference, Record, UnpairedPreference, kind, parse_record
 from services.evaluator.domain.predictions import Example
 from services.lm.errors import TextRefused
+from services.lm.prompt_template import record_prompt
 from services.lm.tokens import TextTokenizer
 
 
@@ -27,25 +29,39 @@ class Encoded:
     start: int
 
 
-def read(path: Path, prompt: Prompt) -> tuple[list[Example], Counter[str]]:
-    """Examples of a split in its order, and how many rows were left out.
+class Split(NamedTuple):
+    """Examples of a split in its order, rows left out by reason, and the indices of examples without a prompt, with why."""
 
-    Reasons: `preference`, `stepwise`, `no_completion`.
+    examples: list[Example]
+    skipped: Counter[str]
+    refused: dict[int, str]
 
-    Reads the columns `record_id` and `record` (canonical JSON).
+
+def read(path: Path, prompt: Prompt) -> Split:
+    """The examples of a split under a prompt, whose variables are a row's tags of the same names, else their defaults.
+
+    Rows are left out as `preference`, `stepwise`, `no_completion`, whatever the prompt. An example is refused with a reason of
+    errors.TextRefused: where its prompt lacks a variable, say.
+
+    Reads the columns `record_id`, `record` (canonical JSON) and, where present, `tags` (JSON).
     """
     import pyarrow.parquet as pq
 
-    rows: list[dict[str, str]] = pq.read_table(path, columns=["record_id", "record"]).to_pylist()
-    examples: list[Example] = []
-    skipped: Counter[str] = Counter()
+    names = [name for name in ("record_id", "record", "tags") if name in pq.read_schema(path).names]
+    rows: list[dict[str, str]] = pq.read_table(path, columns=names).to_pylist()
+    split = Split([], Counter(), {})
     for row in rows:
         record = parse_record(json.loads(row["record"]))[1]
         if (reason := unfit(record)) is not None:
-            skipped[reason] += 1
+            split.skipped[reason] += 1
             continue
-        examples.append(_example(row["record_id"], record, prompt))
-    return examples, skipped
+        try:
+            shown = record_prompt(prompt, record, json.loads(row.get("tags", "{}")))
+        except TextRefused as error:
+            split.refused[len(split.examples)] = error.reason
+            shown = Prompt()
+        split.examples.append(_example(row["record_id"], record, shown))
+    return split
 
 
 def _example(record_id: str, record: Record, prompt: Prompt) -> Example:
@@ -57,7 +73,7 @@ def _example(record_id: str, record: Record, prompt: Prompt) -> Example:
         record_id,
         tuple(messages),
         completion,
-        tools=record.tools,
+        tools=record.tools or (json.dumps([tool.body() for tool in prompt.tools]) if prompt.tools else None),
         variables=json.dumps(variables, sort_keys=True) if variables else None,
         calls=json.dumps(as_sent(turn)) if turn and turn.tool_calls else None,
     )

@@ -6,12 +6,17 @@ from pathlib import Path
 from contracts.records import Record, parse_record
 
 
-def read(path: Path) -> list[Record]:
-    """The records of a split in the order of their digests; columns `record` (JSON) and, where present, `digest`."""
+def read(path: Path) -> tuple[list[Record], list[dict[str, str]]]:
+    """The records of a split in the order of their digests, and the tags of each, which are a prompt's variables.
+
+    Columns: `record` (JSON) and, where present, `digest` and `tags` (JSON).
+    """
     import pyarrow.parquet as pq
 
-    names = [name for name in ("record", "digest") if name in pq.read_schema(path).names]
+    names = [name for name in ("record", "digest", "tags") if name in pq.read_schema(path).names]
     table = pq.read_table(path, columns=names)
     if "digest" in names:
         table = table.sort_by("digest")
-    return [parse_record(json.loads(text))[1] for text in table.column("record").to_pylist()]
+    records = [parse_record(json.loads(text))[1] for text in table.column("record").to_pylist()]
+    tags = table.column("tags").to_pylist() if "tags" in names else ["{}"] * len(records)
+    return records, [json.loads(text) for text in tags]

@@ -51,7 +51,7 @@ def train(
     compute = measured.choose(spec.cache)
     measured.apply(compute, spec.recipe.seed)
     tokenizer = open_tokenizer(spec.base)
-    if why := system_refusal(tokenizer.template, spec.prompt.system, spec.base_name):
+    if why := system_refusal(tokenizer.template, spec.prompt, spec.base_name):
         raise BadRecipe(why)
     data = load_data(spec, tokenizer)
     net = model.prepare(spec.base, spec.base_name, spec.recipe.adapter, compute)
@@ -94,7 +94,8 @@ def load_data(spec: TrainSpec, tokenizer: TextTokenizer) -> Data:
     recipe = spec.recipe
 
     def encoded(split: Path) -> Encoded:
-        return encode_records(rows.read(split), tokenizer, spec.prompt, recipe.learn, recipe.max_length)
+        records, tags = rows.read(split)
+        return encode_records(records, tokenizer, spec.prompt, recipe.learn, recipe.max_length, tags)
 
     training, held = encoded(spec.train), encoded(spec.validation) if spec.validation else Encoded()
     if not training.rows:

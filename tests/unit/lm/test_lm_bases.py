@@ -235,7 +235,7 @@ def test_texts_come_back_as_they_were_taught(base: Base, text: str) -> None:
 
 
 def test_a_system_prompt_that_a_base_does_not_take_is_refused_with_advice(base: Base) -> None:
-    why = system_refusal(base.text.template, "Be brief.", base.family)
+    why = system_refusal(base.text.template, Prompt(system="Be brief."), base.family)
     assert (why is None) == base.habits.system
     assert why is None or ("Leave prompt.system out" in why and repr(base.family) in why)
-    assert system_refusal(base.text.template, None, base.family) is None
+    assert system_refusal(base.text.template, Prompt(), base.family) is None

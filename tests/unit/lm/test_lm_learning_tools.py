@@ -127,7 +127,7 @@ def test_what_is_measured_is_what_was_learnt(tmp_path: Path, template: str | Non
     text = base(tmp_path, template)
     found = record(messages=turns, tools=[TOOL])
     pq.write_table(pa.table({"record_id": ["r"], "record": [canonical_record(found)]}), tmp_path / "split.parquet")
-    examples, skipped = read(tmp_path / "split.parquet", Prompt())
+    examples, skipped, _ = read(tmp_path / "split.parquet", Prompt())
     [example], refused = as_shown(examples, text)
     assert (skipped, refused) == ({}, {})
     assert example.reference == (WRITTEN if len(turns) == 2 else "It is blue.")
@@ -135,3 +135,29 @@ def test_what_is_measured_is_what_was_learnt(tmp_path: Path, template: str | Non
     assert row.ids == encode(text, found).rows[0].ids
     assert text.answer_text(row.prompt, row.ids[row.start :]) == example.reference
     assert replace(example, tools=None).key != example.key
+
+
+@pytest.mark.parametrize("template", [HERMES, None], ids=["hermes", "words"])
+def test_a_whole_prompt_stands_before_what_is_learnt_and_what_is_measured(tmp_path: Path, template: str | None) -> None:
+    """System prompt from a tag, an example and tools: shown, never learnt, and the same in both services."""
+    text = base(tmp_path, template)
+    raw: dict[str, Any] = {
+        "system": "You serve {{ team }}.",
+        "variables": {"team": None},
+        "examples": [{"user": "2+2", "assistant": "Four."}],
+        "tools": [TOOL],
+    }
+    prompt = Prompt.model_validate(raw)
+    found = record(messages=[*TURNS[:1], {"role": "assistant", "content": "It is blue."}])
+    tags = [{"team": "sales"}, {"other": "x"}]
+    records = {"record_id": ["r", "s"], "record": [canonical_record(found)] * 2, "tags": list(map(json.dumps, tags))}
+    pq.write_table(pa.table(records), tmp_path / "split.parquet")
+    encoded = encode_records([found] * 2, text, prompt, "all", 5000, tags)
+    assert dict(encoded.left_out) == {"missing_variable": 1}
+    assert learnt(text, encoded) == [["It is blue.<|im_end|>"]]
+    shown = text.decode(encoded.rows[0].ids, skip_special=False)
+    assert shown.index("You serve sales.") < shown.index("2+2") < shown.index("Four.") < shown.index("It is blue.")
+    assert TOOL["function"]["name"] in shown
+    split = read(tmp_path / "split.parquet", prompt)
+    assert split.refused == {1: "missing_variable"}
+    assert measured(split.examples[0], text, 5000, 10).ids == encoded.rows[0].ids

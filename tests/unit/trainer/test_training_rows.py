@@ -16,7 +16,7 @@ def test_rows_come_in_the_order_of_their_digests(tmp_path: Path) -> None:
 
     texts = [json.dumps({"text": name}) for name in ("b", "a")]
     pq.write_table(pa.table({"record": texts, "digest": ["2", "1"]}), tmp_path / "x.parquet")
-    assert [getattr(r, "text", None) for r in rows.read(tmp_path / "x.parquet")] == ["a", "b"]
+    assert [getattr(r, "text", None) for r in rows.read(tmp_path / "x.parquet")[0]] == ["a", "b"]
 
 
 def test_a_machine_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
