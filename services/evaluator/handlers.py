@@ -28,7 +28,9 @@ def on_model_trained(event: ModelTrainedV1, meta: Meta, store: Store) -> Iterabl
 
 
 def on_evaluation_requested(event: EvaluationRequestedV1, meta: Meta, store: Store) -> Iterable[Event]:
-    """Enqueues the measurement of a candidate against the champion that the registry names."""
+    """Enqueues the measurement of a candidate against the champion that the registry names, each under its own prompt."""
+    if event.champion is not None and event.champion.spec is not None:  # its promotion may come after
+        store.projects.learn(event.project, event.champion.project_revision, event.champion.spec)
     return _enqueue(store, event.candidate, event.champion, meta, event.evaluation_id)
 
 

@@ -13,20 +13,34 @@ from services.chassis.storage.projects import specification
 from services.registry.deployments import note_deployment
 from services.registry.domain.version import ModelVersion, registered
 from services.registry.judgement import GATE, judge, rejudge_open, requested_id
+from services.registry.prompt_candidates import on_new_weights
 from services.registry.store import Store
 from services.registry.transitions import Action, move
 
 
 def on_model_trained(event: ModelTrainedV1, meta: Meta, store: Store) -> Iterable[Event]:
-    """Gives a trained model its version; a run has one, however often it is told."""
+    """Gives a trained model its version; a run has one, however often it is told.
+
+    Where the project's prompt was replaced while it trained, its weights are a candidate under the new one instead.
+    """
     store.lock(event.project)
     if store.of_run(event.run_id) is not None:
         return ()
     newest = store.newest(event.project)
     number = newest.version + 1 if newest else 1
-    version = ModelVersion(event.project, number, "candidate", event, meta.time, detail="waiting for its evaluation")
-    move(store, version, "candidate", "registered", Action("trainer", f"run {event.run_id}", meta.time, meta.id))
-    return (registered(version),)
+    known = store.projects.at(event.project, event.project_revision) or event.spec
+    version = ModelVersion(
+        event.project,
+        number,
+        "candidate",
+        event,
+        meta.time,
+        detail="waiting for its evaluation",
+        prompt_version=store.prompt_number(event.project, known.prompt) if known else None,
+    )
+    action = Action("trainer", f"run {event.run_id}", meta.time, meta.id)
+    version = move(store, version, "candidate", "registered", action)
+    return (registered(version), *on_new_weights(store, version, action))
 
 
 def on_model_scored(event: ModelScoredV1, meta: Meta, store: Store) -> Iterable[Event]:

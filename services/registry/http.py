@@ -1,18 +1,15 @@
-"""The registry's routes: projects, model versions, lineage, comparison, and what people decide by hand."""
+"""The registry's routes: model versions, lineage, comparison, and what people decide by hand; projects beside them."""
 
-import asyncio
 import contextlib
 from collections.abc import Generator, Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field
 
 from contracts.envelope import Event
 from services.chassis.context import Context
 from services.chassis.http.application import ApiError, Number, errors
-from services.chassis.http.guard import By as Caller
 from services.chassis.http.guard import needs
 from services.chassis.http.projects import check_in_service
 from services.chassis.storage.pages import decode, moment, page
@@ -20,30 +17,15 @@ from services.registry.domain.promotion import Promotion
 from services.registry.domain.representation import InForce, compared, lineage, shown, transition
 from services.registry.domain.version import ModelVersion
 from services.registry.judgement import EvaluationGoesOn, evaluate_again, rejudge_open
-from services.registry.projects import check_system_prompt, define, retire, view
+from services.registry.project_routes import After, Decision, Limit, add_projects, add_prompts
 from services.registry.store import Store
-from services.registry.transitions import Action, NotACandidate, NothingBefore, promote, reject, rollback
+from services.registry.transitions import NotACandidate, NothingBefore, promote, reject, rollback
 
-Limit = Annotated[int, Query(ge=1, le=200)]
-After = Annotated[str | None, Query(description="`next` of an earlier page")]
 Version = Annotated[int, Query(ge=0, le=2**31 - 1)]
 
 
 HISTORY = 100
 """So many entries of a version's history its lineage shows, the newest."""
-
-
-class Decision(BaseModel):
-    """Who moves a version by hand, and why."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    by: str = Field(min_length=1, max_length=200)
-    reason: str = Field(default="", max_length=5000)
-
-    def action(self) -> Action:
-        """What they do now."""
-        return Action(self.by, self.reason, datetime.now(UTC))
 
 
 class Rollback(Decision):
@@ -55,48 +37,11 @@ class Rollback(Decision):
 def make_router(ctx: Context[Store]) -> APIRouter:
     """All routes."""
     routes = APIRouter(prefix="/v1")
-    _add_projects(routes, ctx)
+    add_projects(routes, ctx)
+    add_prompts(routes, ctx)
     _add_models(routes, ctx)
     _add_decisions(routes, ctx)
     return routes
-
-
-def _add_projects(routes: APIRouter, ctx: Context[Store]) -> None:
-    @routes.post("/projects")
-    @needs("operate", by_handler=True)
-    async def post(body: dict[str, JsonValue], caller: Caller) -> dict[str, Any]:
-        """Define a project or change it; an unchanged one is left alone, one out of service comes back."""
-        caller.check(str(body.get("project")))
-        await asyncio.to_thread(check_system_prompt, body, ctx.settings.cache)
-        now = datetime.now(UTC)
-        return await ctx.transact(lambda store: define(store, body, now), at=now)
-
-    @routes.get("/projects")
-    async def projects(limit: Limit = 50, after: After = None) -> dict[str, Any]:
-        """Projects in alphabetical order."""
-        place = decode(after, str)
-
-        def read(store: Store) -> list[dict[str, Any]]:
-            return [view(store, name) for name in store.project_names(limit + 1, place[0] if place else None)]
-
-        return page(await ctx.read(read), limit, lambda item: [item["project"]])
-
-    @routes.get("/projects/{project}", responses=errors(404))
-    async def project(project: str) -> dict[str, Any]:
-        """A project's specification in force and its newest revisions."""
-        return await ctx.read(lambda store: view(store, project))
-
-    @routes.post("/projects/{project}/retire", responses=errors(404))
-    @needs("approve")
-    async def retire_project(project: str, body: Decision) -> dict[str, Any]:
-        """Take a project out of service: it is neither served nor trained any more, and all its data stays."""
-        action = body.action()
-
-        def write(store: Store) -> Any:
-            events = tuple(retire(store, project, action))
-            return {**view(store, project), "changed": bool(events)}, events
-
-        return await ctx.transact(write, at=action.at)
 
 
 def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
@@ -147,7 +92,8 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
         def read(store: Store) -> dict[str, Any]:
             found = _version(store, name, version)
             spec = store.projects.at(found.trained.project, found.trained.project_revision)
-            return lineage(found, in_force(store, name), spec, store.history_of(name, version, HISTORY))
+            weights = store.version(name, found.weights_version) or found
+            return lineage(found, weights, in_force(store, name), spec, store.history_of(name, version, HISTORY))
 
         return await ctx.read(read)
 

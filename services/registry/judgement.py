@@ -76,11 +76,15 @@ def evaluate_again(store: Store, version: ModelVersion, action: Action) -> Itera
         raise NotACandidate(f"{version.name}@{version.version} is {version.stage}; only a candidate is judged")
     if version.evaluation == "pending":
         raise EvaluationGoesOn(f"{version.name}@{version.version} is being evaluated already")
+    return (ask_for_evaluation(store, version, replace(action, reason=action.reason or f"{action.by} asked for it")),)
+
+
+def ask_for_evaluation(store: Store, version: ModelVersion, action: Action) -> EvaluationRequestedV1:
+    """Asks for an evaluation of a candidate against the champion of now; the model's row is locked."""
     spec = store.projects.at(version.trained.project, version.trained.project_revision)
     compares_base = spec is not None and spec.evaluate.compare == "base"
     against = 0 if compares_base else _version_of(store.champion(version.name))
-    why = replace(action, reason=action.reason or f"{action.by} asked for it")
-    return (_request_evaluation(store, version, against, why),)
+    return _request_evaluation(store, version, against, action)
 
 
 def _request_evaluation(store: Store, version: ModelVersion, against: int, action: Action) -> EvaluationRequestedV1:

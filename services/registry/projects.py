@@ -12,7 +12,10 @@ from contracts.events.registry import ProjectDefinedV1
 from contracts.project import APPLYING, ProjectSpec
 from services.chassis.http.application import ApiError
 from services.lm.bases import find_local
+from services.lm.errors import PromptInvalid, TemplateRefused
+from services.lm.prompt_template import check_prompt
 from services.registry.domain.revision import revision
+from services.registry.prompt_candidates import on_new_prompt
 from services.registry.store import Store
 from services.registry.transitions import Action, deployable, move, promote, promote_base, write_history
 
@@ -24,9 +27,10 @@ MOST_BYTES = 128 << 10
 
 
 def define(store: Store, body: dict[str, JsonValue], now: datetime) -> tuple[dict[str, Any], Iterable[Event]]:
-    """The answer {project, revision, changed} and the events that tell everyone, none where nothing changed.
+    """The answer {project, revision, changed, prompt_version} and the events that tell everyone, none where nothing changed.
 
-    A project that was out of service is back in it: what served last is promoted again.
+    A project that was out of service is back in it: what served last is promoted again. Another prompt is a candidate on the
+    weights that there are.
 
     Raises:
         ApiError: 422 `invalid_project` with a list of {loc, msg}.
@@ -40,30 +44,43 @@ def define(store: Store, body: dict[str, JsonValue], now: datetime) -> tuple[dic
     changed = known is None or known[0] != digest or was_retired
     answer = {"project": spec.project, "revision": digest, "changed": changed}
     if not changed:
-        return answer, ()
+        return answer | {"prompt_version": store.prompt_number(spec.project, spec.prompt)}, ()
     sequence = store.projects.next_sequence(spec.project, now)
-    event = ProjectDefinedV1(project=spec.project, revision=digest, spec=spec, sequence=sequence)
-    store.projects.remember(event, now)
+    prompt = store.count_prompt(spec.project, spec.prompt, digest, now)
+    event = ProjectDefinedV1(project=spec.project, revision=digest, spec=spec, sequence=sequence, prompt_version=prompt)
     action = Action("apply", "the project was applied again", now)
-    return answer, (event, *(_promote_last(store, spec.project, action) if was_retired else ()))
+    store.projects.remember(event, now)
+    promoted = _promote_last(store, spec.project, action) if was_retired else ()
+    new_prompt = known is not None and known[1].prompt != spec.prompt
+    answer |= {"prompt_version": prompt}
+    return answer, (event, *promoted, *(on_new_prompt(store, spec.project, action) if new_prompt else ()))
 
 
 def check_system_prompt(body: dict[str, JsonValue], cache: Path) -> None:
-    """Refuses a prompt.system that the base does not take, where the base's files are at hand; else the first job does.
+    """Refuses a template that is none, and a prompt.system that the base does not take.
+
+    The latter where the base's files are at hand; else the first job does.
 
     Raises:
         ApiError: 422 `invalid_project`, as `define`.
     """
     spec = _validated(body)
+    try:
+        check_prompt(spec.prompt)
+    except PromptInvalid as error:
+        raise ApiError(
+            422, "invalid_project", str(error)[:1000], [{"loc": ["prompt", *error.key], "msg": str(error)}]
+        ) from error
     directory = find_local(spec.base, cache)
     if spec.prompt.system is None or directory is None:
         return
-    from services.lm.errors import TemplateRefused  # with transformers' renderer: for projects with a prompt alone
-    from services.lm.system_prompt import system_refusal
+    from services.lm.system_prompt import (
+        system_refusal,
+    )  # with transformers' renderer: for projects with a prompt alone
     from services.lm.template import read_template
 
     try:
-        why = system_refusal(read_template(directory), spec.prompt.system, spec.base)
+        why = system_refusal(read_template(directory), spec.prompt, spec.base)
     except TemplateRefused as error:
         why = f"the base {spec.base!r} cannot be used: {error}"
     if why:
@@ -87,6 +104,7 @@ def retire(store: Store, project: str, action: Action) -> Iterable[Event]:
         spec=spec,
         sequence=store.projects.next_sequence(project, action.at),
         retired_after=store.retired_after(project),
+        prompt_version=store.prompt_number(project, spec.prompt),
         by=action.by,
         reason=action.reason,
     )
@@ -126,6 +144,7 @@ def view(store: Store, project: str) -> dict[str, Any]:
         "project": project,
         "revision": digest,
         "retired": store.retired_after(project) is not None,
+        "prompt_version": store.prompt_number(project, spec.prompt),
         "spec": spec.model_dump(mode="json"),
         "revisions": past,
     }

@@ -1,5 +1,7 @@
 """The promotions of a model in the registry's database: their stack, the champion, and what answers. Decides nothing."""
 
+from typing import Protocol
+
 from sqlmodel import Session, col, select
 
 from services.registry.domain.promotion import DeploymentStatus, Promotion
@@ -7,8 +9,48 @@ from services.registry.rows import promotion_of
 from services.registry.tables import ModelRow, PromotionRow
 
 
+class PromotionStore(Protocol):
+    """The part of `Store` that asks of promotions."""
+
+    def retired_after(self, name: str) -> int | None:
+        """The last promotion before the project was taken out of service; None while it is in service."""
+        ...
+
+    def promotions(self, name: str) -> int:
+        """The number of the model's newest promotion; 0 where there was none."""
+        ...
+
+    def promotion(self, name: str, number: int) -> Promotion | None:
+        """A promotion, or None."""
+        ...
+
+    def promotion_of(self, name: str, version: int) -> Promotion | None:
+        """The newest promotion of a version, or None."""
+        ...
+
+    def was_deployed(self, name: str, version: int) -> bool:
+        """Whether serving ever answered with the version."""
+        ...
+
+    def champion(self, name: str) -> Promotion | None:
+        """The newest promotion in force that serving could deploy, or has not told of yet. None: the base."""
+        ...
+
+    def answering(self, name: str) -> int:
+        """The version that answers requests: of the newest promotion in force that serving has deployed; 0 is the base."""
+        ...
+
+    def serving(self, name: str) -> Promotion | None:
+        """The promotion that answers requests; None: the base, which nobody promoted."""
+        ...
+
+    def keep_promotion(self, name: str, promotion: Promotion) -> None:
+        """Adds a promotion or puts it in place of the one of its number."""
+        ...
+
+
 class PromotionQueries:
-    """The part of `Store` that asks of promotions; whoever takes it has the session."""
+    """`PromotionStore` in the service's database; whoever takes it has the session."""
 
     session: Session
 
@@ -45,8 +87,12 @@ class PromotionQueries:
 
     def answering(self, name: str) -> int:
         """The version that answers requests: of the newest promotion in force that serving has deployed; 0 is the base."""
-        deployed = self._newest_promotion(name, "deployed")
+        deployed = self.serving(name)
         return deployed.version if deployed else 0
+
+    def serving(self, name: str) -> Promotion | None:
+        """The promotion that answers requests; None: the base, which nobody promoted."""
+        return self._newest_promotion(name, "deployed")
 
     def _newest_promotion(self, name: str, *statuses: DeploymentStatus) -> Promotion | None:
         number = col(PromotionRow.number)

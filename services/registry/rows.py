@@ -2,10 +2,12 @@
 
 from contracts.events.evaluator import ModelScoredV1
 from contracts.events.trainer import ModelTrainedV1
+from contracts.prompt import Prompt
 from services.registry.domain.history import Transition
 from services.registry.domain.promotion import Promotion
+from services.registry.domain.prompt import PromptVersion
 from services.registry.domain.version import ModelVersion
-from services.registry.tables import PromotionRow, TransitionRow, VersionRow
+from services.registry.tables import PromotionRow, PromptRow, TransitionRow, VersionRow
 
 
 def row_of(version: ModelVersion) -> VersionRow:
@@ -26,6 +28,8 @@ def row_of(version: ModelVersion) -> VersionRow:
         awaited=version.awaited,
         deployment=version.deployment,
         deployment_detail=version.deployment_detail,
+        prompt_version=version.prompt_version,
+        weights_of=version.weights_of,
     )
 
 
@@ -45,12 +49,19 @@ def version_of(row: VersionRow) -> ModelVersion:
         awaited=row.awaited,
         deployment=row.deployment,  # pyright: ignore[reportArgumentType]
         deployment_detail=row.deployment_detail,
+        prompt_version=row.prompt_version,
+        weights_of=row.weights_of,
     )
 
 
 def promotion_of(row: PromotionRow) -> Promotion:
     """The promotion that a row holds."""
     return Promotion(**{field: getattr(row, field) for field in Promotion.__dataclass_fields__})
+
+
+def prompt_of(row: PromptRow) -> PromptVersion:
+    """The prompt that a row holds."""
+    return PromptVersion(row.project, row.number, Prompt.model_validate(row.prompt), row.revision, row.at)
 
 
 def transition_of(row: TransitionRow) -> Transition:

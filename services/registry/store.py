@@ -11,14 +11,14 @@ from services.chassis.storage.projects import NEWEST_FIRST, Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import ProjectRevision
 from services.registry.domain.history import Stage, Transition
-from services.registry.domain.promotion import Promotion
 from services.registry.domain.version import ModelVersion
-from services.registry.promotions import PromotionQueries
+from services.registry.promotions import PromotionQueries, PromotionStore
+from services.registry.prompts import PromptQueries, PromptStore
 from services.registry.rows import row_of, transition_of, version_of
 from services.registry.tables import CANDIDATE, PRODUCTION, ModelRow, TransitionRow, VersionRow
 
 
-class Store(Protocol):
+class Store(PromotionStore, PromptStore, Protocol):
     """What handlers and HTTP ask for, within one transaction."""
 
     @property
@@ -28,10 +28,6 @@ class Store(Protocol):
 
     def lock(self, name: str) -> None:
         """Lets no other transaction move versions of this model until this one ends."""
-        ...
-
-    def retired_after(self, name: str) -> int | None:
-        """The last promotion before the project was taken out of service; None while it is in service."""
         ...
 
     def retire(self, name: str, after: int | None) -> None:
@@ -68,34 +64,6 @@ class Store(Protocol):
         """The newest first, from behind the place (created_at, run_id)."""
         ...
 
-    def promotions(self, name: str) -> int:
-        """The number of the model's newest promotion; 0 where there was none."""
-        ...
-
-    def promotion(self, name: str, number: int) -> Promotion | None:
-        """A promotion, or None."""
-        ...
-
-    def promotion_of(self, name: str, version: int) -> Promotion | None:
-        """The newest promotion of a version, or None."""
-        ...
-
-    def was_deployed(self, name: str, version: int) -> bool:
-        """Whether serving ever answered with the version."""
-        ...
-
-    def champion(self, name: str) -> Promotion | None:
-        """The newest promotion in force that serving could deploy, or has not told of yet. None: the base."""
-        ...
-
-    def answering(self, name: str) -> int:
-        """The version that answers requests: of the newest promotion in force that serving has deployed; 0 is the base."""
-        ...
-
-    def keep_promotion(self, name: str, promotion: Promotion) -> None:
-        """Adds a promotion or puts it in place of the one of its number."""
-        ...
-
     def record(self, name: str, entry: Transition) -> None:
         """Adds to a model's history."""
         ...
@@ -125,7 +93,7 @@ class Store(Protocol):
         ...
 
 
-class SqlStore(PromotionQueries, ChassisStore):
+class SqlStore(PromotionQueries, PromptQueries, ChassisStore):
     """`Store` in the service's database."""
 
     def lock(self, name: str) -> None:

@@ -33,7 +33,10 @@ class ModelRow(Base, table=True):
 
 
 class VersionRow(Base, table=True):
-    """A version; `trained` and `scored` are events as JSON. `champion` is the version that the score was against."""
+    """A version; `trained` and `scored` are events as JSON. `champion` is the version that the score was against.
+
+    `weights_of` is the version that was trained, null where that is this one.
+    """
 
     __tablename__ = "model_version"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (
@@ -42,6 +45,7 @@ class VersionRow(Base, table=True):
         Index("model_version_stage", "name", "stage", "version"),
         Index("model_version_production", "name", unique=True, sqlite_where=literal_column(PRODUCTION)),
         Index("model_version_open", "evaluation", sqlite_where=literal_column(CANDIDATE)),
+        Index("model_version_prompt", "name", "prompt_version", "version"),
     )
 
     name: str = Field(primary_key=True)
@@ -59,6 +63,22 @@ class VersionRow(Base, table=True):
     awaited: int | None = None
     deployment: str | None = None
     deployment_detail: str = Field(default="", sa_column=Column(Text, nullable=False))
+    prompt_version: int | None = None
+    weights_of: int | None = None
+
+
+class PromptRow(Base, table=True):
+    """A project's distinct prompt, `prompt` as JSON, with the first revision that had it."""
+
+    __tablename__ = "prompt"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (Index("prompt_digest", "project", "digest", unique=True),)
+
+    project: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    digest: str
+    prompt: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    revision: str
+    at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
 
 
 class PromotionRow(Base, table=True):
@@ -77,6 +97,7 @@ class PromotionRow(Base, table=True):
     at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     status: str = "pending"
     status_detail: str = Field(default="", sa_column=Column(Text, nullable=False))
+    prompt_version: int | None = None
 
 
 class TransitionRow(Base, table=True):

@@ -58,7 +58,7 @@ def promote(store: Store, version: ModelVersion, cause: PromotionCause, action: 
     before = _archive(store, version.name, version.version, action)
     detail = {"detail": action.reason, "failed": (), "deployment": "pending", "deployment_detail": ""}
     moved = move(store, replace(version, **detail), "production", cause, action)
-    event = promoted(moved, _push(store, version.name, version.version, cause, action), before)
+    event = promoted(moved, _push(store, version.name, version.version, cause, action, version.prompt_version), before)
     return (*_in_service(store, version.name, action), event)
 
 
@@ -74,8 +74,10 @@ def promote_base(store: Store, name: str, action: Action) -> Iterable[Event]:
         raise NothingBefore(f"no version of {name!r} is registered yet, so its base is not known; train one first")
     before = _archive(store, name, 0, action)
     write_history(store, name, 0, None, "production", "rollback", action)
-    promotion = _push(store, name, 0, "rollback", action)
-    event = promoted(measured_beside, promotion, before, store.projects.current(name))
+    current = store.projects.current(name)
+    prompt = store.prompt_number(name, current[1].prompt) if current else None
+    promotion = _push(store, name, 0, "rollback", action, prompt)
+    event = promoted(measured_beside, promotion, before, current)
     return (*_in_service(store, name, action), event)
 
 
@@ -117,7 +119,8 @@ def _in_service(store: Store, name: str, action: Action) -> Iterable[Event]:
         return ()
     store.retire(name, None)
     sequence = store.projects.next_sequence(name, action.at)
-    event = ProjectDefinedV1(project=name, revision=known[0], spec=known[1], sequence=sequence)
+    prompt = store.prompt_number(name, known[1].prompt)
+    event = ProjectDefinedV1(project=name, revision=known[0], spec=known[1], sequence=sequence, prompt_version=prompt)
     store.projects.remember(event, action.at)
     return (event,)
 
@@ -141,7 +144,9 @@ def _before(store: Store, name: str) -> int:
     return 0 if below is None else below.version
 
 
-def _push(store: Store, name: str, version: int, cause: PromotionCause, action: Action) -> Promotion:
+def _push(
+    store: Store, name: str, version: int, cause: PromotionCause, action: Action, prompt_version: int | None
+) -> Promotion:
     """The next promotion of the model, kept: on top of the one in force, or in the place of the one it returns to."""
     newest = store.promotions(name)
     repeated = store.promotion_of(name, version) if cause == "rollback" else None
@@ -150,7 +155,9 @@ def _push(store: Store, name: str, version: int, cause: PromotionCause, action: 
     else:
         top = deployable(store, name, newest)
         below = top and top.number
-    promotion = Promotion(newest + 1, version, below, cause, action.by, action.reason, action.at)
+    promotion = Promotion(
+        newest + 1, version, below, cause, action.by, action.reason, action.at, prompt_version=prompt_version
+    )
     store.keep_promotion(name, promotion)
     return promotion
 

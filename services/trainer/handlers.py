@@ -7,6 +7,7 @@ from typing import Any
 from contracts.envelope import Event, Meta
 from contracts.events.prep import DatasetFrozenV1
 from contracts.events.registry import ProjectDefinedV1
+from contracts.project import ProjectSpec, same_weights
 from services.chassis.jobs.job import Job
 from services.chassis.jobs.queue import Failure
 from services.chassis.storage import projects
@@ -16,22 +17,36 @@ from services.trainer.store import Store
 
 KIND = "train"
 """The kind of the job."""
+LOOKED_BACK = 50
+"""So many runs of a project, the newest, are looked through for one on the dataset that is announced again."""
 
 
 def on_dataset_frozen(event: DatasetFrozenV1, meta: Meta, store: Store) -> Iterable[Event]:
     """Enqueues the run that the project's recipe asks for, in the place of those that have not begun.
 
-    None for a project that was taken out of service.
+    None for a project that was taken out of service, and none where nothing but the prompt changed since a run on this dataset:
+    the registry makes a candidate of that run's weights.
     """
     if store.projects.is_retired(event.project):
         return ()
-    run, order = plan(event, specification(event, store), meta.time)
-    if store.run(run.run_id) is not None:
+    spec = specification(event, store)
+    run, order = plan(event, spec, meta.time)
+    if store.run(run.run_id) is not None or _weights_come(run, spec, store):
         return ()
     ended = supersede(run, store)
     store.keep(run)
     store.jobs.enqueue(KIND, run.run_id, order.model_dump(mode="json"), project=event.project)
     return ended
+
+
+def _weights_come(run: Run, spec: ProjectSpec, store: Store) -> bool:
+    """Whether a run makes, or made, these weights under another prompt."""
+    for other in store.runs(run.project, LOOKED_BACK):
+        if other.status in ("queued", "done") and other.dataset.version == run.dataset.version:
+            then = store.projects.at(other.project, other.project_revision)
+            if then is not None and then.prompt != spec.prompt and same_weights(then, spec):
+                return True
+    return False
 
 
 def supersede(run: Run, store: Store) -> list[Event]:

@@ -255,5 +255,55 @@ def test_pages_and_errors_have_one_shape(judges: Judges) -> None:
         assert (answer.status_code, answer.json()["error"].keys()) == (status, {"code", "message", "detail"})
     known = judges.get(f"/v1/projects/{judges.project}")
     same = judges.call("registry", "POST", "/v1/projects", known["spec"]).json()
-    assert same == {"project": judges.project, "revision": known["revision"], "changed": False}
+    told = {"revision": known["revision"], "changed": False, "prompt_version": known["prompt_version"]}
+    assert same == {"project": judges.project, **told}
     assert judges.project in [item["project"] for item in judges.get("/v1/projects?limit=200")["items"]]
+
+
+def test_a_new_prompt_is_measured_on_the_same_weights_and_promoted_without_training(judges: Judges) -> None:
+    judges.project = f"prompted-{free_port()}"
+    model, gate = f"/v1/models/{judges.project}", {"require": ["loss < 1000", "chrf >= champion"]}
+    judges.train("only", judges.define(gate=gate, prompt={"system": "Say what to type."}), judges.adapter(1))
+    assert judges.decided(1)["stage"] == "production"
+    prompt = {
+        "system": "Type {{ what }}.",
+        "variables": {"what": "it"},
+        "examples": [{"user": "now", "assistant": "date"}],
+    }
+    revision = judges.define(gate=gate, prompt=prompt)
+
+    def judged() -> Any:
+        answer = judges.call("registry", "GET", f"{model}/2")
+        return answer.json() if answer.is_success and answer.json()["evaluation"]["status"] != "pending" else None
+
+    shown = judges.until("the prompt's candidate judged", judged)
+    assert (shown["weights_of"], shown["prompt_version"], shown["project_revision"]) == (1, 2, revision)
+    assert (shown["champion"]["version"], shown["metrics"]["loss"]["n"]) == (1, 3)
+    assert shown["metrics"]["loss"]["value"] != shown["champion_metrics"]["loss"]["value"], "each under its own prompt"
+    lineage = judges.get(f"{model}/2/lineage")
+    assert (lineage["run"]["run_id"], lineage["prompt"]["prompt"]["examples"]) == (
+        f"{judges.project}-only",
+        prompt["examples"],
+    )
+    assert lineage["history"][0]["reason"] == "prompt 2 on the weights of version 1"
+    prompts = f"/v1/projects/{judges.project}/prompts"
+    newest = judges.get(f"{prompts}?limit=1")
+    assert [(p["version"], p["models"]) for p in newest["items"]] == [(2, [2])]
+    [older] = judges.get(f"{prompts}?limit=1&after={newest['next']}")["items"]
+    assert older == judges.get(f"{prompts}/1")
+    assert (older["prompt"], older["models"]) == ({"system": "Say what to type."}, [1])
+    missing = judges.call("registry", "GET", f"{prompts}/3")
+    assert (missing.status_code, missing.json()["error"]["message"]) == (
+        404,
+        f"no prompt 3 of project '{judges.project}'; it has 1 to 2",
+    )
+    assert judges.call("registry", "GET", "/v1/projects/nobody/prompts").status_code == 404
+    wrong = {"system": "{{ what }", "variables": {"what": "it"}}
+    spec = judges.get(f"/v1/projects/{judges.project}")["spec"] | {"prompt": wrong}
+    refused = judges.call("registry", "POST", "/v1/projects", spec)
+    assert (refused.status_code, refused.json()["error"]["detail"][0]["loc"]) == (422, ["prompt", "system"])
+    command = [sys.executable, "-m", "services.chassis.replay.rebuild", "registry"]
+    settings = {"NORIA_HOME": str(judges.home), "NORIA_KAFKA_BOOTSTRAP": judges.kafka}
+    rebuilt = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
+    mine = [d for d in json.loads(rebuilt.stdout)["differences"] if d["key"].startswith(judges.project)]
+    assert mine == [], rebuilt.stdout[-3000:]

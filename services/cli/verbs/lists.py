@@ -57,6 +57,8 @@ def models(project: Project = None, limit: Limit = 50, as_json: AsJson = False) 
         "detail": lambda r: brief(r["detail"]) if r["stage"] == "candidate" else None,
         "metrics": lambda r: ", ".join(f"{k} {metric(v)}" for k, v in (r.get("metrics") or {}).items()) or None,
         "dataset": lambda r: _dataset(r.get("dataset")),
+        "prompt": lambda r: r.get("prompt_version"),
+        "weights": lambda r: f"of @{r['weights_of']}" if r.get("weights_of") else None,
         "run": lambda r: r.get("run_id"),
         "registered": lambda r: clock(r.get("created_at")),
     }

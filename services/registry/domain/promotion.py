@@ -25,3 +25,5 @@ class Promotion:
     at: datetime
     status: DeploymentStatus = "pending"
     status_detail: str = ""
+    prompt_version: int | None = None
+    """Which of the project's prompts it is served under."""

@@ -1,12 +1,14 @@
 """Versions, their lineage and their comparison as the JSON objects that the API gives."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from contracts.project import ProjectSpec
+from contracts.prompt import prompt_digest
 from contracts.types import Metric
 from services.registry.domain.history import Transition
+from services.registry.domain.prompt import PromptVersion
 from services.registry.domain.version import ModelVersion
 
 Json = dict[str, Any]
@@ -41,6 +43,8 @@ def shown(version: ModelVersion, in_force: InForce) -> Json:
         **_in_force(version, in_force),
         "evaluation": {"status": version.evaluation, "rounds": version.rounds},
         "run_id": trained.run_id,
+        "prompt_version": version.prompt_version,
+        "weights_of": version.weights_of,
         "kind": trained.kind,
         "base": {"name": trained.base.name, "digest": trained.base.digest},
         "weights": trained.weights,
@@ -56,10 +60,16 @@ def shown(version: ModelVersion, in_force: InForce) -> Json:
     }
 
 
-def lineage(version: ModelVersion, in_force: InForce, spec: ProjectSpec | None, history: Iterable[Transition]) -> Json:
+def lineage(
+    version: ModelVersion,
+    weights: ModelVersion,
+    in_force: InForce,
+    spec: ProjectSpec | None,
+    history: Iterable[Transition],
+) -> Json:
     """Everything a version was made of, by digest, and what became of it; artifacts with their reference.
 
-    `history` holds the entries of this version.
+    `weights` is the version that was trained, the same one where these are its own; `history` holds the entries of this version.
     """
     trained, scored = version.trained, version.scored
     return {
@@ -76,10 +86,13 @@ def lineage(version: ModelVersion, in_force: InForce, spec: ProjectSpec | None, 
             "revision": trained.project_revision,
             "spec": spec.model_dump(mode="json") if spec else None,
         },
+        "prompt": {"version": version.prompt_version, "prompt": spec.prompt.model_dump(mode="json") if spec else None},
+        "weights_of": version.weights_of,
         "dataset": trained.dataset.model_dump(mode="json"),
         "base": trained.base.model_dump(mode="json"),
         "run": {
-            "run_id": trained.run_id,
+            "run_id": weights.trained.run_id,
+            "project_revision": weights.trained.project_revision,
             "kind": trained.kind,
             "code": trained.code,
             "environment": trained.environment,
@@ -91,6 +104,20 @@ def lineage(version: ModelVersion, in_force: InForce, spec: ProjectSpec | None, 
         if scored
         else None,
         "history": [transition(entry) for entry in history],
+    }
+
+
+def shown_prompt(prompt: PromptVersion, models: Sequence[int], serving: int | None) -> Json:
+    """A version of a project's prompt; `models` are the newest versions under it, `serving` the prompt that answers now."""
+    return {
+        "project": prompt.project,
+        "version": prompt.number,
+        "digest": prompt_digest(prompt.prompt),
+        "prompt": prompt.prompt.model_dump(mode="json"),
+        "revision": prompt.revision,
+        "at": prompt.at.isoformat(),
+        "models": list(models),
+        "serving": prompt.number == serving,
     }
 
 

@@ -24,6 +24,10 @@ class ModelVersion:
     `evaluation` says how the newest evaluation stands; `rounds` counts those that the registry or a person asked for,
     `awaited` is the champion's version of one that has not come yet. `deployment` is what serving made
     of the newest promotion, None where there was none.
+
+    `prompt_version` is the prompt that it is served under, None where nobody counted it. `weights_of` is the version whose
+    weights these are, under another prompt than that one's; then `trained` is that version's event with this revision and an
+    id of its own.
     """
 
     name: str
@@ -39,6 +43,13 @@ class ModelVersion:
     awaited: int | None = None
     deployment: DeploymentStatus | None = None
     deployment_detail: str = ""
+    prompt_version: int | None = None
+    weights_of: int | None = None
+
+    @property
+    def weights_version(self) -> int:
+        """The version that was trained: its own, or the one whose weights it has."""
+        return self.weights_of or self.version
 
     @property
     def ref(self) -> ModelRef:
@@ -57,14 +68,37 @@ def score(scored: ModelScoredV1) -> Score:
 
 
 def registered(version: ModelVersion) -> ModelRegisteredV1:
-    """The event that says that a trained model got its version."""
+    """The event that says that a model got its version; a specification comes along where none came with a training."""
     return ModelRegisteredV1(
         project=version.trained.project,
         model=version.ref,
         run_id=version.trained.run_id,
         dataset=version.trained.dataset,
         project_revision=version.trained.project_revision,
+        prompt_version=version.prompt_version,
+        weights_of=version.weights_of,
+        spec=version.trained.spec if version.weights_of else None,
     )
+
+
+def under_prompt(
+    weights: ModelVersion, number: int, prompt_version: int, current: tuple[str, ProjectSpec], at: datetime
+) -> ModelVersion:
+    """Version `number`: the weights of another one under the prompt of the `current` revision, a candidate.
+
+    Its run's id is that of the training with the prompt's number: a pair of weights and prompt is one version.
+    """
+    revision, spec = current
+    told = {"run_id": prompt_run_id(weights, prompt_version), "project_revision": revision, "spec": spec}
+    event = weights.trained.model_copy(update=told)
+    return ModelVersion(
+        weights.name, number, "candidate", event, at, prompt_version=prompt_version, weights_of=weights.version
+    )
+
+
+def prompt_run_id(weights: ModelVersion, prompt_version: int) -> str:
+    """Under which the weights of a trained version are evaluated with another prompt."""
+    return f"{weights.trained.run_id}-p{prompt_version}"
 
 
 def promoted(
@@ -97,6 +131,8 @@ def promoted(
         detail=promotion.detail,
         spec=current[1] if current else trained.spec,
         promotion=promotion.number,
+        prompt_version=promotion.prompt_version,
+        weights_of=None if is_base else version.weights_of,
     )
 
 

@@ -126,6 +126,44 @@ def test_a_dataset_is_trained_on_once_for_each_revision_of_its_project(engine: E
         assert job_of(store, newest.run_id).spec["recipe"]["epochs"] == 5
 
 
+def prompted(revision: str, system: str | None, **sections: Any) -> ProjectDefinedV1:
+    spec = ProjectSpec.model_validate({"project": "p", "base": "b", "prompt": {"system": system}, **sections})
+    return ProjectDefinedV1(project="p", revision=revision, spec=spec)
+
+
+def test_a_changed_prompt_alone_starts_no_run(engine: Engine) -> None:
+    arrive(engine, prompted("1" * 64, None), frozen())
+    arrive(
+        engine,
+        prompted("2" * 64, "New.", serve={"max_tokens": 9}),
+        frozen(revision="2" * 64),
+        at=NOW + timedelta(hours=1),
+    )
+    with opened(engine) as store:
+        assert [run.project_revision for run in store.runs("p", 10)] == ["1" * 64]
+    arrive(engine, frozen(2, "2" * 64), at=NOW + timedelta(hours=2))
+    with opened(engine) as store:
+        assert store.runs("p", 10)[0].dataset.number == 2
+
+
+@pytest.mark.parametrize("further", [{"train": {"seed": 8}}, {"prep": {"held_out": 0.3}}, {"base": "other"}])
+def test_a_prompt_that_changed_with_the_recipe_starts_one(engine: Engine, further: dict[str, Any]) -> None:
+    arrive(engine, prompted("1" * 64, None), frozen())
+    arrive(engine, prompted("2" * 64, "New.", **further), frozen(revision="2" * 64), at=NOW + timedelta(hours=1))
+    with opened(engine) as store:
+        assert store.runs("p", 10)[0].project_revision == "2" * 64
+
+
+def test_a_changed_prompt_starts_a_run_where_the_first_one_failed(engine: Engine) -> None:
+    arrive(engine, prompted("1" * 64, "Nothing that the base takes."), frozen())
+    with opened(engine) as store:
+        run = store.runs("p", 1)[0]
+        store.keep(run.model_copy(update={"status": "failed", "cause": "bad_recipe", "detail": "x"}))
+    arrive(engine, prompted("2" * 64, None), frozen(revision="2" * 64), at=NOW + timedelta(hours=1))
+    with opened(engine) as store:
+        assert {run.project_revision for run in store.runs("p", 10)} == {"1" * 64, "2" * 64}
+
+
 def test_a_dataset_of_an_unknown_revision_waits(engine: Engine) -> None:
     with pytest.raises(Park, match="has not arrived yet"):
         arrive(engine, frozen())
