@@ -28,6 +28,9 @@ class SignalRecordedV1(Event):
     user: str | None = None
     record_id: str | None = Field(default=None, description="Identity of the record that goes back to ingestion")
     record: Record | None = Field(default=None, description="A correction or comparison as a record")
+    prompt_variables: dict[str, str] | None = Field(
+        default=None, description="What the request gave for the prompt's variables; tags of the record"
+    )
 
     @property
     def key(self) -> str:

@@ -28,7 +28,8 @@ def on_inference_completed(event: InferenceCompletedV1, meta: Meta, store: Store
     """
     if not event.stored:
         return ()
-    request = Request(event.request_id, event.project, event.model, event.messages, event.prompt, event.output)
+    said, variables = (event.messages, event.prompt, event.output), event.prompt_variables
+    request = Request(event.request_id, event.project, event.model, *said, prompt_variables=variables)
     store.remember(request, meta.time)
     return _record_waiting(request, store)
 
@@ -94,7 +95,12 @@ def _record(entry: Entry, request: Request, store: Store) -> tuple[Entry, Event]
     store.put(recorded)
     said = asdict(entry.signal)
     return recorded, SignalRecordedV1(
-        project=request.project, model=request.model, record_id=name, record=record, **said
+        project=request.project,
+        model=request.model,
+        record_id=name,
+        record=record,
+        prompt_variables=None if record is None or not request.prompt_variables else dict(request.prompt_variables),
+        **said,
     )
 
 

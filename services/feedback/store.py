@@ -135,6 +135,7 @@ class SqlStore(ChassisStore):
             "messages": None if request.messages is None else [dict(m) for m in request.messages],
             "prompt": request.prompt,
             "output": request.output,
+            **({"prompt_variables": dict(request.prompt_variables)} if request.prompt_variables else {}),
         }
         self.session.merge(RequestRow(request_id=request.request_id, completed_at=completed_at, body=body))
         self.session.flush()

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Sequence
 from functools import lru_cache
 
+from contracts.prompt import Prompt
 from services.serving.completion import Completion
 from services.serving.domain.answers import Head
 from services.serving.domain.asked import Asked
@@ -14,6 +15,7 @@ from services.serving.domain.choices import parts
 from services.serving.domain.errors import ApiFault, Invalid, Unavailable
 from services.serving.domain.fair_queue import Flow
 from services.serving.domain.forms import FORMS
+from services.serving.domain.project_prompt import apply_prompt
 from services.serving.domain.routing import Target, resolve
 from services.serving.domain.sampling import offered_tools, sampling_parameters, token_limit
 from services.serving.runtime import Runtime
@@ -25,7 +27,9 @@ KNOWN_GRAMMARS = 64
 """Structured outputs of which it is remembered whether they can be enforced; each has 65,536 characters at most."""
 
 
-async def admit(runtime: Runtime, asked: Asked, key: str, started: float) -> tuple[list[Completion], Triton]:
+async def admit(
+    runtime: Runtime, asked: Asked, key: str, started: float, prompt: Prompt | None = None
+) -> tuple[list[Completion], Triton]:
     """The completions of a request, one for each choice, and the connection to Triton; `depart` gives their places back.
 
     Args:
@@ -33,14 +37,15 @@ async def admit(runtime: Runtime, asked: Asked, key: str, started: float) -> tup
         asked: what was asked.
         key: the id of its API key, or the address where none is needed: who shares fairly.
         started: time.perf_counter() when the request came.
+        prompt: of the version that the request names; None where it names none.
 
     Raises:
         ModelNotFound: nothing answers to the name.
-        Invalid: the template, the model's length or what the answer must look like refuse it.
+        Invalid: the prompt's variables, the template, the model's length or what the answer must look like refuse it.
         Unavailable: Triton is away, the model is loading, its turn would come too late, too many requests wait for the
             template, answers cannot be recorded, or the gateway stops.
     """
-    target = resolve(runtime.routes, asked.model)
+    asked, target = apply_prompt(asked, resolve(runtime.routes, asked.model), prompt)
     at_hand(runtime, target)
     # A request that is refused anyway shall not wait for its template first.
     runtime.turns.foresee(target.triton_model, _flow(target, key), token_limit(asked, target), 0, _most(target))

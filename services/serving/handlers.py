@@ -15,6 +15,7 @@ def on_model_promoted(event: ModelPromotedV1, meta: Meta, store: Store) -> Itera
     """The version is wanted in production; what answers now goes on until the new one has answered a probe."""
     if event.spec is not None:
         store.projects.learn(event.project, event.project_revision, event.spec)
+        store.keep_prompt(event.project, event.prompt_version, event.spec.prompt)
     store.promote(event, meta.time)
     return ()
 
@@ -22,6 +23,7 @@ def on_model_promoted(event: ModelPromotedV1, meta: Meta, store: Store) -> Itera
 def on_project_defined(event: ProjectDefinedV1, meta: Meta, store: Store) -> Iterable[Event]:
     """Remembers what the project wants; one that was taken out of service is served no more."""
     store.projects.remember(event, meta.time)
+    store.keep_prompt(event.project, event.prompt_version, event.spec.prompt)
     store.count_change()
     if event.retired_after is None:
         return ()

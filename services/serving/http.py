@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from contracts.prompt import Prompt
 from services.chassis.context import Context
 from services.chassis.http.application import errors
 from services.chassis.http.guard import By, caller, needs
@@ -25,9 +26,9 @@ from services.serving.answer_document import (
 )
 from services.serving.completion_response import CompletionResponse, fault_response
 from services.serving.domain.answers import model_card
-from services.serving.domain.asked import Asked
+from services.serving.domain.asked import Asked, WantedPrompt
 from services.serving.domain.embeddings import embedder_card
-from services.serving.domain.errors import ApiFault, UnknownUrl
+from services.serving.domain.errors import ApiFault, PromptNotFound, UnknownUrl
 from services.serving.domain.requests import ChatBody, CompletionBody, parse_chat, parse_completion
 from services.serving.domain.responses_request import ResponsesBody, parse_responses
 from services.serving.domain.routing import EMBEDDER, project_of, resolve
@@ -46,7 +47,7 @@ def make_router(runtime: Runtime) -> Callable[[Context[Store]], APIRouter]:
 
     def router(ctx: Context[Store]) -> APIRouter:
         routes = APIRouter()
-        _add_generation(routes, runtime)
+        _add_generation(routes, ctx, runtime)
         add_embeddings(routes, runtime)
         _add_models(routes, runtime)
 
@@ -82,12 +83,12 @@ def _answers(body: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     return {**answer_document(body, stream=True), **errors(404, 415, 503)}
 
 
-def _add_generation(routes: APIRouter, runtime: Runtime) -> None:
+def _add_generation(routes: APIRouter, ctx: Context[Store], runtime: Runtime) -> None:
     @routes.post("/v1/chat/completions", openapi_extra=request_document(ChatBody), responses=_answers(ChatAnswer))
     @needs("infer", by_handler=True)
     async def chat(request: Request) -> Response:
         """OpenAI's chat completions, whole or as a stream."""
-        return await _generate(runtime, request, parse_chat)
+        return await _generate(ctx, runtime, request, parse_chat)
 
     @routes.post(
         "/v1/completions", openapi_extra=request_document(CompletionBody), responses=_answers(CompletionAnswer)
@@ -95,13 +96,13 @@ def _add_generation(routes: APIRouter, runtime: Runtime) -> None:
     @needs("infer", by_handler=True)
     async def completions(request: Request) -> Response:
         """OpenAI's completions: the text goes to the model as it is."""
-        return await _generate(runtime, request, parse_completion)
+        return await _generate(ctx, runtime, request, parse_completion)
 
     @routes.post("/v1/responses", openapi_extra=request_document(ResponsesBody), responses=_answers(ResponseAnswer))
     @needs("infer", by_handler=True)
     async def responses(request: Request) -> Response:
         """OpenAI's responses, whole or as a stream; none is kept, so each request brings its whole conversation."""
-        return await _generate(runtime, request, parse_responses)
+        return await _generate(ctx, runtime, request, parse_responses)
 
     @routes.post("/v1/responses/{path}/cancel", include_in_schema=False)
     @routes.api_route("/v1/responses/{path:path}", methods=["GET", "DELETE"], include_in_schema=False)
@@ -136,7 +137,9 @@ def _add_models(routes: APIRouter, runtime: Runtime) -> None:
             return fault_response(fault)
 
 
-async def _generate(runtime: Runtime, request: Request, parse: Callable[[bytes], Asked]) -> Response:
+async def _generate(
+    ctx: Context[Store], runtime: Runtime, request: Request, parse: Callable[[bytes], Asked]
+) -> Response:
     started, project = time.perf_counter(), ""
     try:
         most = runtime.settings.max_body_bytes
@@ -144,7 +147,8 @@ async def _generate(runtime: Runtime, request: Request, parse: Callable[[bytes],
         asked = parse(await whole_body(request, said))
         project = project_of(asked.model)
         caller(request).check(project)
-        completions, triton = await admit(runtime, asked, caller(request).name, started)
+        prompt = await _named_prompt(ctx, project, asked.wanted_prompt)
+        completions, triton = await admit(runtime, asked, caller(request).name, started, prompt)
         return CompletionResponse(runtime, completions, triton)
     except ApiFault as fault:
         if runtime.metrics:
@@ -152,3 +156,20 @@ async def _generate(runtime: Runtime, request: Request, parse: Callable[[bytes],
         return fault_response(fault)
     except ClientDisconnect:
         return Response(status_code=499)  # nobody reads it; nginx's code for a client that left
+
+
+async def _named_prompt(ctx: Context[Store], project: str, wanted: WantedPrompt | None) -> Prompt | None:
+    """The prompt of the version that a request names; None where it names none.
+
+    Raises:
+        PromptNotFound: saying which there are.
+    """
+    if wanted is None or wanted.version is None:
+        return None
+    number = wanted.version
+    found, known = await ctx.read(lambda store: (store.prompt(project, number), store.prompt_numbers(project)))
+    if found is None:
+        there = f"there are {', '.join(map(str, known[-20:]))}" if known else "there are none"
+        said = f"The version {number} of the prompt of {project!r} does not exist; {there}."
+        raise PromptNotFound(said, "prompt.version")
+    return found

@@ -58,6 +58,7 @@ def materialise(
         prompt=served.prompt or Prompt(),
         serve=served.serve or Serve(),
         deployed_at=served.deployed_at or served.promoted_at,
+        prompt_version=served.prompt_version,
     )
     return MaterialisedVersion(where, weights, None if whole else files, target)
 

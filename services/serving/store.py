@@ -4,64 +4,21 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Protocol, cast
 
-from sqlalchemy import JSON, BigInteger, Column, Index, MetaData, Table, Text, bindparam, literal_column, tuple_, update
-from sqlmodel import Field, SQLModel, col, func, select
+from sqlalchemy import Table, bindparam, literal_column, tuple_, update
+from sqlmodel import col, func, select
 
 from contracts.events.registry import ModelPromotedV1
 from contracts.types import ArtifactRef, BaseRef, Files, ModelRef
 from services.chassis.retention.references import ArtifactReference
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
-from services.chassis.storage.tables import UtcDateTime
 from services.serving.domain.reconcile import Deployment, Outcome, Status, may_become
 from services.serving.domain.served_version import ServedVersion
+from services.serving.prompts import PromptQueries, PromptStore
+from services.serving.tables import LIVE, ChangeCounterRow, DeploymentRow
 
-METADATA = MetaData()
-LIVE = "status <> 'removed'"
-"""The condition of the index of live rows; spelt in queries as it is there, or SQLite does not use it."""
 Place = tuple[datetime, str, int]
 """(promoted_at, project, version): where a page of deployments ends."""
-
-
-class Base(SQLModel):
-    """Base of serving's tables."""
-
-    metadata = METADATA
-
-
-class DeploymentRow(Base, table=True):
-    """A version that was promoted and how far it came; see domain/reconcile.py for `sequence` and `answered`."""
-
-    __tablename__ = "deployment"  # pyright: ignore[reportAssignmentType]
-    __table_args__ = (
-        Index("deployment_of", "project", "sequence"),
-        Index("deployment_newest", "promoted_at", "project", "version"),
-        Index("deployment_newest_of", "project", "promoted_at", "version"),
-        Index("deployment_live", "project", "version", sqlite_where=literal_column(LIVE)),
-    )
-
-    project: str = Field(primary_key=True)
-    version: int = Field(primary_key=True)
-    kind: str
-    base: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
-    files: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
-    project_revision: str
-    sequence: int
-    promotion: int | None = None
-    answered: int = 0
-    status: str = "pending"
-    detail: str = Field(default="", sa_column=Column(Text, nullable=False))
-    promoted_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
-    deployed_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
-
-
-class ChangeCounterRow(Base, table=True):
-    """One row that counts promotions and definitions of projects, so that the deployer knows when to look."""
-
-    __tablename__ = "change_counter"  # pyright: ignore[reportAssignmentType]
-
-    id: int = Field(primary_key=True)
-    number: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
 class NamedProjects(Projects, Protocol):
@@ -72,7 +29,7 @@ class NamedProjects(Projects, Protocol):
         ...
 
 
-class Store(Protocol):
+class Store(PromptStore, Protocol):
     """What handlers, routes and the deployer need of the database."""
 
     @property
@@ -115,7 +72,7 @@ class Store(Protocol):
         ...
 
 
-class SqlStore(ChassisStore):
+class SqlStore(PromptQueries, ChassisStore):
     """`Store` in the service's database."""
 
     def promote(self, event: ModelPromotedV1, at: datetime) -> None:
@@ -130,6 +87,7 @@ class SqlStore(ChassisStore):
             project_revision=event.project_revision,
             sequence=(self.session.exec(newest).one() or 0) + 1,
             promotion=event.promotion,
+            prompt_version=event.prompt_version,
             promoted_at=at,
         )
         before = self.session.get(DeploymentRow, (row.project, row.version))
@@ -229,6 +187,7 @@ class SqlStore(ChassisStore):
             detail=row.detail,
             promoted_at=row.promoted_at,
             deployed_at=row.deployed_at,
+            prompt_version=row.prompt_version if then else None,
         )
 
 

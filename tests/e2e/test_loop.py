@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import jsonschema
 import pytest
+import yaml
 from confluent_kafka import Consumer
 from openai import NotFoundError, OpenAI
 
-from tests.e2e.conftest import PROJECT, RECORDS, ROOT, SERVICES, Stack, cloud_event, produce, wait_for
+from tests.e2e.conftest import PROJECT, RECORDS, ROOT, SERVICES, Stack, cloud_event, produce, small_project, wait_for
 
 
 def test_status_shows_every_part_ready(loop: Stack) -> None:
@@ -190,6 +191,33 @@ def test_bad_project_file_names_line_and_key(loop: Stack, tmp_path: Path) -> Non
     assert done.returncode != 0
     assert "line 4" in done.stderr + done.stdout
     assert "learning_rate" in done.stderr + done.stdout
+
+
+def test_a_new_prompt_is_a_candidate_on_the_same_weights_and_trains_nothing(loop: Stack, tmp_path: Path) -> None:
+    project = yaml.safe_load(small_project(tmp_path).read_text())
+    project["prompt"] = {
+        "system": "You are a {{ what }} assistant. Answer with one command only.",
+        "variables": {"what": "shell"},
+    }
+    path = tmp_path / "prompted.yaml"
+    path.write_text(yaml.safe_dump(project))
+    runs = len(loop.json("runs")["items"])
+    loop.json("apply", str(path))
+
+    def judged() -> Any:
+        newest = loop.json("models")["items"][0]
+        return newest if newest["version"] == 2 and newest["evaluation"]["status"] == "done" else None
+
+    candidate = wait_for("the candidate's evaluation", judged, 240)
+    assert (candidate["weights_of"], candidate["prompt_version"], candidate["champion"]["version"]) == (1, 2, 1)
+    assert len(loop.json("runs")["items"]) == runs
+    given: Any = {"id": PROJECT, "version": "2", "variables": {"what": "tar"}}
+    answer = client(loop).responses.create(
+        model=f"{PROJECT}@1", input="tar: list the files in an archive", prompt=given
+    )
+    assert answer.output_text
+    with pytest.raises(NotFoundError, match="there are 1, 2"):
+        client(loop).responses.create(model=PROJECT, input="x", prompt={"id": PROJECT, "version": "7"})
 
 
 def test_state_of_every_service_is_what_the_log_tells(loop: Stack) -> None:

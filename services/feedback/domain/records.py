@@ -24,6 +24,7 @@ class Request:
     messages: tuple[Mapping[str, Any], ...] | None
     prompt: str | None
     output: str
+    prompt_variables: Mapping[str, str] | None = None
 
 
 def record_id(signal: Signal) -> str | None:

@@ -8,6 +8,14 @@ Endpoint = Literal["chat.completions", "completions", "responses"]
 
 
 @dataclass(frozen=True, slots=True)
+class WantedPrompt:
+    """What a request says of the project's prompt: a version, else the one that is served; values of its variables."""
+
+    version: int | None = None
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A request as it was understood. `messages` (chat, responses) or `prompt` (completions) is set, the other None."""
 
@@ -42,6 +50,8 @@ class Asked:
     """VLLM's sampling parameters, see EXTRAS."""
     tools: tuple[dict[str, Any], ...] = ()
     """On offer to the model; empty too where the request says that none may be called."""
+    chose_tools: bool = False
+    """Whether the request said which tools there are, or that none may be called: else the project's are on offer."""
     forced: tuple[str, ...] = ()
     """Names of the tools of which the model must call one; empty where it need not."""
     strict: bool = False
@@ -51,6 +61,7 @@ class Asked:
     """What the answer must look like: vLLM's structured_outputs."""
     structured_by: str = ""
     """The parameter that says so."""
+    wanted_prompt: WantedPrompt | None = None
     user: str | None = None
     metadata: Mapping[str, str] | None = None
     shown: Mapping[str, Any] = field(default_factory=dict[str, Any])

@@ -5,6 +5,7 @@ ApiFault
 ├── TooLarge            413
 ├── UnsupportedEncoding 415
 ├── ModelNotFound       404 model_not_found
+├── PromptNotFound      404 prompt_not_found
 ├── UnknownUrl          404 unknown_url
 └── Unavailable         503 with Retry-After: Triton is away, the model is loading, the record cannot be written
     ├── Overloaded      503: the answer would begin too late
@@ -60,6 +61,16 @@ class ModelNotFound(ApiFault):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="model_not_found", param="model")
+
+
+class PromptNotFound(ApiFault):
+    """The project has no such prompt, or no such version of it."""
+
+    status = 404
+    kind = "invalid_request_error"
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message, code="prompt_not_found", param=param)
 
 
 class UnknownUrl(ApiFault):

@@ -46,6 +46,8 @@ def inference(
         endpoint="completions" if asked.endpoint == "completions" else "chat.completions",  # a response is a chat
         messages=asked.messages if asked.store else None,
         prompt=asked.prompt if asked.store else None,
+        prompt_version=target.prompt_version,
+        prompt_variables=dict(asked.wanted_prompt.variables) or None if asked.store and asked.wanted_prompt else None,
         parameters=_parameters(asked) if asked.store else {},
         stream=asked.stream,
         user=asked.user if asked.store else None,

@@ -17,6 +17,7 @@ from services.serving.domain.asked import Asked, Endpoint
 from services.serving.domain.errors import Invalid
 from services.serving.domain.parameters import CHAT_NAMES, EXTRAS, PENALTIES, RECORDED, Names, check_names
 from services.serving.domain.part import UNKNOWN, Part
+from services.serving.domain.project_prompt import PromptParam, wanted_prompt
 from services.serving.domain.structured import Structured, wanted
 from services.serving.domain.tool_choice import ToolChoice, choose
 from services.serving.domain.turns import MAX_TOOLS, Tool, Turn, check_calls, message
@@ -100,6 +101,7 @@ class ChatBody(Body):
     parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    prompt: PromptParam | None = Field(default=None, description="As /v1/responses has it")
 
 
 class CompletionBody(Body):
@@ -144,6 +146,8 @@ def chat_asked(parsed: ChatBody) -> Asked:
         asked,
         logprobs=(parsed.top_logprobs or 0) if parsed.logprobs else None,
         tools=tuple(tool.body() for tool in offered),
+        chose_tools=bool(tools) or parsed.tool_choice == "none",
+        wanted_prompt=wanted_prompt(parsed.prompt, parsed.model),
         forced=tuple(tool.function.name for tool in forced),
         strict=any(tool.function.strict for tool in forced),
         parallel=parsed.parallel_tool_calls is not False,

@@ -13,6 +13,7 @@ from services.serving.domain.asked import Asked
 from services.serving.domain.errors import Invalid
 from services.serving.domain.parameters import Names
 from services.serving.domain.part import Part
+from services.serving.domain.project_prompt import PromptParam
 from services.serving.domain.requests import MAX_MESSAGES, ChatBody, Count, Sampling, chat_asked, validated
 from services.serving.domain.responses_items import Item, turns
 from services.serving.domain.structured import JsonSchema, ResponseFormat
@@ -27,7 +28,6 @@ _NAMES = Names(
     unoffered={
         "previous_response_id": (),
         "conversation": (),
-        "prompt": (),
         "background": (False,),
         "background_options": ({},),
         "reasoning": ({}, {"effort": None}, {"effort": "none"}, {"effort": None, "summary": None}),
@@ -40,7 +40,6 @@ _NAMES = Names(
     reasons={
         "previous_response_id": _WHOLE,
         "conversation": _WHOLE,
-        "prompt": "prompts are not kept here: send instructions and input",
         "background": "an answer is given to the request that asks for it, whole or as a stream",
         "truncation": "a conversation that is too long is refused; shorten it",
         "reasoning": "no model here is told how much to reason; leave it out",
@@ -128,6 +127,7 @@ class ResponsesBody(Sampling):
         Field(min_length=1, max_length=MAX_MESSAGES - 1),
     ]
     instructions: str | None = None
+    prompt: PromptParam | None = None
     text: TextConfig | None = None
     tools: list[Annotated[FunctionTool, BeforeValidator(_a_function)]] | None = Field(
         default=None, max_length=MAX_TOOLS
@@ -159,6 +159,7 @@ def parse_responses(body: bytes) -> Asked:
         messages=conversation,
         tools=[tool.tool() for tool in allowed] if allowed else None,
         tool_choice=choice,
+        prompt=parsed.prompt,
         parallel_tool_calls=parsed.parallel_tool_calls,
         max_tokens=parsed.max_output_tokens,
         response_format=_format(parsed.text),

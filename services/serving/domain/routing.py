@@ -29,6 +29,8 @@ class Target:
     prompt: Prompt
     serve: Serve
     deployed_at: datetime
+    prompt_version: int | None = None
+    """The number of `prompt` in its project; None where nobody counted it, or none of the project's prompts stands there."""
 
     @property
     def name(self) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 from contracts.chat import with_system
 from contracts.project import Prompt
 from contracts.records import Message
-from services.lm.errors import TextRefused
+from services.lm.errors import PromptTooLong, TextRefused
+from services.lm.prompt_template import render_prompt
 from services.lm.template import ChatTemplate, Rendered
 from services.lm.tool_format import MARKERS, ToolFormat, with_tools
 from services.serving.domain.answers import OfferedTools
@@ -30,9 +31,14 @@ def prompt_text(asked: Asked, target: Target) -> Rendered:
         raise Invalid(f"{target.name} has no chat template; use /v1/completions", "no_chat_template", "model")
     try:
         format = target.template.tool_format
-        turns, tools = with_tools(format, with_project_prompt(target.prompt, asked.messages), asked.tools)
+        given = asked.wanted_prompt.variables if asked.wanted_prompt else {}
+        turns, tools = with_tools(
+            format, with_project_prompt(render_prompt(target.prompt, given), asked.messages), asked.tools
+        )
         rendered = target.template.render(turns, tools=tools)
         return replace(rendered, text=rendered.text + begun(asked, target))
+    except PromptTooLong as error:
+        raise Invalid(str(error)[:500], "invalid_value", "prompt.variables") from error
     except TextRefused as error:
         turns = "input" if asked.endpoint == "responses" else "messages"
         raise Invalid(str(error)[:500], "invalid_value", turns) from error
@@ -83,7 +89,7 @@ def hides_calls(template: ChatTemplate) -> bool:
 
 
 def with_project_prompt(prompt: Prompt, messages: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
-    """`messages` behind the project's system prompt, unless they bring one of their own."""
+    """`messages` behind the project's system prompt and examples, unless they bring a system prompt of their own."""
     first = Message(role=messages[0]["role"], content="")
     added = with_system(prompt, (first,))[:-1]
     return (*({"role": m.role, "content": m.content} for m in added), *messages)

@@ -27,6 +27,8 @@ class ServedVersion:
     detail: str
     promoted_at: datetime
     deployed_at: datetime | None
+    prompt_version: int | None = None
+    """The number of `prompt` in its project, where somebody counted it."""
 
     @property
     def key(self) -> tuple[str, int]:

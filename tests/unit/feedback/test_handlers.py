@@ -80,6 +80,18 @@ def test_feedback_on_a_known_request_is_recorded_with_a_record(engine: Engine) -
     assert (thumb.thumb, thumb.record, thumb.record_id) == ("down", None, None)
 
 
+def test_a_record_brings_the_values_of_the_prompt_s_variables_as_tags(engine: Engine) -> None:
+    """So that it is learnt behind the prompt that was answered."""
+    given = {f"v{n}": "x" for n in range(60)} | {"origin": "mine"}
+    with opened(engine) as store:
+        arrive(store, inference().model_copy(update={"prompt_variables": given}))
+    with opened(engine) as store:
+        _, (correction, thumb) = handlers.give(Feedback(request_id="r1", thumb="up", correction="tar -t"), NOW, store)
+    assert isinstance(correction, SignalRecordedV1)
+    assert isinstance(thumb, SignalRecordedV1)
+    assert (correction.prompt_variables, thumb.prompt_variables) == (given, None)
+
+
 def test_the_same_feedback_again_records_nothing_twice(engine: Engine) -> None:
     with opened(engine) as store:
         arrive(store, inference())

@@ -15,6 +15,7 @@ from contracts.project import ProjectSpec, Prompt
 from contracts.types import ModelRef
 from services.chassis.storage.database import open_engine, writing
 from services.chassis.storage.migration import migrate
+from services.serving import prompts
 from services.serving.domain.reconcile import Outcome
 from services.serving.domain.served_version import kept_of_all, with_bases
 from services.serving.handlers import on_model_promoted, on_project_defined
@@ -160,3 +161,28 @@ def test_what_one_instance_noted_of_a_promotion_another_neither_notes_again_nor_
     assert ended(store, 1, 1, first)
     assert ended(store, 1, 1, then) == noted
     assert [v.deployment.status for v in store.deployments(None, 9)] == [then if noted else first]
+
+
+def test_prompts_are_kept_by_their_number_and_the_oldest_go(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "KEPT", 2)
+    for number in (1, 2, 3, 2):
+        spec = ProjectSpec(project="shop", base="b", prompt=Prompt(system=f"Prompt {number}."))
+        event = ProjectDefinedV1(project="shop", revision=str(number) * 64, spec=spec, prompt_version=number)
+        on_project_defined(event, meta(), store)
+    assert store.prompt_numbers("shop") == [2, 3]
+    assert store.prompt("shop", 3) == Prompt(system="Prompt 3.")
+    assert (store.prompt("shop", 1), store.prompt("other", 3)) == (None, None)
+    define(store)  # an older registry gives no number
+    assert store.prompt_numbers("shop") == [2, 3]
+
+
+def test_a_version_is_served_under_the_prompt_of_its_promotion(store: SqlStore) -> None:
+    define(store)
+    event = ModelPromotedV1.model_validate(EXAMPLE)
+    spec = ProjectSpec(project="shop", base="b", prompt=Prompt(system="Newer."))
+    named = {"project": "shop", "project_revision": "b" * 64, "spec": spec, "prompt_version": 2, "weights_of": 1}
+    promote(store, 1, 1)
+    on_model_promoted(event.model_copy(update={**named, "model": ModelRef(name="shop", version=2)}), meta(), store)
+    found = {v.deployment.version: (v.prompt and v.prompt.system, v.prompt_version) for v in store.live_versions()}
+    assert found[2] == ("Newer.", 2)
+    assert store.prompt("shop", 2) == Prompt(system="Newer.")
