@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 
 from contracts.envelope import Event
-from contracts.events.registry import ProjectDefinedV1
+from contracts.events.registry import EvaluationRequestedV1, ProjectDefinedV1
 from contracts.project import APPLYING, ProjectSpec
 from services.chassis.http.application import ApiError
 from services.lm.bases import find_local
@@ -27,10 +27,10 @@ MOST_BYTES = 128 << 10
 
 
 def define(store: Store, body: dict[str, JsonValue], now: datetime) -> tuple[dict[str, Any], Iterable[Event]]:
-    """The answer {project, revision, changed, prompt_version} and the events that tell everyone, none where nothing changed.
+    """The answer and the events that tell everyone, none where nothing changed.
 
     A project that was out of service is back in it: what served last is promoted again. Another prompt is a candidate on the
-    weights that there are.
+    weights that there are. The answer is {project, revision, changed, prompt_version, candidates: the versions to be measured}.
 
     Raises:
         ApiError: 422 `invalid_project` with a list of {loc, msg}.
@@ -44,7 +44,7 @@ def define(store: Store, body: dict[str, JsonValue], now: datetime) -> tuple[dic
     changed = known is None or known[0] != digest or was_retired
     answer = {"project": spec.project, "revision": digest, "changed": changed}
     if not changed:
-        return answer | {"prompt_version": store.prompt_number(spec.project, spec.prompt)}, ()
+        return answer | {"prompt_version": store.prompt_number(spec.project, spec.prompt), "candidates": []}, ()
     sequence = store.projects.next_sequence(spec.project, now)
     prompt = store.count_prompt(spec.project, spec.prompt, digest, now)
     event = ProjectDefinedV1(project=spec.project, revision=digest, spec=spec, sequence=sequence, prompt_version=prompt)
@@ -52,8 +52,10 @@ def define(store: Store, body: dict[str, JsonValue], now: datetime) -> tuple[dic
     store.projects.remember(event, now)
     promoted = _promote_last(store, spec.project, action) if was_retired else ()
     new_prompt = known is not None and known[1].prompt != spec.prompt
-    answer |= {"prompt_version": prompt}
-    return answer, (event, *promoted, *(on_new_prompt(store, spec.project, action) if new_prompt else ()))
+    candidates = tuple(on_new_prompt(store, spec.project, action)) if new_prompt else ()
+    measured = [asked.model.version for asked in candidates if isinstance(asked, EvaluationRequestedV1)]
+    answer |= {"prompt_version": prompt, "candidates": measured}
+    return answer, (event, *promoted, *candidates)
 
 
 def check_system_prompt(body: dict[str, JsonValue], cache: Path) -> None:

@@ -255,7 +255,12 @@ def test_pages_and_errors_have_one_shape(judges: Judges) -> None:
         assert (answer.status_code, answer.json()["error"].keys()) == (status, {"code", "message", "detail"})
     known = judges.get(f"/v1/projects/{judges.project}")
     same = judges.call("registry", "POST", "/v1/projects", known["spec"]).json()
-    told = {"revision": known["revision"], "changed": False, "prompt_version": known["prompt_version"]}
+    told = {
+        "revision": known["revision"],
+        "changed": False,
+        "prompt_version": known["prompt_version"],
+        "candidates": [],
+    }
     assert same == {"project": judges.project, **told}
     assert judges.project in [item["project"] for item in judges.get("/v1/projects?limit=200")["items"]]
 

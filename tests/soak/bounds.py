@@ -75,6 +75,8 @@ def bounds(policy: Policy, flow: Flow, datasets: int) -> dict[str, int]:
         "table registry.model_version": datasets,
         "table registry.promotion": datasets,
         "table registry.transition": 4 * datasets,
+        "table registry.prompt": len(PROJECTS),
+        "table serving.prompt": len(PROJECTS),
         "table feedback.request": requests,
         "table feedback.signal": signals + 50,
     }

@@ -7,7 +7,7 @@ import typer
 
 from services.cli import api
 from services.cli.errors import Usage
-from services.cli.output import AsJson, show
+from services.cli.output import AsJson, note, show
 
 
 def apply(file: Annotated[Path, typer.Argument(help="A project file (YAML).")], as_json: AsJson = False) -> None:
@@ -25,3 +25,8 @@ def apply(file: Annotated[Path, typer.Argument(help="A project file (YAML).")], 
     answer = api.post("registry", "/v1/projects", spec.model_dump(mode="json"))
     state = "changed" if answer["changed"] else "unchanged"
     show(answer, as_json, lambda: f"{answer['project']} {state}, revision {answer['revision'][:12]}")
+    if (candidates := answer.get("candidates")) and not as_json:
+        names = ", ".join(f"{answer['project']}@{version}" for version in candidates)
+        note(
+            f"prompt {answer['prompt_version']} on weights that are there is measured as {names}; nothing is trained for it"
+        )

@@ -78,6 +78,17 @@ def test_apply_sends_the_checked_project(
     assert (sent["project"], sent["prep"]["freeze"]["quiet"]) == ("p", "20s")
 
 
+def test_apply_tells_which_versions_a_new_prompt_is_measured_as(
+    services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"project": "p", "revision": "a" * 64, "changed": True, "prompt_version": 2, "candidates": [3, 4]}
+    services.say("POST", "/v1/projects", (200, answer))
+    file = tmp_path / "project.yaml"
+    file.write_text(PROJECT)
+    assert run(["apply", str(file)]) == 0
+    assert "prompt 2 on weights that are there is measured as p@3, p@4" in capsys.readouterr().err
+
+
 def test_apply_tells_lines_to_people_and_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "project.yaml"
     file.write_text(PROJECT + "train:\n  learning_rat: 1\n")

@@ -159,6 +159,14 @@ def test_nothing_but_the_prompt_makes_a_candidate(world: World) -> None:
     assert world.apply(A, serve={"max_tokens": 9}) == []
 
 
+def test_whoever_defines_it_hears_which_versions_are_measured(world: World) -> None:
+    body: Any = {"project": PROJECT, "base": "smollm2-135m-instruct", "prompt": B}
+    answer, _ = define(served(world).store, body, world.now + timedelta(minutes=1))
+    assert (answer["prompt_version"], answer["candidates"]) == (2, [2])
+    again, _ = define(world.store, body, world.now + timedelta(minutes=2))
+    assert (again["changed"], again["prompt_version"], again["candidates"]) == (False, 2, [])
+
+
 def test_without_weights_there_is_no_candidate(world: World) -> None:
     world.apply(A)
     assert len(world.apply(B)) == 1
