@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from contracts.prompt import Prompt
-from contracts.records import Conversation, Message, PlainText, Preference, Record, turns
+from contracts.records import Conversation, Message, PlainText, Preference, Record, UnpairedPreference, kind, turns
 
 
 def with_system(prompt: Prompt, messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -69,6 +69,15 @@ def completion_text(record: Record) -> str:
         return record.text
     turn = completion_turn(record)
     return said(turn) if turn else ""
+
+
+def unfit(record: Record) -> str | None:
+    """Why a record is nothing that an answer is measured on: `preference`, `stepwise` or `no_completion`."""
+    if isinstance(record, Preference) or (isinstance(record, UnpairedPreference) and not record.label):
+        return "preference"
+    if kind(record) == "stepwise":
+        return "stepwise"
+    return None if completion_text(record).strip() else "no_completion"
 
 
 def said(turn: Message) -> str:

@@ -55,11 +55,19 @@ def client(service: str, timeout: float = TIMEOUT) -> "Generator[httpx.Client]":
     import httpx
 
     where = settings()
-    at = f"{where.host}:{where.port(service)}"
-    try:
+    with telling(service, f"{where.host}:{where.port(service)}", timeout):
         options: Any = {"base_url": where.url(service), "timeout": timeout, "headers": authorization()}
         with httpx.Client(**options, trust_env=False) as http:
             yield http
+
+
+@contextmanager
+def telling(service: str, at: str, timeout: float) -> Generator[None]:
+    """Transport errors of `service`, which listens `at` an address, become Unreachable."""
+    import httpx
+
+    try:
+        yield
     except httpx.TimeoutException as error:
         message = f"{service} on {at} did not answer within {timeout:g} s; see `noria status` and its log"
         raise Unreachable("timeout", message) from error

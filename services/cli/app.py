@@ -23,6 +23,7 @@ from services.cli.verbs import (
     outbox,
     parked,
     project,
+    prompt,
     replay,
     stack,
     watch,
@@ -59,6 +60,7 @@ app.add_typer(dlq.app, name="dlq")
 app.add_typer(parked.app, name="parked")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(keys.app, name="keys")
+app.add_typer(prompt.app, name="prompt")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 ConsoleError            anything; exit status 1
 ├── Unreachable         a service, Kafka or Triton does not answer
 ├── Refused             a service answered and said no
+├── NotRun              what should be tested could not be run; exit status 2, since 1 says that it failed
 └── Usage               the command line or a file given on it is wrong; exit status 2
 """
 
@@ -36,6 +37,12 @@ class Refused(ConsoleError):
     def __init__(self, status: int, code: str, message: str, detail: Any = None) -> None:
         super().__init__(code, message, detail)
         self.status = status
+
+
+class NotRun(ConsoleError):
+    """Cases could not be run, so that nobody knows whether they pass."""
+
+    exit_code = 2
 
 
 class Usage(ConsoleError):

@@ -78,11 +78,15 @@ def read(raw: bytes, kind: Kind, model: type[M]) -> M:
 
 
 def _problems(document: Document, kind: Kind, error: ValidationError) -> tuple[Problem, ...]:
-    found = sorted(
-        ((_within(document, kind, e["loc"]), e) for e in error.errors(include_url=False)), key=lambda p: str(p[0])
-    )
+    errors = (e for e in error.errors(include_url=False) if not _of_its_items(e))
+    found = sorted(((_within(document, kind, e["loc"]), e) for e in errors), key=lambda p: str(p[0]))
     problems = [_problem(document, kind, path, [e for _, e in g]) for path, g in groupby(found, key=lambda p: p[0])]
     return tuple(sorted(problems, key=lambda p: (p.line, p.key)))
+
+
+def _of_its_items(error: Any) -> bool:
+    """Pydantic calls a list too short whose items are at fault; those are told one by one."""
+    return error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
 
 
 def _within(document: Document, kind: Kind, loc: Path) -> Path:

@@ -70,7 +70,14 @@ def _print(answer: "httpx.Response") -> None:
 
 
 def deltas(lines: Iterator[str]) -> Iterator[str]:
-    """The pieces of text in OpenAI's server-sent events.
+    """The pieces of text in OpenAI's server-sent events. Raises Refused, as `chunks`."""
+    for chunk in chunks(lines):
+        for choice in chunk.get("choices") or ():
+            yield (choice.get("delta") or {}).get("content") or ""
+
+
+def chunks(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """The chunks of OpenAI's server-sent events.
 
     Raises:
         Refused: the gateway reported an error in the middle of the answer.
@@ -81,5 +88,4 @@ def deltas(lines: Iterator[str]) -> Iterator[str]:
         chunk = json.loads(line[5:])
         if "error" in chunk:
             raise Refused(200, str(chunk["error"].get("code")), str(chunk["error"].get("message")))
-        for choice in chunk.get("choices", []):
-            yield (choice.get("delta") or {}).get("content") or ""
+        yield chunk

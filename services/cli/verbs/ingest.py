@@ -4,9 +4,7 @@ Holds a batch at a time and the first KEPT answers. Stopped, it goes on where it
 """
 
 import json
-import sys
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, cast
@@ -15,6 +13,7 @@ import typer
 
 from services.cli import api
 from services.cli.output import AsJson, note, show
+from services.cli.progress import progress
 
 if TYPE_CHECKING:
     from services.cli.ingest_state import Done
@@ -132,18 +131,3 @@ def summary(accepted: int, total: int, refused: list[dict[str, Any]]) -> str:
     if total > SHOWN:
         lines.append(f"... and {total - SHOWN} more; --refused FILE writes them all")
     return "\n".join(lines)
-
-
-@contextmanager
-def progress(title: str) -> Generator[Callable[[float, str], None]]:
-    """A bar on stderr while somebody looks at it; the function takes the share done and a text."""
-    if not sys.stderr.isatty():
-        yield lambda share, text: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=1.0)
-        yield lambda share, text: bar.update(task, completed=share, description=f"{title}: {text}")

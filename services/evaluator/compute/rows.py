@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from contracts.chat import as_sent, completion_text, completion_turn, conversation, template_variables
+from contracts.chat import as_sent, completion_turn, conversation, template_variables, unfit
 from contracts.project import Prompt
-from contracts.records import PlainText, Preference, Record, UnpairedPreference, kind, parse_record
+from contracts.records import PlainText, Record, parse_record
 from services.evaluator.domain.predictions import Example
 from services.lm.errors import TextRefused
 from services.lm.prompt_template import record_prompt
@@ -77,15 +77,6 @@ def _example(record_id: str, record: Record, prompt: Prompt) -> Example:
         variables=json.dumps(variables, sort_keys=True) if variables else None,
         calls=json.dumps(as_sent(turn)) if turn and turn.tool_calls else None,
     )
-
-
-def unfit(record: Record) -> str | None:
-    """Why a record is nothing that an answer is measured on."""
-    if isinstance(record, Preference) or (isinstance(record, UnpairedPreference) and not record.label):
-        return "preference"
-    if kind(record) == "stepwise":
-        return "stepwise"
-    return None if completion_text(record).strip() else "no_completion"
 
 
 def as_shown(examples: Sequence[Example], tokenizer: TextTokenizer) -> tuple[list[Example], dict[int, str]]:
