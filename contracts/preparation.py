@@ -15,6 +15,8 @@ Rule = Literal[
     "gopher_bullets", "gopher_ellipses", "c4_lorem_ipsum", "c4_braces", "c4_javascript",
     "fineweb_punctuation", "fineweb_short_lines", "fineweb_repeated_lines",
 ]  # fmt: skip
+SplitBy = Annotated[str, StringConstraints(pattern=r"^(prompt|conversation|subject|time|tag:.{1,200})$")]
+TagName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 By = Annotated[str, StringConstraints(pattern=r"^(subject|tag:.{1,200})$")]
 _BEYOND = re.compile(r"\(\?(?:[=!]|<[=!]|P=)|\\[1-9]")
 
@@ -33,12 +35,21 @@ def _bounded(pattern: str) -> str:
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_bounded)]
 
 
+def _absent(value: Any) -> bool:
+    return value is None
+
+
 class Length(Section):
-    """Drops `empty`, `too_short` (completions) and `too_long` (whole records)."""
+    """Drops `empty`, `too_short` and `too_few_tokens` (completions), `too_long` and `too_many_tokens` (whole records).
+
+    Tokens are the base's own.
+    """
 
     step: Literal["length"]
     min_chars: int = Field(default=1, ge=0)
     max_chars: int = Field(default=20_000, ge=1)
+    min_tokens: int | None = Field(default=None, ge=1, exclude_if=_absent)
+    max_tokens: int | None = Field(default=None, ge=1, exclude_if=_absent)
 
 
 class Duplicates(Section):
@@ -121,8 +132,28 @@ ignore.
 """
 
 
-def _absent(value: Any) -> bool:
-    return value is None
+class Synthetic(Section):
+    """Drops `synthetic` from train: records with the tag, unless it says no, beyond their share of all that train holds."""
+
+    tag: TagName
+    at_most: float = Field(ge=0, lt=1)
+
+
+class Split(Section):
+    """What records are divided by: those of one prompt, conversation, subject or value of a tag are on one side.
+
+    A record without that is divided by its prompt. `time` holds out the newest. Where `stratify` names a tag, each of its
+    values has the shares for itself.
+    """
+
+    by: SplitBy = "prompt"
+    stratify: Annotated[str, StringConstraints(pattern=r"^tag:.{1,200}$")] | None = Field(
+        default=None, exclude_if=_absent
+    )
+
+
+def _by_prompt(split: Split) -> bool:
+    return split == Split()
 
 
 class Freeze(Section):
@@ -149,6 +180,10 @@ class Prep(Section):
     language: Language | None = Field(
         default=None, exclude_if=_absent, description="Languages that stay; before all steps"
     )
+    synthetic: Synthetic | None = Field(
+        default=None, exclude_if=_absent, description="Most of train that may be synthetic; after all steps"
+    )
+    split: Split = Field(default=Split(), exclude_if=_by_prompt, description="What is held out together")
     freeze: Freeze = Freeze()
 
     @model_validator(mode="after")

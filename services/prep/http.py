@@ -172,7 +172,7 @@ def _waiting(record: RecordRow, spec: ProjectSpec) -> dict[str, Any]:
         "record_id": record.record_id,
         "revision": record.revision,
         "tags": json.loads(record.tags),
-        "split": reading.split(record.format, record.record, spec.prep),
+        "split": reading.split(record.format, record.record, record.subject, json.loads(record.tags), spec.prep),
         "accepted_at": record.accepted_at.isoformat(),
         "shape": record.shape,
     }

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from services.prep.domain import splits
 from services.prep.domain.arrow import Schema, Table, compute
 
 SCHEMA = pa.schema(
@@ -69,7 +70,9 @@ def _group(rows: Any) -> int | None:
     return end if end <= rows.num_rows else None
 
 
-def prompt_keys(path: Path) -> Any:
-    """The first 64 bits of the prompt keys of a file of rows, as numpy's uint64."""
-    keys = pq.read_table(path, columns=["prompt_key"]).column("prompt_key").to_pylist()
-    return np.array([int(key[:16], 16) for key in keys], np.uint64)
+def group_keys(path: Path, by: str) -> Any:
+    """The first 64 bits of what the rows of a file are divided by (domain/splits.py), as numpy's uint64."""
+    found = pq.read_table(path, columns=["prompt_key", "subject", "tags"]).combine_chunks()
+    prompts = np.array([int(key[:16], 16) for key in found.column("prompt_key").to_pylist()], np.uint64)
+    subjects, tags = (compute.cast(found.column(name), pa.string()).combine_chunks() for name in ("subject", "tags"))
+    return splits.group_keys(by, prompts, subjects, tags)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from contracts.preparation import Prep
 from services.prep.domain.arrow import Batch, Column, Schema, Table, compute
 from services.prep.domain.frame import Frame, Texts
 from services.prep.domain.measure import RAW
-from services.prep.domain.splits import splits_of
+from services.prep.domain.splits import basis, sides
 from services.prep.shuffle import Shuffle
 
 RECORD = (*RAW.names, "digest", "prompt_key")
@@ -24,7 +25,7 @@ ROWS_A_BUCKET, BYTES_A_BUCKET = 50_000, 64_000_000
 class Spool:
     """Measured records as they come."""
 
-    def __init__(self, folder: Path, rows: int, size: int) -> None:
+    def __init__(self, folder: Path, rows: int, size: int, prep: Prep) -> None:
         """`rows` of `size` bytes altogether are expected."""
         folder.mkdir()
         buckets = 1 + max(rows // ROWS_A_BUCKET, size // BYTES_A_BUCKET)
@@ -32,7 +33,9 @@ class Spool:
         self.records = Shuffle(folder / "records", min(256, buckets))
         self._schema: Schema = None
         self._ids: list[Column] = []
+        self._prep = prep
         self._columns: dict[str, list[Any]] = {name: [] for name in LIGHT}
+        self._basis: dict[str, list[Any]] = {}
         self._rows = 0
 
     def fill(self, batches: Iterable[Batch], texts: tuple[str, ...]) -> None:
@@ -48,6 +51,8 @@ class Spool:
             self._ids.append(_strings(batch.column("record_id")))
             for name, parts in self._columns.items():
                 parts.append(np.asarray(batch.column(name)))
+            for name, part in basis(batch, self._prep).items():
+                self._basis.setdefault(name, []).append(part)
             heavy = [name for name in batch.schema.names if name in RECORD]
             place = _leading(batch.column("digest"))
             self.records.add(batch.select(heavy).append_column("at", at), place)
@@ -55,8 +60,8 @@ class Spool:
         if writer is not None:
             writer.close()
 
-    def frame(self, held_out: float, validation: float, trained: Any) -> tuple[Frame, Any]:
-        """The columns by record_id, and the row of each record as it came. For `trained` see splits.py."""
+    def frame(self, trained: Any) -> tuple[Frame, Any]:
+        """The columns by record_id, and the row of each record as it came. `trained` are keys that stay in train (splits.py)."""
         ids = pa.chunked_array(self._ids, pa.string()).combine_chunks()
         self._ids.clear()
         order = np.asarray(compute.sort_indices(ids)).astype(np.int64)
@@ -67,7 +72,8 @@ class Spool:
         self._columns.clear()
         row_of = np.empty(len(order), np.int64)
         row_of[order] = np.arange(len(order))
-        split = splits_of(columns["prompt_0"], held_out, validation, trained)
+        found = {name: np.concatenate(parts)[order] for name, parts in self._basis.items()}
+        split = sides(columns["prompt_0"], found, self._prep, trained)
         return Frame(ids.take(pa.array(order)), split, columns, lambda name: self._read(name, row_of)), row_of
 
     def _read(self, column: str, row_of: Any) -> Texts:

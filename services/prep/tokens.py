@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from services.lm.bases import find_local
-from services.prep.profiling.figures import CountTokens, words
+from services.prep.domain.frame import CountTokens
+from services.prep.profiling.figures import words
 
 FALLBACK = "white-space words"
 

@@ -24,7 +24,7 @@ from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.chassis.storage.database import open_engine
 from services.prep import dataset, engine, parquet, source, tokens
 from services.prep.domain import pipeline
-from services.prep.domain.frame import Frame, Outcome
+from services.prep.domain.frame import CountTokens, Frame, Outcome
 from services.prep.domain.measure import FURTHER, RAW, measure, measured
 from services.prep.domain.positions import Positions
 from services.prep.domain.splits import grew
@@ -59,15 +59,15 @@ def freeze(spec: dict[str, Any], folder: Path, report: Report, settings: PrepSet
     rows, size = records.rows, records.size
     report({"stage": "preparing", "records": rows})
     prep = project.prep
-    spool = Spool(folder / "spool", rows, size)
+    spool = Spool(folder / "spool", rows, size, prep)
     if rows:
         further = [name for name in pipeline.texts(prep) if name in FURTHER]
         function = partial(measure, further=further)
         found = engine.mapped(records.paths, RAW.names, function, ["format", "record"], measured(further), rows, size)
         spool.fill(found, pipeline.texts(prep))
     shutil.rmtree(folder / "raw")
-    frame, row_of = spool.frame(prep.held_out, prep.validation, trained(earlier, artifacts))
-    outcome = pipeline.freeze(frame, prep, engine.minhash)
+    frame, row_of = spool.frame(trained(earlier, prep.split.by, artifacts))
+    outcome = pipeline.freeze(frame, prep, engine.minhash, counting(project, settings))
     counts, drops = outcome.counts(frame), outcome.drops_by_reason()
     if not counts["train"]:
         raise JobFailed("empty_dataset", nothing_left(frame, outcome))
@@ -92,11 +92,11 @@ def read(
         if spec is None:
             raise JobFailed("unknown_project", f"revision {revision} of project {project!r} is not known here")
         records = source.read(connection, project, artifacts, folder, settings.segment_rows)
-        return spec, store.positions(project), with_smaller_shares(store, spec), records
+        return spec, store.positions(project), that_may_move(store, spec), records
 
 
-def with_smaller_shares(store: SqlStore, spec: ProjectSpec) -> list[ArtifactRef]:
-    """Training splits of the project's datasets that were frozen with a smaller held-out or validation share than today's."""
+def that_may_move(store: SqlStore, spec: ProjectSpec) -> list[ArtifactRef]:
+    """Training splits of the project's datasets whose rows may fall elsewhere by today's rules."""
     datasets = store.datasets(spec.project, None, MOST_DATASETS)
     revisions = {
         revision: store.projects.at(spec.project, revision) for revision in {d.project_revision for d in datasets}
@@ -105,13 +105,28 @@ def with_smaller_shares(store: SqlStore, spec: ProjectSpec) -> list[ArtifactRef]
     return [ArtifactRef.model_validate(d.files["train"]) for d in datasets if d.project_revision in grown]
 
 
-def trained(splits: Iterable[ArtifactRef], artifacts: ArtifactStore) -> Any:
-    """The first 64 bits of the prompt keys of training splits, as numpy's uint64; one that was collected since tells nothing."""
+def trained(splits: Iterable[ArtifactRef], by: str, artifacts: ArtifactStore) -> Any:
+    """The keys of training splits as parquet.group_keys has them; one that was collected since tells nothing."""
     keys = [np.empty(0, np.uint64)]
     for split in splits:
         with contextlib.suppress(ArtifactMissing):
-            keys.append(parquet.prompt_keys(artifacts.get(split)))
+            keys.append(parquet.group_keys(artifacts.get(split), by))
     return np.unique(np.concatenate(keys))
+
+
+def counting(project: ProjectSpec, settings: PrepSettings) -> CountTokens:
+    """What counts the tokens that steps ask for.
+
+    Raises:
+        JobFailed: `no_tokenizer` where some do and the base's tokenizer is not here: words are no tokens.
+    """
+    count, unit = tokens.counter(project.base, settings.cache)
+    if unit == tokens.FALLBACK and pipeline.counts_tokens(project.prep):
+        wanted = f"min_tokens and max_tokens count tokens of {project.base!r}, whose tokenizer.json is not here"
+        raise JobFailed(
+            "no_tokenizer", f"{wanted}; put the base under NORIA_CACHE/bases, or say the lengths in characters"
+        )
+    return count
 
 
 def nothing_left(frame: Frame, outcome: Outcome) -> str:

@@ -46,6 +46,8 @@ class Dropped:
     because_of: Ints
 
 
+CountTokens = Callable[[list[str]], list[int]]
+"""Texts -> the number of tokens of each."""
 EXAMPLES = 3
 Step = Callable[[Frame, Bools], Iterable[Dropped]]
 """What of the rows that are left (True) is left out."""

@@ -44,13 +44,20 @@ characters of the completion (of a prompt alone, the prompt's) without white spa
 completion."""
 
 
+def told(reading: Reading) -> str:
+    """The completion; of a prompt alone the prompt."""
+    return reading.prompt if reading.kind == "prompt_only" else reading.completion
+
+
 FURTHER: dict[str, Callable[[Reading], str]] = {
     "text": lambda reading: f"{reading.prompt}\n{reading.completion}",
     "completion": lambda reading: reading.completion,
+    "told": lambda reading: told(reading),
     "language": lambda reading: languages.guess(reading.prompt, reading.completion),
     "all_words": lambda reading: " ".join(normalise.words(f"{reading.prompt}\n{reading.completion}")),
 }
-"""Texts that some steps ask for: prompt and completion, their words with a space between each, their language."""
+"""Texts that some steps ask for: all of it, the completion, what is told, the language, and the words with a space between
+each."""
 
 
 def measured(further: Sequence[str]) -> Schema:
@@ -70,7 +77,6 @@ def measure(formats: Column, records: Column, further: Sequence[str] = ()) -> Co
 
 def _row(reading: Reading) -> tuple[Any, ...]:
     content, prompt = reading.content, reading.prompt_key
-    told = reading.prompt if reading.kind == "prompt_only" else reading.completion
     return (
         reading.record,
         reading.digest,
@@ -80,6 +86,6 @@ def _row(reading: Reading) -> tuple[Any, ...]:
         int(content[16:32], 16),
         int(prompt[:16], 16),
         int(prompt[16:32], 16),
-        len(told.strip()),
+        len(told(reading).strip()),
         len(reading.prompt) + len(reading.completion),
     )

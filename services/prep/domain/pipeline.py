@@ -14,13 +14,13 @@ from services.prep.domain import (
     quality,
     shares,
 )
-from services.prep.domain.frame import EXAMPLES, Frame, Outcome, Step
+from services.prep.domain.frame import EXAMPLES, CountTokens, Frame, Outcome, Step
 from services.prep.domain.near_duplicates import Sign
 
-Wanted = preparation.Step | preparation.Language
+Wanted = preparation.Step | preparation.Language | preparation.Synthetic
 
 
-def freeze(frame: Frame, prep: Prep, sign: Sign) -> Outcome:
+def freeze(frame: Frame, prep: Prep, sign: Sign, count: CountTokens) -> Outcome:
     """What of the records stays, the same whatever order they came in."""
     reason = np.full(len(frame), -1, np.int16)
     because_of = np.full(len(frame), -1, np.int64)
@@ -29,7 +29,7 @@ def freeze(frame: Frame, prep: Prep, sign: Sign) -> Outcome:
     emptied_by = None
     for name, wanted in steps(prep):
         begin, before = len(reasons), bool((train & (reason < 0)).any())
-        for dropped in made(wanted, sign)(frame, reason < 0):
+        for dropped in made(wanted, sign, count)(frame, reason < 0):
             reason[dropped.rows] = len(reasons)
             because_of[dropped.rows] = dropped.because_of
             reasons.append(dropped.reason)
@@ -39,10 +39,17 @@ def freeze(frame: Frame, prep: Prep, sign: Sign) -> Outcome:
 
 
 def steps(prep: Prep) -> list[tuple[str, Wanted]]:
-    """The project's steps by name in their order: languages, what it lists or what its other keys say."""
+    """The project's steps by name in their order: languages, what it lists or what its other keys say, the synthetic share."""
     listed = prep.steps if prep.steps is not None else _usual(prep)
     first = [("language", prep.language)] if prep.language else []
-    return [*first, *((wanted.step, wanted) for wanted in listed)]
+    last = [("synthetic", prep.synthetic)] if prep.synthetic else []
+    return [*first, *((wanted.step, wanted) for wanted in listed), *last]
+
+
+def counts_tokens(prep: Prep) -> bool:
+    """Whether a step asks for the base's tokens."""
+    rules = [wanted for _, wanted in steps(prep) if isinstance(wanted, preparation.Length)]
+    return any(lengths.columns(rule) for rule in rules)
 
 
 def _usual(prep: Prep) -> list[preparation.Step]:
@@ -54,11 +61,19 @@ def _usual(prep: Prep) -> list[preparation.Step]:
     return [*found, preparation.NearDuplicates(step="near_duplicates")]
 
 
-def made(wanted: Wanted, sign: Sign) -> Step:
+def made(wanted: Wanted, sign: Sign, count: CountTokens) -> Step:
     """The function of a step."""
+    if isinstance(wanted, preparation.Language):
+        return languages.step(wanted.keep, wanted.min_confidence)
+    if isinstance(wanted, preparation.Synthetic):
+        return shares.synthetic(wanted.tag, wanted.at_most)
+    return _listed(wanted, sign, count)
+
+
+def _listed(wanted: preparation.Step, sign: Sign, count: CountTokens) -> Step:
     match wanted:
         case preparation.Length():
-            return lengths.step(wanted.min_chars, wanted.max_chars)
+            return lengths.step(wanted, count)
         case preparation.Duplicates():
             return duplicates.step
         case preparation.NearDuplicates():
@@ -67,8 +82,6 @@ def made(wanted: Wanted, sign: Sign) -> Step:
             return quality.step(wanted.rules)
         case preparation.Matching():
             return patterns.step(wanted.name, wanted.drop)
-        case preparation.Language():
-            return languages.step(wanted.keep, wanted.min_confidence)
         case preparation.Decontaminate():
             return contamination.step(wanted.words)
         case preparation.Cap():
@@ -82,10 +95,14 @@ def texts(prep: Prep) -> tuple[str, ...]:
     found = {"words"}
     for _, wanted in steps(prep):
         match wanted:
+            case preparation.Synthetic():
+                found.add("tags")
             case preparation.NearDuplicates(within_train=True) | preparation.Decontaminate():
                 found.add("all_words")
             case preparation.Quality():
                 found.add("completion")
+            case preparation.Length():
+                found |= lengths.columns(wanted)
             case preparation.Language():
                 found.add("language")
             case preparation.Matching():

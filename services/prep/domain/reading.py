@@ -13,7 +13,7 @@ from contracts.preparation import Prep
 from contracts.records import FORMATS
 from services.prep.domain import normalise
 from services.prep.domain.rows import Split
-from services.prep.domain.splits import prompt_key, split_of
+from services.prep.domain.splits import group_key, is_ranked, prompt_key, split_of
 
 _FORMATS = {name for name, _ in FORMATS.values()}
 _ANSWER = {"preference": "chosen"}
@@ -68,9 +68,11 @@ def read(format: str, record: str) -> Reading:
     )
 
 
-def split(format: str, record: str, prep: Prep) -> Split:
-    """The split that a record would belong to today."""
-    return split_of(read(format, record).prompt_key, prep)
+def split(format: str, record: str, subject: str | None, tags: dict[str, str], prep: Prep) -> Split | None:
+    """The split that a record would belong to today; None where that depends on the others."""
+    if is_ranked(prep):
+        return None
+    return split_of(group_key(prep.split.by, read(format, record).prompt_key, subject, tags), prep)
 
 
 def said(turn: Turn) -> str:

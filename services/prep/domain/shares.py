@@ -9,6 +9,8 @@ import numpy as np
 from services.prep.domain.frame import Bools, Dropped, Frame, Ints, Step
 from services.prep.domain.near.hashing import mixed
 
+NOT = ("", "no", "false", "0")
+"""Values of a tag that say that it does not hold."""
 NONE = ""
 """The value of rows without the tag or a subject."""
 
@@ -38,6 +40,20 @@ def mix(by: str, weights: Mapping[str, float]) -> Step:
         most = np.array([int(quota.get(value, 0)) for value in values.tolist()], np.int64)
         dropped = rows[_place(values) >= most]
         yield Dropped("mixed_out", np.sort(dropped), np.full(len(dropped), -1))
+
+    return found
+
+
+def synthetic(tag: str, at_most: float) -> Step:
+    """The reason `synthetic`: of rows with the tag so many stay that they are at most this share of train."""
+
+    def found(frame: Frame, left: Bools) -> Iterable[Dropped]:
+        rows, values = _drawn(frame, left, f"tag:{tag}")
+        made = ~np.isin(np.char.lower(values.astype(str)), NOT)
+        real = int((~made).sum())
+        most = int(round(at_most * real / (1 - at_most), 6))
+        dropped = rows[made][most:]
+        yield Dropped("synthetic", np.sort(dropped), np.full(len(dropped), -1))
 
     return found
 

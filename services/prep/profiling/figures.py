@@ -1,11 +1,9 @@
 """Figures of values: spreads with their histograms, the most frequent, even samples. Knows no dataset."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
-CountTokens = Callable[[list[str]], list[int]]
-"""Texts -> the number of tokens of each."""
 T = TypeVar("T")
 
 TOP = 20

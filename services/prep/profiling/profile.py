@@ -11,11 +11,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from contracts.placeholders import HIDDEN, HIDDEN_BY_OTHERS
 from services.prep.domain import languages
+from services.prep.domain.frame import CountTokens
 from services.prep.domain.rows import DROPS, SPLITS
 from services.prep.profiling import leakage, repeats, sources, texts, topics
 from services.prep.profiling.embedder import NAME, TOKENS_A_TEXT, EmbedTexts
-from services.prep.profiling.figures import TOP, CountTokens, evenly, excerpt, spread, top
+from services.prep.profiling.figures import TOP, evenly, excerpt, spread, top
 from services.prep.profiling.texts import Sampled
 
 Profile = dict[str, Any]
@@ -26,12 +28,8 @@ TOKENISED = 5_000
 """Rows of the sample whose tokens are counted and whose language is told."""
 JUDGED = 2_000
 """Rows of each split that are compared with the training's."""
-_KINDS = (
-    "API_KEY|AWS_KEY|CONNECTION_STRING|CREDIT_CARD|CRYPTO|DATE_TIME|EMAIL|EMAIL_ADDRESS|IBAN|IBAN_CODE|IP|IP_ADDRESS|JWT|LOCATION|"
-    "MAC_ADDRESS|NRP|PASSWORD|PERSON|PHONE|PHONE_NUMBER|PRIVATE_KEY|SECRET|TOKEN|US_SSN"
-)
-PLACEHOLDER = re.compile(rf"<({_KINDS})(?:_\d+)?>")
-"""What redaction leaves in a text: <EMAIL_ADDRESS>, <PERSON_2>. Kinds as Presidio names them, and secrets."""
+PLACEHOLDER = re.compile(rf"<({'|'.join(sorted({*HIDDEN, *HIDDEN_BY_OTHERS}))})(?:_\d+)?>")
+"""What redaction leaves in a text: <EMAIL_ADDRESS>, <PERSON_2>."""
 
 
 def profile(

@@ -16,8 +16,9 @@ from services.prep.domain.frame import Frame, Texts
 from services.prep.domain.measure import FURTHER, MEASURED, measure
 from services.prep.domain.measure import measured as measured_schema
 from services.prep.domain.rows import SPLITS, Accepted
-from services.prep.domain.splits import splits_of
+from services.prep.domain.splits import basis, sides
 from services.prep.parquet import SCHEMA
+from services.prep.profiling.figures import words
 from services.prep.shuffle import Shuffle
 
 
@@ -62,7 +63,8 @@ def measured(records: Sequence[Accepted]) -> Table:
     table = pa.Table.from_arrays(measure(formats, texts, further).flatten(), schema=measured_schema(further))
     for name in ("record_id", "format", "tags", "subject"):
         table = table.append_column(name, pa.array([getattr(r, name) for r in found], pa.string()))
-    return table
+    times = pa.array([r.accepted_at for r in found], pa.timestamp("us", tz="UTC"))
+    return table.append_column("accepted_at", times)
 
 
 def frame_of(table: Table, prep: Prep, trained: Sequence[str] = ()) -> Frame:
@@ -73,14 +75,15 @@ def frame_of(table: Table, prep: Prep, trained: Sequence[str] = ()) -> Frame:
         if len(table):
             yield np.arange(len(table)), table.column(column).combine_chunks()
 
-    split = splits_of(columns["prompt_0"], prep.held_out, prep.validation, keys)
+    batches = table.combine_chunks().to_batches()
+    split = sides(columns["prompt_0"], basis(batches[0], prep) if batches else {}, prep, keys)
     return Frame(table.column("record_id").combine_chunks(), split, columns, texts)
 
 
 def freeze(records: Sequence[Accepted], prep: Prep, trained: Sequence[str] = (), sign: Any = never) -> Frozen:
     table = measured(records)
     frame = frame_of(table, prep, trained)
-    outcome = pipeline.freeze(frame, prep, sign)
+    outcome = pipeline.freeze(frame, prep, sign, words)
     ids = table.column("record_id").to_pylist()
     rows = [
         Row(
@@ -112,12 +115,10 @@ def freeze(records: Sequence[Accepted], prep: Prep, trained: Sequence[str] = (),
 def written(records: Sequence[Accepted], prep: Prep, folder: Path) -> tuple[Frozen, Mapping[str, Path], dict[str, int]]:
     """A frozen dataset with its files and its rows a split."""
     table = measured(records)
-    for name, value in {"revision": 1, "accepted_at": None}.items():
-        field = SCHEMA.field(name)
-        table = table.append_column(field, pa.array([value] * len(table), field.type))
+    table = table.append_column(SCHEMA.field("revision"), pa.array([1] * len(table)))
     table = table.append_column("at", pa.array(np.arange(len(table))))
     frame = frame_of(table, prep)
-    outcome = pipeline.freeze(frame, prep, never)
+    outcome = pipeline.freeze(frame, prep, never, words)
     shuffle = Shuffle(folder / "records", 1)
     if len(table):
         shuffle.add(table, np.zeros(len(table)))

@@ -68,6 +68,22 @@ def freeze(opened: Opened, handle: Any, event: Any, folder: Path) -> dict[str, s
     }
 
 
+def test_freezes_by_customer_keep_those_that_were_trained_on(
+    opened: Opened, handle: Any, events: Events, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"HOME": str(tmp_path), "CACHE": str(tmp_path / "cache"), "DATABASE": database_url}.items():
+        monkeypatch.setenv(f"NORIA_PREP_{name}", value)
+    split = {"by": "tag:customer"}
+    handle([events.accepted(f"r{i:02}", f"w{i} x{i} y{i}", customer=f"k{i % 30}") for i in range(60)])
+    first = freeze(opened, handle, events.defined(held_out=0.1, split=split), tmp_path)
+    handle([events.accepted(f"s{i:02}", f"v{i} z{i} u{i}", customer=f"k{i % 60}") for i in range(60)])
+    second = freeze(opened, handle, events.defined(held_out=0.45, split=split), tmp_path)
+    assert first["train"] <= second["train"]
+    assert len(second["held_out"]) > len(first["held_out"])
+    third = freeze(opened, handle, events.defined(held_out=0.45, split={"by": "time"}), tmp_path)
+    assert second["train"] <= third["train"]
+
+
 def test_freezes_with_a_growing_held_out_share_keep_what_was_trained_on(
     opened: Opened, handle: Any, events: Events, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

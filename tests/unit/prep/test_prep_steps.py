@@ -132,3 +132,26 @@ def test_in_any_order_nothing_is_lost_and_nothing_counted_twice(steps: list[dict
     found = frozen(records, *steps, held_out=0.3)
     names = [row.record_id for row in found.rows] + [drop.record_id for drop in found.drops]
     assert sorted(names) == [record.record_id for record in records]
+
+
+def test_lengths_count_the_base_s_tokens() -> None:
+    completions = {"none": " ", "few": "one two", "fits": "one two three", "many": "one two three four five six seven"}
+    records = [accepted(name, "a question", text) for name, text in completions.items()]
+    rule = {"step": "length", "min_tokens": 3, "max_tokens": 8}
+    found = frozen(records, rule)  # the tests' tokens are words
+    assert {row.record_id for row in found.rows} == {"fits"}
+    assert found.drops_by_reason() == {"empty": 1, "too_few_tokens": 1, "too_many_tokens": 1}
+    stored = Prep.model_validate({"steps": [{"step": "length"}]}).model_dump(mode="json")
+    assert set(stored["steps"][0]) == {"step", "min_chars", "max_chars"}
+
+
+@pytest.mark.parametrize(("at_most", "kept"), [(0, 0), (0.2, 2), (0.5, 8), (0.9, 12)])
+def test_synthetic_records_are_at_most_a_share_of_train(at_most: float, kept: int) -> None:
+    told = ["yes", "no", "", "true", "1"]
+    records = [accepted(f"r{i:02}", f"p{i}", f"c{i}", synthetic=told[i % 5]) for i in range(20)]
+    rules = {"held_out": 0, "validation": 0, "steps": [], "synthetic": {"tag": "synthetic", "at_most": at_most}}
+    found = freeze(records, Prep.model_validate(rules))
+    names = {row.record_id for row in found.rows}
+    assert sum(json.loads(r.tags)["synthetic"] in ("yes", "true", "1") for r in records if r.record_id in names) == kept
+    assert len(names) == 8 + kept
+    assert found.drops_by_reason() == ({"synthetic": 12 - kept} if kept < 12 else {})

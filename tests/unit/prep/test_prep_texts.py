@@ -67,7 +67,7 @@ def test_the_split_is_a_function_of_the_normalised_prompt(prompt: str, completio
 @pytest.mark.parametrize("text", AS_SENT)
 def test_the_file_of_a_split_holds_the_texts_that_were_sent(text: str, tmp_path: Path) -> None:
     table = measured([accepted(text, text)])
-    for name, value in {"revision": 1, "accepted_at": None}.items():
+    for name, value in {"revision": 1}.items():
         table = table.append_column(SCHEMA.field(name), pa.array([value], SCHEMA.field(name).type))
     part = Part(tmp_path / "train.parquet", SCHEMA)
     part.add(table)

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from contracts.types import ArtifactRef
 from services.chassis.errors import JobFailed
 from services.chassis.storage.artifacts import open_store
-from services.prep import worker
+from services.prep import parquet, worker
 from services.prep.domain.positions import total
 from services.prep.settings import PrepSettings
 from services.prep.tables import RecordRow
@@ -87,6 +87,44 @@ def test_tokens_are_counted_by_the_base(settings: PrepSettings, events: Events, 
     profile = json.loads(open_store(settings).read_bytes(ArtifactRef.model_validate(result["profile"])))
     assert profile["tokens"]["unit"] == "tokens of tiny"
     assert profile["tokens"]["completion"]["sum"] == profile["characters"]["completion"]["sum"]
+
+
+def test_tokens_that_cannot_be_counted_fail_the_freeze_and_those_of_the_base_decide(
+    settings: PrepSettings, events: Events, handle: Any, tmp_path: Path
+) -> None:
+    defined = events.defined(base="tiny", steps=[{"step": "length", "min_tokens": 10}])
+    handle([defined, *(events.accepted(f"r{i}", f"w{'x' * i}") for i in range(20))])
+    spec = {"project": "p", "revision": defined.revision, "newest": None}
+    with pytest.raises(JobFailed, match=r"'tiny', whose tokenizer\.json is not here") as failed:
+        worker.run(spec, tmp_path, lambda _: None)
+    assert failed.value.code == "no_tokenizer"
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    (folder := settings.cache / "bases" / "tiny").mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    result = worker.run(spec, tmp_path, lambda _: None)
+    assert result["drops"] == {"too_few_tokens": 2}  # "answer w" and "answer wx" are of fewer letters than ten
+
+
+def test_a_subject_is_on_one_side_in_files_and_stays_in_train_when_the_share_grows(
+    settings: PrepSettings, events: Events, handle: Any, tmp_path: Path
+) -> None:
+    given = [events.accepted(f"r{i:02}", f"w{i} x{i} y{i}", customer=f"k{i % 20}") for i in range(60)]
+    before = events.defined(base="tiny", split={"by": "tag:customer"})
+    handle([before, *given])
+    spec = {"project": "p", "revision": before.revision, "cause": "policy", "positions": {}, "newest": None}
+    result = worker.run(spec, tmp_path, lambda _: None)
+    sides: dict[str, set[str]] = {}
+    for split in ("train", "validation", "held_out"):
+        for row in rows(settings, result, split):
+            sides.setdefault(json.loads(row["tags"])["customer"], set()).add(split)
+    assert len(sides) == 20
+    assert all(len(each) == 1 for each in sides.values())
+    assert {"train", "held_out"} <= set().union(*sides.values())
+    keys = parquet.group_keys(
+        open_store(settings).get(ArtifactRef.model_validate(result["files"]["train"])), "tag:customer"
+    )
+    assert len(set(keys.tolist())) == sum(each == {"train"} for each in sides.values())
 
 
 @pytest.mark.usefixtures("settings")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from contracts import placeholders
 from services.ingestion.domain.privacy import checks
 
 
@@ -18,7 +19,7 @@ class Kind(NamedTuple):
     Where the pattern has a group, that is what is replaced. `check` gives how many characters of it count; 0 for none.
     """
 
-    name: str
+    name: placeholders.Kind
     needs: tuple[str, ...]
     pattern: re.Pattern[str]
     check: Callable[[str], int | bool] | None = None
