@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from contracts.chat import unfit
 from contracts.project import Prompt
 from contracts.records import Record, canonical_record
-from services.evaluator.compute.rows import as_shown, read, unfit
+from services.evaluator.compute.rows import as_shown, read
 from services.evaluator.compute.rows import encode as measured
 from services.ingestion.domain.validation import valid_record
 from services.lm.learning import Encoded, encode_records
