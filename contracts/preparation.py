@@ -15,6 +15,7 @@ Rule = Literal[
     "gopher_bullets", "gopher_ellipses", "c4_lorem_ipsum", "c4_braces", "c4_javascript",
     "fineweb_punctuation", "fineweb_short_lines", "fineweb_repeated_lines",
 ]  # fmt: skip
+DatasetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}@[1-9][0-9]{0,8}$")]
 SplitBy = Annotated[str, StringConstraints(pattern=r"^(prompt|conversation|subject|time|tag:.{1,200})$")]
 TagName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 By = Annotated[str, StringConstraints(pattern=r"^(subject|tag:.{1,200})$")]
@@ -33,6 +34,10 @@ def _bounded(pattern: str) -> str:
 
 
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_bounded)]
+
+
+def _empty(names: tuple[str, ...]) -> bool:
+    return not names
 
 
 def _absent(value: Any) -> bool:
@@ -88,10 +93,14 @@ class Language(Section):
 
 
 class Decontaminate(Section):
-    """Drops `contaminated` from train: so many words in a row stand in a held-out or validation record too."""
+    """Drops `contaminated` from train: so many words in a row stand in a held-out or validation record too.
+
+    Where they stand in a dataset of `against`, all of whose records count, the reason is `contaminated_PROJECT@NUMBER`.
+    """
 
     step: Literal["decontaminate"]
     words: int = Field(default=13, ge=5, le=100)
+    against: tuple[DatasetName, ...] = Field(default=(), max_length=20, exclude_if=_empty)
 
 
 class Cap(Section):

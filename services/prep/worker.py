@@ -22,7 +22,7 @@ from contracts.types import ArtifactRef
 from services.chassis.errors import ArtifactMissing, JobFailed
 from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.chassis.storage.database import open_engine
-from services.prep import dataset, engine, parquet, source, tokens
+from services.prep import dataset, engine, evaluation_sets, parquet, source, tokens
 from services.prep.domain import pipeline
 from services.prep.domain.frame import CountTokens, Frame, Outcome
 from services.prep.domain.measure import FURTHER, RAW, measure, measured
@@ -55,7 +55,9 @@ def freeze(spec: dict[str, Any], folder: Path, report: Report, settings: PrepSet
     engine.start(settings.ray_address)
     report({"stage": "reading"})
     artifacts = open_store(settings)
-    project, through, earlier, records = read(settings, spec["project"], spec["revision"], artifacts, folder / "raw")
+    project, through, earlier, records, sets = read(
+        settings, spec["project"], spec["revision"], artifacts, folder / "raw"
+    )
     rows, size = records.rows, records.size
     report({"stage": "preparing", "records": rows})
     prep = project.prep
@@ -67,7 +69,8 @@ def freeze(spec: dict[str, Any], folder: Path, report: Report, settings: PrepSet
         spool.fill(found, pipeline.texts(prep))
     shutil.rmtree(folder / "raw")
     frame, row_of = spool.frame(trained(earlier, prep.split.by, artifacts))
-    outcome = pipeline.freeze(frame, prep, engine.minhash, counting(project, settings))
+    means = pipeline.Means(engine.minhash, counting(project, settings), evaluation_sets.words(sets, artifacts))
+    outcome = pipeline.freeze(frame, prep, means)
     counts, drops = outcome.counts(frame), outcome.drops_by_reason()
     if not counts["train"]:
         raise JobFailed("empty_dataset", nothing_left(frame, outcome))
@@ -81,18 +84,20 @@ def freeze(spec: dict[str, Any], folder: Path, report: Report, settings: PrepSet
 
 def read(
     settings: PrepSettings, project: str, revision: str, artifacts: ArtifactStore, folder: Path
-) -> tuple[ProjectSpec, Positions, list[ArtifactRef], source.Source]:
+) -> tuple[ProjectSpec, Positions, list[ArtifactRef], source.Source, dict[str, list[ArtifactRef]]]:
     """Has the project's records in files, new ones in the folder.
 
-    Gives the project, up to where its records are all there, earlier training splits with what stays in train, and the files.
+    Gives the project, up to where its records are all there, earlier training splits with what stays in train, the files, and
+    those of other datasets that its steps name.
     """
     with source.snapshot(open_engine(settings)) as connection, Session(connection) as session:
         store = SqlStore(session)
         spec = store.projects.at(project, revision)
         if spec is None:
             raise JobFailed("unknown_project", f"revision {revision} of project {project!r} is not known here")
+        sets = evaluation_sets.find(pipeline.against(spec.prep), store)
         records = source.read(connection, project, artifacts, folder, settings.segment_rows)
-        return spec, store.positions(project), that_may_move(store, spec), records
+        return spec, store.positions(project), that_may_move(store, spec), records, sets
 
 
 def that_may_move(store: SqlStore, spec: ProjectSpec) -> list[ArtifactRef]:

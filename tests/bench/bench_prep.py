@@ -3,9 +3,10 @@
 python -m tests.bench.bench_prep [--records 200000] [--kind mixed] [--near 200000] [--others 20000]
 
 The freeze runs as prep's job does, in a process of its own on SQLite; memory is the greatest sum of resident pages of it and its
-children, which counts shared ones twice. Records are prompts of 8 to 80 words with completions; one prompt of ten nearly repeats
-another. `kind`: mixed (uniform and Zipf vocabularies), or one that is hard to search: template (one schema of 120 words in each
-prompt), common (30 words in all prompts), one_word, zipf, uniform.
+children, which counts shared ones twice; CPU seconds are those of all of them, which tell more than the clock where others work
+on the machine. Records are prompts of 8 to 80 words with completions; one prompt of ten nearly repeats another. `kind`: mixed
+(uniform and Zipf vocabularies), or one that is hard to search: template (one schema of 120 words in each prompt), common (30 words
+in all prompts), one_word, zipf, uniform.
 
 rensa (https://github.com/beowolx/rensa) by its Python interface and datatrove (https://github.com/huggingface/datatrove) by its
 four minhash blocks on one core run in environments that uv makes for this run; where it can't, they are left out with a message.
@@ -16,6 +17,7 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -101,6 +103,12 @@ def freeze(revision: str, workdir: Path, stages: Any) -> None:
     stages.put(("result", {name: result[name] for name in ("counts", "drops")}))
 
 
+def spent() -> float:
+    """CPU seconds of all child processes that have ended, theirs included."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def resident(pid: int) -> int:
     """Bytes of a process and all below it."""
     try:
@@ -118,7 +126,7 @@ def frozen(kind: str, count: int) -> dict[str, Any]:
         os.environ["NORIA_PREP_HOME"] = folder
         revision = fill(PrepSettings(), kind, count)
         context = multiprocessing.get_context("spawn")
-        stages = context.Queue()
+        stages, before = context.Queue(), spent()
         process = context.Process(target=freeze, args=(revision, Path(folder), stages))
         process.start()
         greatest = 0
@@ -130,12 +138,14 @@ def frozen(kind: str, count: int) -> dict[str, Any]:
                 name, value = stages.get()
                 told[name] = value
         process.join()
+        cpu = spent() - before
     seconds = told["end"]
     return {
         "kind": kind,
         "records": count,
         "seconds": round(seconds, 1),
         "records_a_second": round(count / seconds),
+        "cpu_seconds": round(cpu, 1),
         "peak_megabytes": round(greatest / 1e6),
         "until": {name: round(told[name], 1) for name in ("preparing", "writing")},
         **told["result"],

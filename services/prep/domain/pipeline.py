@@ -1,5 +1,7 @@
 """The steps of a freeze, one after the other: records as columns in, what stays and what is left out and why."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from contracts import preparation
@@ -20,7 +22,22 @@ from services.prep.domain.near_duplicates import Sign
 Wanted = preparation.Step | preparation.Language | preparation.Synthetic
 
 
-def freeze(frame: Frame, prep: Prep, sign: Sign, count: CountTokens) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What steps ask for that is not of the records: signatures of texts, the base's tokens, other datasets."""
+
+    sign: Sign
+    count: CountTokens
+    sets: contamination.Sets
+
+
+def against(prep: Prep) -> list[str]:
+    """The other datasets that steps ask for."""
+    rules = [wanted for _, wanted in steps(prep) if isinstance(wanted, preparation.Decontaminate)]
+    return sorted({name for rule in rules for name in rule.against})
+
+
+def freeze(frame: Frame, prep: Prep, means: Means) -> Outcome:
     """What of the records stays, the same whatever order they came in."""
     reason = np.full(len(frame), -1, np.int16)
     because_of = np.full(len(frame), -1, np.int64)
@@ -29,7 +46,7 @@ def freeze(frame: Frame, prep: Prep, sign: Sign, count: CountTokens) -> Outcome:
     emptied_by = None
     for name, wanted in steps(prep):
         begin, before = len(reasons), bool((train & (reason < 0)).any())
-        for dropped in made(wanted, sign, count)(frame, reason < 0):
+        for dropped in made(wanted, means)(frame, reason < 0):
             reason[dropped.rows] = len(reasons)
             because_of[dropped.rows] = dropped.because_of
             reasons.append(dropped.reason)
@@ -61,29 +78,29 @@ def _usual(prep: Prep) -> list[preparation.Step]:
     return [*found, preparation.NearDuplicates(step="near_duplicates")]
 
 
-def made(wanted: Wanted, sign: Sign, count: CountTokens) -> Step:
+def made(wanted: Wanted, means: Means) -> Step:
     """The function of a step."""
     if isinstance(wanted, preparation.Language):
         return languages.step(wanted.keep, wanted.min_confidence)
     if isinstance(wanted, preparation.Synthetic):
         return shares.synthetic(wanted.tag, wanted.at_most)
-    return _listed(wanted, sign, count)
+    return _listed(wanted, means)
 
 
-def _listed(wanted: preparation.Step, sign: Sign, count: CountTokens) -> Step:
+def _listed(wanted: preparation.Step, means: Means) -> Step:
     match wanted:
         case preparation.Length():
-            return lengths.step(wanted, count)
+            return lengths.step(wanted, means.count)
         case preparation.Duplicates():
             return duplicates.step
         case preparation.NearDuplicates():
-            return near_duplicates.step(sign, wanted.within_train)
+            return near_duplicates.step(means.sign, wanted.within_train)
         case preparation.Quality():
             return quality.step(wanted.rules)
         case preparation.Matching():
             return patterns.step(wanted.name, wanted.drop)
         case preparation.Decontaminate():
-            return contamination.step(wanted.words)
+            return contamination.step(wanted.words, wanted.against, means.sets)
         case preparation.Cap():
             return shares.cap(wanted.by, wanted.most)
         case preparation.Mix():

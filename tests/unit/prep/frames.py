@@ -80,10 +80,12 @@ def frame_of(table: Table, prep: Prep, trained: Sequence[str] = ()) -> Frame:
     return Frame(table.column("record_id").combine_chunks(), split, columns, texts)
 
 
-def freeze(records: Sequence[Accepted], prep: Prep, trained: Sequence[str] = (), sign: Any = never) -> Frozen:
+def freeze(
+    records: Sequence[Accepted], prep: Prep, trained: Sequence[str] = (), sign: Any = never, sets: Any = None
+) -> Frozen:
     table = measured(records)
     frame = frame_of(table, prep, trained)
-    outcome = pipeline.freeze(frame, prep, sign, words)
+    outcome = pipeline.freeze(frame, prep, pipeline.Means(sign, words, sets or {}))
     ids = table.column("record_id").to_pylist()
     rows = [
         Row(
@@ -118,7 +120,7 @@ def written(records: Sequence[Accepted], prep: Prep, folder: Path) -> tuple[Froz
     table = table.append_column(SCHEMA.field("revision"), pa.array([1] * len(table)))
     table = table.append_column("at", pa.array(np.arange(len(table))))
     frame = frame_of(table, prep)
-    outcome = pipeline.freeze(frame, prep, never, words)
+    outcome = pipeline.freeze(frame, prep, pipeline.Means(never, words, {}))
     shuffle = Shuffle(folder / "records", 1)
     if len(table):
         shuffle.add(table, np.zeros(len(table)))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from contracts.canonical import digest
 from contracts.preparation import Prep
 from contracts.types import ArtifactRef
+from services.chassis.errors import JobFailed
 from services.chassis.storage.artifacts import open_store
 from services.prep import handlers, worker
 from services.prep.domain.rows import DROPS
@@ -66,6 +67,26 @@ def freeze(opened: Opened, handle: Any, event: Any, folder: Path) -> dict[str, s
         name: set(pq.read_table(path, columns=["prompt_key"]).column("prompt_key").to_pylist())
         for name, path in paths.items()
     }
+
+
+def test_a_freeze_is_held_against_a_dataset_by_name_and_one_that_is_not_there_is_named(
+    opened: Opened, handle: Any, events: Events, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"HOME": str(tmp_path), "CACHE": str(tmp_path / "cache"), "DATABASE": database_url}.items():
+        monkeypatch.setenv(f"NORIA_PREP_{name}", value)
+    handle([events.accepted(f"r{i}", " ".join(f"w{i}x{k}" for k in range(20))) for i in range(10)])
+    freeze(opened, handle, events.defined(held_out=0, validation=0), tmp_path)
+    steps = [{"step": "decontaminate", "against": ["p@1"]}]
+    defined = events.defined(held_out=0, validation=0, steps=steps)
+    handle([defined, events.accepted("new", " ".join(f"new{k}" for k in range(20)))])
+    result = worker.run({"project": "p", "revision": defined.revision, "newest": None}, tmp_path, lambda _: None)
+    assert result["drops"] == {"contaminated_p@1": 10}
+    assert result["counts"]["train"] == 1
+    missing = events.defined(held_out=0, validation=0, steps=[{**steps[0], "against": ["exam-of-physics@7"]}])
+    handle([missing])
+    with pytest.raises(JobFailed, match=r"exam-of-physics@7.*the project 'exam-of-physics' has none") as failed:
+        worker.run({"project": "p", "revision": missing.revision, "newest": None}, tmp_path, lambda _: None)
+    assert failed.value.code == "unknown_dataset"
 
 
 def test_freezes_by_customer_keep_those_that_were_trained_on(

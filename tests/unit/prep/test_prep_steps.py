@@ -4,6 +4,7 @@ import json
 import random
 from typing import Any, get_args
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,6 +101,27 @@ def test_training_rows_that_hold_a_held_out_text_are_contaminated() -> None:
     assert [(d.record_id, d.reason, d.because_of) for d in found.drops] == [
         (bad.record_id, "contaminated", held.record_id)
     ]
+
+
+def test_training_rows_that_hold_a_text_of_another_dataset_are_contaminated_by_it() -> None:
+    dice = random.Random(2)
+    exam, template = (" ".join(dice.choices(WORDS, k=20)) for _ in range(2))
+    records = [
+        accepted(name, "q", text) for name, text in {"a": f"so {exam}", "b": "other words", "c": template}.items()
+    ]
+    shared = [f"{template} {i}" for i in range(6)]  # stands in many of the exam's records: an instruction
+    sets = {
+        "exam@1": lambda: iter([pa.array([exam, "x"]), pa.array(shared)]),
+        "other@2": lambda: iter([pa.array([exam])]),
+    }
+    rules = {"held_out": 0, "validation": 0, "steps": [{"step": "decontaminate", "against": ["exam@1", "other@2"]}]}
+    found = freeze(records, Prep.model_validate(rules), sets=sets)
+    assert [(d.record_id, d.reason, d.because_of) for d in found.drops] == [("a", "contaminated_exam@1", None)]
+    with pytest.raises(ValidationError, match="against"):
+        Prep.model_validate({"steps": [{"step": "decontaminate", "against": ["exam"]}]})
+    assert (
+        "against" not in Prep.model_validate({"steps": [{"step": "decontaminate"}]}).model_dump(mode="json")["steps"][0]
+    )
 
 
 def test_caps_and_proportions_hold_and_the_same_ones_stay() -> None:
