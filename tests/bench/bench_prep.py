@@ -5,8 +5,8 @@ python -m tests.bench.bench_prep [--records 200000] [--kind mixed] [--near 20000
 The freeze runs as prep's job does, in a process of its own on SQLite; memory is the greatest sum of resident pages of it and its
 children, which counts shared ones twice; CPU seconds are those of all of them, which tell more than the clock where others work
 on the machine. Records are prompts of 8 to 80 words with completions; one prompt of ten nearly repeats another. `kind`: mixed
-(uniform and Zipf vocabularies), or one that is hard to search: template (one schema of 120 words in each prompt), common (30 words
-in all prompts), one_word, zipf, uniform.
+(uniform and Zipf vocabularies), or one that is hard to search: template (one schema of 120 words in each prompt), common (30
+words in all prompts), one_word, zipf, uniform.
 
 rensa (https://github.com/beowolx/rensa) by its Python interface and datatrove (https://github.com/huggingface/datatrove) by its
 four minhash blocks on one core run in environments that uv makes for this run; where it can't, they are left out with a message.
