@@ -6,7 +6,7 @@ repetitions.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import compress
+from itertools import compress, repeat
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,8 @@ from services.prep.domain.threads import ahead
 Sign = Callable[[Column], Values]
 """The MinHash signatures (texts, HASHES) of the sets of words of texts."""
 
+MOST_KEPT = 25_000_000
+"""Words whose hashes are kept from pass to pass, 8 bytes each; where there are more, each pass hashes the texts anew."""
 HIGHER = (("held_out", ("validation", "train")), ("validation", ("train",)))
 """What is dropped for being near to what."""
 
@@ -89,15 +91,25 @@ def repeated(documents: Documents, low: Bools, high: Bools) -> Ints:
 def read(frame: Frame, rows: Ints, column: str, sign: Sign) -> Documents:
     """The documents that the texts of these rows are, in their order."""
     shared = SharedRuns(int(frame.columns["characters"][rows].sum()) // 6)
-    for look in (shared.add, shared.check):
-        for found in ahead(lambda batch: tokens(batch[1]), _texts(frame, rows, column)):
-            look(found)
+    kept: list[Tokens] = []
+    held = 0
+    for found in _tokens(frame, rows, column):
+        shared.add(found)
+        held += len(found.hashes)
+        kept.append(found)
+        if held > MOST_KEPT:
+            kept.clear()
+    kept = kept if held <= MOST_KEPT else []
+    for found in kept or _tokens(frame, rows, column):
+        shared.check(found)
     shared.settle()
     signatures = None if len(rows) <= FEW else Signatures(len(rows))
 
-    def parse(batch: tuple[Ints, Column]) -> tuple[Ints, sets.Sets, Ints, sets.Sets, Values | None]:
-        places, texts = batch
-        found = tokens(texts)
+    def parse(
+        batch: tuple[tuple[Ints, Column], Tokens | None],
+    ) -> tuple[Ints, sets.Sets, Ints, sets.Sets, Values | None]:
+        (places, texts), known = batch
+        found = known or tokens(texts)
         own_words = shared.own(found)
         some = np.unique(found.documents()[~own_words])
         if len(some):
@@ -109,7 +121,8 @@ def read(frame: Frame, rows: Ints, column: str, sign: Sign) -> Documents:
     full, own = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
     names = np.empty((2, len(rows)), np.uint64)
     count = 0
-    for places, words, some, less, values in ahead(parse, _texts(frame, rows, column)):
+    batches = zip(_texts(frame, rows, column), kept or repeat(None), strict=False)
+    for places, words, some, less, values in ahead(parse, batches):
         parts += [words, less]
         full[places] = own[places] = count + np.arange(len(places))
         own[places[some]] = count + len(places) + np.arange(len(some))
@@ -119,6 +132,10 @@ def read(frame: Frame, rows: Ints, column: str, sign: Sign) -> Documents:
         if signatures is not None and values is not None:
             signatures.put(places, values)
     return Documents(sets.joined(parts), full, own, (names[0], names[1]), signatures)
+
+
+def _tokens(frame: Frame, rows: Ints, column: str) -> Iterator[Tokens]:
+    return ahead(lambda batch: tokens(batch[1]), _texts(frame, rows, column))
 
 
 def _texts(frame: Frame, rows: Ints, column: str) -> Iterator[tuple[Ints, Column]]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from contracts.preparation import Prep
 from services.prep import engine
+from services.prep.domain import near_duplicates
 from services.prep.domain.near.hashing import runs, tokens
 from services.prep.domain.rows import Accepted
 from tests.unit.prep.frames import Frozen, freeze
@@ -46,6 +47,18 @@ def frozen(prompts: list[str]) -> Frozen:
     ]
     engine.start(None)
     return freeze(records, PREP, sign=engine.minhash)
+
+
+@pytest.mark.parametrize("most", [0, 300])
+def test_words_that_are_not_kept_are_hashed_anew(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    dice = random.Random(5)
+    prompts = [f"{schema(i % 2)} {' '.join(zipf(dice))}" for i in range(30)]
+    prompts += [f"{prompt} please" for prompt in prompts[:15]]
+    kept = frozen(prompts)
+    monkeypatch.setattr(near_duplicates, "MOST_KEPT", most)
+    again = frozen(prompts)
+    assert (again.rows, again.drops) == (kept.rows, kept.drops)
+    assert kept.drops
 
 
 def zipf(dice: random.Random) -> list[str]:
