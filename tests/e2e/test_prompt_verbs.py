@@ -65,7 +65,7 @@ def test_the_gateway_and_the_command_line_put_the_same_prompt_before_a_question(
 
 def test_examples_are_of_the_training_side(loop: Stack) -> None:
     found = loop.json("prompt", "examples", PROJECT, "--count", "5")
-    rows = loop.json("datasets", "show", found["dataset"], "--limit", "500")["items"]
+    rows = loop.json("datasets", "show", found["dataset"], "--limit", "20000")["items"]
     sides = {row["record_id"]: row["split"] for row in rows}
     assert set(sides.values()) == {"train", "validation", "held_out"}
     assert [sides[record] for record in found["records"]] == ["train"] * 5
