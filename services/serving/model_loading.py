@@ -192,6 +192,7 @@ def _engine(settings: ServingSettings, here: list[MaterialisedVersion]) -> layou
     """What a model is loaded with; another one makes it load again."""
     return layout.EngineArgs(
         model=here[0].weights.resolve(),
+        dtype=settings.dtype,
         max_loras=settings.max_loras,
         max_lora_rank=max([settings.max_lora_rank, *(read_rank(path) for path in _adapters(here).values())]),
         max_model_len=settings.max_model_length or None,

@@ -1,5 +1,7 @@
 """Serving's settings: environment NORIA_SERVING_..., NORIA_... ."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from services.chassis.settings import Settings
@@ -20,6 +22,8 @@ class ServingSettings(Settings):
     max_loras: int = 8
     """Adapters that one batch may mix (vLLM's max_loras)."""
     max_lora_rank: int = 64
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """The format that bases are computed in (vLLM's dtype); auto: bfloat16 where the processor multiplies it, else float32."""
     max_sequences: int = 32
     """The most requests that Triton runs in one batch (vLLM's max_num_seqs); fewer where memory is short."""
     max_model_length: int = 0
