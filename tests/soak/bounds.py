@@ -70,6 +70,8 @@ def bounds(policy: Policy, flow: Flow, datasets: int) -> dict[str, int]:
         "table prep.progress": len(PROJECTS),
         "table prep.shard": SHARDS * len(PROJECTS),
         "table prep.dataset": datasets,
+        "table prep.annotation": 0,
+        "table prep.dataset_tag": 0,
         "table prep.segment": SEGMENTS * len(PROJECTS),
         "table registry.model": len(PROJECTS),
         "table registry.model_version": datasets,
