@@ -143,12 +143,15 @@ def test_calls_become_conversations(
     command = [client_environments.python("traced"), SCRIPT, instrumentation]
     subprocess.run(command, check=True, timeout=120, env={"PATH": os.environ["PATH"], **variables, **settings})
     found = accepted(context)
-    assert [event.record.model_dump(mode="json")["messages"] for event in found] == CONVERSATIONS
+    records = [event.record.model_dump(mode="json") for event in found]
+    # A call whose events come in two exports is taken with the second: which of two is first depends on the machine.
+    assert sorted(map(json.dumps, (record["messages"] for record in records))) == sorted(map(json.dumps, CONVERSATIONS))
     assert all(event.sent is None and event.tags["consent"] == "yes" for event in found)
     assert {event.tags["service"] for event in found} == {"shop"}
     assert len({event.record_id for event in found}) == 5
     if instrumentation != "openai_v2":  # whose events tell no tools
-        assert [bool(getattr(event.record, "tools")) for event in found] == [True, True, False, False, False]  # noqa: B009
+        called = [any(turn.get("tool_calls") for turn in record["messages"]) for record in records]
+        assert [bool(record.get("tools")) for record in records] == called
 
 
 def accepted(context: Context[SqlStore]) -> list[RecordAcceptedV1]:
