@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-from sqlalchemy import Table, exists, func, literal, tuple_, update
+from sqlalchemy import exists, func, literal, tuple_, update
 from sqlalchemy import select as select_rows
-from sqlmodel import Session, SQLModel, col, select
+from sqlmodel import Session, col, select
 
 from contracts.canonical import canonical
 from contracts.events.ingestion import RecordAcceptedV1
@@ -19,7 +19,7 @@ from services.chassis.storage.store import ChassisStore
 from services.prep import segments
 from services.prep.domain.positions import Positions
 from services.prep.segments import TAIL
-from services.prep.tables import RECORD, DatasetRow, ProgressRow, RecordRow, ShardRow
+from services.prep.tables import PROGRESS, RECORD, SHARD, DatasetRow, ProgressRow, RecordRow
 
 Put = tuple[RecordAcceptedV1, datetime]
 """A revision and when it was accepted."""
@@ -233,11 +233,6 @@ def _after(project: str, shard: str, since: Positions) -> tuple[Any, ...]:
     return (RECORD.c.project == project, RECORD.c.shard == int(shard), RECORD.c.sequence > since.get(shard, 0), TAIL)
 
 
-def _table(model: type[SQLModel]) -> Table:
-    return cast(Table, getattr(model, "__table__"))  # noqa: B009 - SQLModel's types do not know the attribute
-
-
-SHARD, PROGRESS = _table(ShardRow), _table(ProgressRow)
 ZERO = ProgressRow(project="").model_dump(exclude={"project"}, exclude_none=True)
 COLUMNS = (
     *("project", "record_id", "revision", "format", "record", "digest", "tags", "subject", "accepted_at"),

@@ -137,7 +137,7 @@ def _table(model: type[SQLModel]) -> Table:
     return getattr(model, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
 
 
-RECORD, SEGMENT = _table(RecordRow), _table(SegmentRow)
+RECORD, SEGMENT, SHARD, PROGRESS = (_table(row) for row in (RecordRow, SegmentRow, ShardRow, ProgressRow))
 
 
 def artifact_references() -> tuple[ArtifactReference, ...]:
