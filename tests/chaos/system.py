@@ -123,6 +123,7 @@ def start(database: str, base: Path, disk: Path | None = None) -> SystemUnderTes
         "NORIA_SERVING_CHECK_SECONDS": "1",
         "NORIA_SERVING_READER_SECONDS": "5",
         "NORIA_PREP_SEGMENT_ROWS": "20",
+        "NORIA_JOB_RETRY_MAX_SECONDS": "60",  # so a pause that was set by a clock that had jumped ahead is cut to
     }
     if postgres is not None:
         system.variables["NORIA_DATABASE"] = postgres.url

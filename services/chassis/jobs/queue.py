@@ -105,10 +105,15 @@ class JobQueue:
         row = self._session.get(JobRow, id)
         return None if row is None else view(row)
 
-    def lease(self, kind: str, owner: str, now: datetime, seconds: float) -> Job | None:
-        """The oldest free job of the project whose turn it is, held by `owner` from now on under a new token, or None."""
+    def lease(
+        self, kind: str, owner: str, now: datetime, seconds: float, longest: timedelta = LONGEST_PAUSE
+    ) -> Job | None:
+        """The oldest free job of the project whose turn it is, held by `owner` from now on under a new token, or None.
+
+        No pause is longer than `longest`: one that ends later was set by a clock that was ahead, and is cut.
+        """
         until = now + timedelta(seconds=seconds)
-        connection, latest = self._session.connection(), now + LONGEST_PAUSE
+        connection, latest = self._session.connection(), now + longest
         connection.execute(update(JobRow).where(*_lease_too_far(kind, until)).values(lease_until=until))
         connection.execute(update(JobRow).where(*_retry_too_far(kind, latest)).values(retry_at=latest))
         free = fair_share.next_free(kind, now).with_for_update(skip_locked=True, of=JobRow)
@@ -123,9 +128,9 @@ class JobQueue:
         self._session.flush()
         return view(row)
 
-    def any_free(self, kind: str, now: datetime, seconds: float) -> bool:
+    def any_free(self, kind: str, now: datetime, seconds: float, longest: timedelta = LONGEST_PAUSE) -> bool:
         """Whether `lease` has something to do: a job of the kind is free, or its lease or pause must be cut."""
-        too_far = (_lease_too_far(kind, now + timedelta(seconds=seconds)), _retry_too_far(kind, now + LONGEST_PAUSE))
+        too_far = (_lease_too_far(kind, now + timedelta(seconds=seconds)), _retry_too_far(kind, now + longest))
         queries = (fair_share.next_free(kind, now), *(select(JobRow).where(*which).limit(1) for which in too_far))
         return any(self._session.exec(query).first() is not None for query in queries)
 

@@ -99,12 +99,13 @@ class Workers:
             await wait_at_most(wake, IDLE_SECONDS)
 
     def _lease(self, kind: str) -> Job | None:
-        seconds = self._context.settings.lease_seconds
+        settings = self._context.settings
+        seconds, longest = settings.lease_seconds, timedelta(seconds=settings.job_retry_max_seconds)
         with reading(self._context.engine) as connection, Session(connection) as session:
-            if not JobQueue(session).any_free(kind, clock(connection), seconds):
+            if not JobQueue(session).any_free(kind, clock(connection), seconds, longest):
                 return None
         with writing(self._context.engine) as connection, Session(connection) as session:
-            return JobQueue(session).lease(kind, self._owner, clock(connection), seconds)
+            return JobQueue(session).lease(kind, self._owner, clock(connection), seconds, longest)
 
     async def _sweep(self) -> None:
         """Removes what ended jobs left behind, once its time has come, until the service stops."""

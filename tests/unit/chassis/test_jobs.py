@@ -97,6 +97,15 @@ def test_job_is_tried_again_not_before_its_time_and_shows_why(book: Book) -> Non
     assert (again.attempts, again.failures, again.crashes, again.retry_at) == (2, 1, 1, None)
 
 
+def test_a_pause_is_no_longer_than_the_setting_says(book: Book) -> None:
+    ahead, longest = NOW + timedelta(minutes=10), timedelta(seconds=60)  # set by a clock that had jumped
+    assert book.retry_later(lease(book, "one"), Failure("killed", ""), ahead, failures=1, crashes=1)
+    assert book.any_free("train", NOW, 20, longest)
+    assert book.lease("train", "two", NOW, 20, longest) is None
+    assert not book.any_free("train", NOW, 20, longest)
+    assert book.lease("train", "two", NOW + longest, 20, longest) is not None
+
+
 def test_pause_is_cut_where_the_clock_was_set_back_and_ends_when_somebody_wishes(book: Book) -> None:
     assert book.retry_later(lease(book, "one"), Failure("killed", ""), NOW + timedelta(days=9), failures=1, crashes=1)
     assert book.any_free("train", NOW, 20)
