@@ -63,7 +63,7 @@ def _every(path: Path, split: str, step: int, at: int) -> Iterator[Sampled]:
     file = pq.ParquetFile(path)
     for batch in file.iter_batches(batch_size=256, columns=list(COLUMNS)):
         first = -at % step
-        for row in batch.take(list(range(first, batch.num_rows, step))).to_pylist():
+        for row in batch.take(pa.array(range(first, batch.num_rows, step), pa.int64())).to_pylist():
             yield read(row, split)
         at += batch.num_rows
 

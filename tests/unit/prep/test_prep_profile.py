@@ -73,6 +73,12 @@ def test_a_large_dataset_is_sampled_evenly_and_says_so(files: dict[str, Path]) -
     assert "in 10 sampled rows" in page("p", found)
 
 
+@pytest.mark.parametrize("most", range(1, 42))
+def test_a_part_of_a_dataset_may_have_none_of_the_sample(files: dict[str, Path], most: int) -> None:
+    found = texts.sample(files, SPLITS, most)
+    assert len(found) == len(range(0, 40, -(-40 // most)))
+
+
 def test_long_records_are_sampled_the_less(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(texts, "MOST_BYTES", 1000)
     assert 1 <= len(texts.sample(files, SPLITS, 1000)) < 20
