@@ -150,6 +150,47 @@ def test_an_adapter_of_some_of_them_adds_to_those_alone() -> None:
             torch.testing.assert_close(layer(x), wanted)
 
 
+def random_adapter(layers: dict[str, tuple[int, int]], rank: int) -> Adapter:
+    """An adapter of those layers (out, in)."""
+    return Adapter(
+        f"of {rank}", {name: (torch.randn(rank, n), torch.randn(m, rank)) for name, (m, n) in layers.items()}
+    )
+
+
+@pytest.mark.parametrize("follow", [True, False])
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 20])
+@pytest.mark.parametrize("kinds", [1, 4])
+def test_rows_of_any_mixture_have_their_own_adapters(count: int, kinds: int, follow: bool) -> None:
+    torch.manual_seed(0)
+    model, active = Attention(bias=False, key_bias=False), Active()
+    some = [
+        random_adapter({"q_proj": (64, 32), "v_proj": (16, 32)}, 4),
+        random_adapter({"k_proj": (16, 32), "o_proj": (32, 96)}, 3),
+        random_adapter({"q_proj": (64, 32)}, 8),
+        Adapter("of none", {}),
+    ][:kinds]
+    rows = [some[i % kinds] if follow or i % 3 else None for i in range(count)]
+    x = torch.randn(1, count, 32)
+    with torch.no_grad():
+        q, k, v = (layer(x) for layer in (model.q_proj, model.k_proj, model.v_proj))
+        out = model.o_proj.weight.clone()
+        install(model, active, packed=can_pack(torch.float32, CPU))
+        active.use(rows)
+        made = model(x)
+        for i, row in enumerate(rows):
+            parts = [
+                y[0, i] + (pair[1] @ (pair[0] @ x[0, i]) if (pair := row and row.pairs.get(name)) else 0)
+                for name, y in (("q_proj", q), ("k_proj", k), ("v_proj", v))
+            ]
+            joined = torch.cat(parts)
+            last = row and row.pairs.get("o_proj")
+            wanted = out @ joined + (last[1] @ (last[0] @ joined) if last else 0)
+            torch.testing.assert_close(made[0, i], wanted, rtol=1e-4, atol=1e-4)
+            active.use([row])
+            if can_pack(torch.float32, CPU) and kinds == 1:  # beside base rows and its own kind, to the last bit
+                assert torch.equal(model(x[:, i : i + 1])[0, 0], made[0, i])
+
+
 def test_each_layer_answers_for_its_own_input_whoever_is_asked_first() -> None:
     torch.manual_seed(0)
     model = Attention(bias=True, key_bias=True)
