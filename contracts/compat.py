@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from contracts.canonical import canonical
 
 Schema = dict[str, Any]
+OTHERS = "x-others"
+"""Marks the branch of a union for kinds that come later: such a union is open, as an object is that takes further fields."""
 _BOUNDS = {
     "minimum": 1, "exclusiveMinimum": 1, "minLength": 1, "minItems": 1, "minProperties": 1,
     "maximum": -1, "exclusiveMaximum": -1, "maxLength": -1, "maxItems": -1, "maxProperties": -1,
@@ -17,7 +19,7 @@ _BOUNDS = {
 _SETS = ("type", "enum")
 _UNIONS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _ANNOTATIONS = frozenset(
-    {"$schema", "$id", "$defs", "$ref", "$comment", "title", "description", "default", "examples", "deprecated"}
+    {"$schema", "$id", "$defs", "$ref", "$comment", "title", "description", "default", "examples", "deprecated", OTHERS}
 )
 _COMPARED = frozenset({*_BOUNDS, *_SETS, *_UNIONS, "format", "properties", "required", "items", "additionalProperties"})
 NOTHING: Schema = {"not": {}}
@@ -39,10 +41,10 @@ class SchemaPair(NamedTuple):
 def breaking_changes(old: Schema, new: Schema) -> list[str]:
     """What in `new` breaks messages or consumers of `old` at any depth, a line each; empty where the change is additive.
 
-    Additive: a new optional field of an open object, an object opened, a description, a default, a format taken back
-    (an annotation: JSON Schema 2020-12, Validation 7.2.1). Breaking: a field removed or renamed, newly required or no
-    longer required; an object closed, or a closed one with a new field; a type, pattern, bound, enumeration, union or any
-    other keyword changed.
+    Additive: a new optional field of an open object, a new kind of an open union, an object or union opened, a description,
+    a default, a format taken back (an annotation: JSON Schema 2020-12, Validation 7.2.1). Breaking: a field removed or
+    renamed, newly required or no longer required; an object or union closed, or a closed one with a new field or kind; a
+    type, pattern, bound, enumeration or any other keyword changed.
     """
     return list(_compare(SchemaPair(old, new, old, new), "$", frozenset()))
 
@@ -114,11 +116,40 @@ def _parts(pair: SchemaPair, at: str, seen: frozenset[str]) -> Iterator[str]:
                 yield from _compare(pair.at(old, new), f"{at}.{word}", seen)
     for word in _UNIONS:
         old, new = pair.old.get(word, []), pair.new.get(word, [])
+        if _is_open(old) or _is_open(new):
+            yield from _kinds(pair.at(old, new), f"{at}.{word}", seen)
+            continue
         if len(old) != len(new):
             yield f"{at}: {word} had {len(old)} branches, has {len(new)}"
             continue
         for index, (left, right) in enumerate(zip(old, new, strict=True)):
             yield from _compare(pair.at(left, right), f"{at}.{word}[{index}]", seen)
+
+
+def _is_open(branches: list[Schema]) -> bool:
+    return any(branch.get(OTHERS) for branch in branches)
+
+
+def _kinds(pair: SchemaPair, at: str, seen: frozenset[str]) -> Iterator[str]:
+    """What became of the kinds of an open union, which are told apart by the names of their definitions."""
+    old, new = ({branch.get("$ref", OTHERS): _without_names(branch) for branch in side} for side in pair[:2])
+    if OTHERS not in new:
+        yield f"{at}: closed; kinds that come later are refused"
+    for name in sorted(old.keys() - new.keys() - {OTHERS}):
+        yield f"{at}: {name} removed"
+    for name in sorted(new.keys() - old.keys()) if OTHERS not in old else ():
+        if name != OTHERS:
+            yield f"{at}: {name} is new in a union that was closed; consumers of before refuse it"
+    for name in sorted(old.keys() & new.keys()):
+        yield from _compare(pair.at(old[name], new[name]), f"{at}.{name}", seen)
+
+
+def _without_names(branch: Schema) -> Schema:
+    """A branch for kinds that come later, without the names of those that are there."""
+    if not branch.get(OTHERS):
+        return branch
+    properties = {name: {k: v for k, v in part.items() if k != "not"} for name, part in branch["properties"].items()}
+    return {**branch, "properties": properties}
 
 
 def _resolve(schema: Schema, root: Schema) -> Schema:

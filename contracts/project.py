@@ -17,12 +17,9 @@ from pydantic import (
 
 from contracts.preparation import Prep
 from contracts.prompt import Prompt as Prompt
-from contracts.sections import Duration, Section
+from contracts.sections import APPLYING, Duration, Section
 from contracts.shapes import SHAPES, Column, readings
 from contracts.types import ProjectName
-
-APPLYING = {"applying": True}
-"""Validation context of a project that somebody applies now: what is written today is held to today's units."""
 
 
 def share_of_one(metric: str, threshold: float) -> bool:

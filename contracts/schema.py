@@ -6,6 +6,7 @@ Events are open at every level, the project file is closed: so the specification
 from pathlib import Path
 from typing import Any, cast
 
+from contracts.compat import OTHERS
 from contracts.envelope import Event
 from contracts.project import ProjectSpec
 
@@ -31,8 +32,18 @@ def project_file_schema() -> dict[str, Any]:
     return {
         "$schema": DIALECT,
         "$id": f"{SCHEMA_BASE}{PROJECT_FILE}.json",
-        **ProjectSpec.model_json_schema(mode="validation"),
+        **closed(ProjectSpec.model_json_schema(mode="validation")),
     }
+
+
+def closed(body: Any) -> Any:
+    """`body` with its open unions closed: without the branches for kinds that come later."""
+    if isinstance(body, list):
+        parts = cast(list[Any], body)
+        return [closed(part) for part in parts if not (isinstance(part, dict) and OTHERS in part)]
+    if not isinstance(body, dict):
+        return body
+    return {name: closed(part) for name, part in cast(dict[str, Any], body).items()}
 
 
 def opened(body: Any) -> Any:

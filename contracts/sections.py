@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
+APPLYING = {"applying": True}
+"""Validation context of a project that somebody applies now: what is written today is held to what there is today."""
+
 _UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 """Microseconds."""
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?(?:e[+-]?\d{1,3})?)(ms|s|m|h|d)$")

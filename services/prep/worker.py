@@ -44,7 +44,7 @@ def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
     """The dataset of a project's records: version, counts, drops and references to its files.
 
     Raises:
-        JobFailed: `empty_dataset`, or `unknown_project` where the revision is not known.
+        JobFailed: `empty_dataset`, `unknown_project` where the revision is not known, or `unknown_step`.
     """
     with TemporaryDirectory(dir=workdir) as folder:
         return freeze(spec, Path(folder), report, PrepSettings())
@@ -95,9 +95,21 @@ def read(
         spec = store.projects.at(project, revision)
         if spec is None:
             raise JobFailed("unknown_project", f"revision {revision} of project {project!r} is not known here")
-        sets = evaluation_sets.find(pipeline.against(spec.prep), store)
+        sets = evaluation_sets.find(named(spec), store)
         records = source.read(connection, project, artifacts, folder, settings.segment_rows)
         return spec, store.positions(project), that_may_move(store, spec), records, sets
+
+
+def named(spec: ProjectSpec) -> list[str]:
+    """The other datasets that the project's steps name.
+
+    Raises:
+        JobFailed: `unknown_step`.
+    """
+    try:
+        return pipeline.against(spec.prep)
+    except pipeline.UnknownStep as error:
+        raise JobFailed("unknown_step", str(error)) from error
 
 
 def that_may_move(store: SqlStore, spec: ProjectSpec) -> list[ArtifactRef]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from contracts.preparation import Length
+from contracts.steps import Length
 from services.prep.domain.frame import Bools, CountTokens, Dropped, Frame, Step
 
 AT_ONCE = 2_000

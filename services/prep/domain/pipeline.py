@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from contracts import preparation
+from contracts import steps as kinds
 from contracts.preparation import Prep
 from services.prep.domain import (
     contamination,
@@ -19,7 +19,11 @@ from services.prep.domain import (
 from services.prep.domain.frame import EXAMPLES, CountTokens, Frame, Outcome, Step
 from services.prep.domain.near_duplicates import Sign
 
-Wanted = preparation.Step | preparation.Language | preparation.Synthetic
+Wanted = kinds.Known | kinds.Language | kinds.Synthetic
+
+
+class UnknownStep(ValueError):
+    """A project's step is none that is known here: it was applied by a service of a later version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Means:
 
 def against(prep: Prep) -> list[str]:
     """The other datasets that steps ask for."""
-    rules = [wanted for _, wanted in steps(prep) if isinstance(wanted, preparation.Decontaminate)]
+    rules = [wanted for _, wanted in steps(prep) if isinstance(wanted, kinds.Decontaminate)]
     return sorted({name for rule in rules for name in rule.against})
 
 
@@ -56,8 +60,12 @@ def freeze(frame: Frame, prep: Prep, means: Means) -> Outcome:
 
 
 def steps(prep: Prep) -> list[tuple[str, Wanted]]:
-    """The project's steps by name in their order: languages, what it lists or what its other keys say, the synthetic share."""
-    listed = prep.steps if prep.steps is not None else _usual(prep)
+    """The project's steps by name in their order: languages, what it lists or what its other keys say, the synthetic share.
+
+    Raises:
+        UnknownStep: nothing is frozen without a step that the project asks for.
+    """
+    listed = _usual(prep) if prep.steps is None else [_known(step) for step in prep.steps]
     first = [("language", prep.language)] if prep.language else []
     last = [("synthetic", prep.synthetic)] if prep.synthetic else []
     return [*first, *((wanted.step, wanted) for wanted in listed), *last]
@@ -65,45 +73,50 @@ def steps(prep: Prep) -> list[tuple[str, Wanted]]:
 
 def counts_tokens(prep: Prep) -> bool:
     """Whether a step asks for the base's tokens."""
-    rules = [wanted for _, wanted in steps(prep) if isinstance(wanted, preparation.Length)]
+    rules = [wanted for _, wanted in steps(prep) if isinstance(wanted, kinds.Length)]
     return any(lengths.columns(rule) for rule in rules)
 
 
-def _usual(prep: Prep) -> list[preparation.Step]:
-    found: list[preparation.Step] = [
-        preparation.Length(step="length", min_chars=prep.min_chars, max_chars=prep.max_chars)
-    ]
+def _known(step: kinds.Known | kinds.Other) -> kinds.Known:
+    if isinstance(step, dict):
+        told = f"prep.steps asks for {str(step['step'])[:40]!r}, which this version of prep does not know"
+        raise UnknownStep(f"{told}; upgrade prep, and have the project frozen again")
+    return step
+
+
+def _usual(prep: Prep) -> list[kinds.Known]:
+    found: list[kinds.Known] = [kinds.Length(step="length", min_chars=prep.min_chars, max_chars=prep.max_chars)]
     if prep.deduplicate == "exact":
-        found.append(preparation.Duplicates(step="duplicates"))
-    return [*found, preparation.NearDuplicates(step="near_duplicates")]
+        found.append(kinds.Duplicates(step="duplicates"))
+    return [*found, kinds.NearDuplicates(step="near_duplicates")]
 
 
 def made(wanted: Wanted, means: Means) -> Step:
     """The function of a step."""
-    if isinstance(wanted, preparation.Language):
+    if isinstance(wanted, kinds.Language):
         return languages.step(wanted.keep, wanted.min_confidence)
-    if isinstance(wanted, preparation.Synthetic):
+    if isinstance(wanted, kinds.Synthetic):
         return shares.synthetic(wanted.tag, wanted.at_most)
     return _listed(wanted, means)
 
 
-def _listed(wanted: preparation.Step, means: Means) -> Step:
+def _listed(wanted: kinds.Known, means: Means) -> Step:
     match wanted:
-        case preparation.Length():
+        case kinds.Length():
             return lengths.step(wanted, means.count)
-        case preparation.Duplicates():
+        case kinds.Duplicates():
             return duplicates.step
-        case preparation.NearDuplicates():
+        case kinds.NearDuplicates():
             return near_duplicates.step(means.sign, wanted.within_train)
-        case preparation.Quality():
+        case kinds.Quality():
             return quality.step(wanted.rules)
-        case preparation.Matching():
+        case kinds.Matching():
             return patterns.step(wanted.name, wanted.drop)
-        case preparation.Decontaminate():
+        case kinds.Decontaminate():
             return contamination.step(wanted.words, wanted.against, means.sets)
-        case preparation.Cap():
+        case kinds.Cap():
             return shares.cap(wanted.by, wanted.most)
-        case preparation.Mix():
+        case kinds.Mix():
             return shares.mix(wanted.by, wanted.weights)
 
 
@@ -112,19 +125,19 @@ def texts(prep: Prep) -> tuple[str, ...]:
     found = {"words"}
     for _, wanted in steps(prep):
         match wanted:
-            case preparation.Synthetic():
+            case kinds.Synthetic():
                 found.add("tags")
-            case preparation.NearDuplicates(within_train=True) | preparation.Decontaminate():
+            case kinds.NearDuplicates(within_train=True) | kinds.Decontaminate():
                 found.add("all_words")
-            case preparation.Quality():
+            case kinds.Quality():
                 found.add("completion")
-            case preparation.Length():
+            case kinds.Length():
                 found |= lengths.columns(wanted)
-            case preparation.Language():
+            case kinds.Language():
                 found.add("language")
-            case preparation.Matching():
+            case kinds.Matching():
                 found.add("text")
-            case preparation.Cap() | preparation.Mix():
+            case kinds.Cap() | kinds.Mix():
                 found.add("subject" if wanted.by == "subject" else "tags")
             case _:
                 pass

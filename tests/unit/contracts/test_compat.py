@@ -178,3 +178,25 @@ def test_every_field_of_every_schema_is_missed(body: Schema) -> None:
             place = place[part]
         del place[name]
         assert any(line.endswith(f".{name}: removed") for line in breaking_changes(body, less)), (parents, name)
+
+
+def union(*kinds: str, opened: bool) -> Schema:
+    branches: list[Schema] = [{"$ref": f"#/$defs/{kind}"} for kind in kinds]
+    others: Schema = {"type": "object", "properties": {"kind": {"not": {"enum": list(kinds)}}}, "x-others": True}
+    bodies = {kind: {"type": "object", "properties": {"kind": {"const": kind}}} for kind in kinds}
+    return {"items": {"oneOf": [*branches, others] if opened else branches}, "$defs": bodies}
+
+
+def test_an_open_union_takes_further_kinds_and_a_closed_one_does_not() -> None:
+    before = union("a", "b", opened=True)
+    assert breaking_changes(before, union("a", "b", "c", opened=True)) == []
+    assert breaking_changes(union("a", "b", opened=False), before) == []
+    [removed] = breaking_changes(before, union("a", opened=True))
+    assert removed == "$.items.oneOf: #/$defs/b removed"
+    [closed] = breaking_changes(before, union("a", "b", opened=False))
+    assert closed.endswith("closed; kinds that come later are refused")
+    [late] = breaking_changes(union("a", opened=False), union("a", "b", opened=True))
+    assert "new in a union that was closed" in late
+    other = union("a", "b", opened=True)
+    other["$defs"]["b"]["properties"]["kind"]["const"] = "x"
+    assert breaking_changes(before, other)

@@ -16,10 +16,12 @@ from pydantic import BaseModel, ValidationError
 
 from contracts.envelope import Event, decode, encode, new_meta
 from contracts.events.registry import ProjectDefinedV1
-from contracts.project import ProjectSpec
+from contracts.project import APPLYING, ProjectSpec
 from contracts.records import FORMATS, RecordInvalid, parse_record
 from contracts.schema import SCHEMAS, project_file_schema, schema
 from contracts.topics import TOPICS, Topic
+from services.cli.project_file import parse
+from services.cli.yaml_file import FileInvalid
 from tests.unit.contracts.values import classes, instances
 
 LATER = {"comes_later": {"a": [1, None]}}
@@ -105,6 +107,36 @@ def test_project_file_is_closed_and_its_event_open(path: tuple[str, ...]) -> Non
     assert not Draft202012Validator(project_file_schema()).is_valid(spec)
     event = {"project": "p", "revision": "0" * 64, "spec": spec}
     assert ProjectDefinedV1.model_validate(event).spec == ProjectSpec(project="p", base="b")
+
+
+def test_a_step_that_comes_later_travels_with_events_and_nobody_applies_it() -> None:
+    """Consumers of before pass it on as it came, with the revision that it has."""
+    later = {"step": "perplexity", "most": {"tokens": [1, 2.5, None]}}
+    spec = ProjectSpec(project="p", base="b").model_dump(mode="json")
+    spec["prep"]["steps"] = [{"step": "duplicates"}, later]
+    event = ProjectDefinedV1.model_validate({"project": "p", "revision": "0" * 64, "spec": spec})
+    assert json.loads(event.to_bytes())["spec"] == spec
+    assert ProjectSpec.model_validate_json(event.spec.model_dump_json()) == event.spec, "as stores keep it"
+    validator(ProjectDefinedV1).validate(json.loads(event.to_bytes()))
+    assert not Draft202012Validator(project_file_schema()).is_valid(spec)
+    for wrong in ({}, {"step": 5}, "duplicates", {"step": "cap"}):
+        spec["prep"]["steps"] = [wrong]
+        with pytest.raises(ValidationError):
+            ProjectDefinedV1.model_validate({"project": "p", "revision": "0" * 64, "spec": spec})
+        assert not validator(ProjectDefinedV1).is_valid({"project": "p", "revision": "0" * 64, "spec": spec})
+
+
+@pytest.mark.parametrize(("name", "meant"), [("near_duplicate", "did you mean near_duplicates?"), ("x", "there are ")])
+def test_a_step_that_is_none_is_refused_where_a_project_is_applied(name: str, meant: str) -> None:
+    steps = [{"step": "duplicates"}, {"step": name}]
+    with pytest.raises(ValidationError) as caught:
+        ProjectSpec.model_validate({"project": "p", "base": "b", "prep": {"steps": steps}}, context=APPLYING)
+    [error] = caught.value.errors()
+    assert error["loc"][:3] == ("prep", "steps", 1)
+    assert f"no step is called {name!r}; {meant}" in error["msg"]
+    text = f"project: p\nbase: b\nprep:\n  steps:\n    - step: duplicates\n    - step: {name}\n".encode()
+    with pytest.raises(FileInvalid, match=f"line 6: no step is called '{name}'; {meant[:9]}"):
+        parse(text)
 
 
 def closed(body: Any) -> bool:

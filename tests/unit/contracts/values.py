@@ -8,7 +8,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from hypothesis import strategies as st
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, JsonValue, Tag
 from pydantic.fields import FieldInfo
 
 from contracts.project import ProjectSpec
@@ -83,7 +83,8 @@ def of(kind: Any, bounds: tuple[Any, ...] = (), with_class: type[BaseModel] | No
     if origin is Literal:
         return st.sampled_from(inner)
     if origin in (Union, UnionType):
-        branches = [branch for branch in inner if holds(branch, with_class)] or inner
+        known = [branch for branch in inner if Tag("other") not in getattr(branch, "__metadata__", ())]
+        branches = [branch for branch in known if holds(branch, with_class)] or known
         return st.one_of([of(branch, bounds, with_class) for branch in branches])
     limits = dict(limits_of(bounds))
     if origin in (tuple, dict) and holds(kind, with_class):

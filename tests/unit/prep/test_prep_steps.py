@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from contracts.preparation import Prep, Rule
+from contracts.preparation import Prep
+from contracts.steps import Rule
 from services.prep.domain.quality import RULES
 from services.prep.domain.rows import Accepted
 from tests.unit.prep.frames import Frozen, freeze

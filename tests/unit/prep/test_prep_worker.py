@@ -106,6 +106,15 @@ def test_tokens_that_cannot_be_counted_fail_the_freeze_and_those_of_the_base_dec
     assert result["drops"] == {"too_few_tokens": 2}  # "answer w" and "answer wx" are of fewer letters than ten
 
 
+@pytest.mark.usefixtures("settings")
+def test_nothing_is_frozen_without_a_step_that_is_not_known_here(events: Events, handle: Any, tmp_path: Path) -> None:
+    defined = events.defined(base="tiny", steps=[{"step": "duplicates"}, {"step": "perplexity", "most": 3}])
+    handle([defined, events.accepted("r", "x")])
+    with pytest.raises(JobFailed, match="asks for 'perplexity', which this version of prep does not know") as failed:
+        worker.run({"project": "p", "revision": defined.revision, "newest": None}, tmp_path, lambda _: None)
+    assert failed.value.code == "unknown_step"
+
+
 def test_a_subject_is_on_one_side_in_files_and_stays_in_train_when_the_share_grows(
     settings: PrepSettings, events: Events, handle: Any, tmp_path: Path
 ) -> None:
