@@ -1,5 +1,9 @@
-"""Files on the local disk: copied with their digest, linked, synced, locked, and kept inside their folder. Knows no store."""
+"""Files on the local disk: copied with their digest, linked, synced, locked, kept inside their folder and the disk's room.
 
+Knows no store.
+"""
+
+import errno
 import fcntl
 import hashlib
 import os
@@ -13,6 +17,8 @@ from urllib.parse import unquote, urlsplit
 from services.chassis.errors import ArtifactRefused
 
 CHUNK = 1 << 20
+LOOK = 64 << 20
+"""Bytes between two looks at the disk; a file that is shorter is not held up."""
 
 
 @contextmanager
@@ -87,3 +93,34 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+class NoRoom(OSError):
+    """The disk would keep less than it shall (ENOSPC)."""
+
+    def __init__(self, folder: Path, reserve: int) -> None:
+        super().__init__(errno.ENOSPC, f"the disk of {folder} has less than {reserve} bytes left")
+
+
+class Roomy:
+    """A file in `folder` that is written until its disk has less than `reserve` bytes left."""
+
+    def __init__(self, file: BinaryIO, folder: Path, reserve: int) -> None:
+        self._file, self._folder, self._reserve, self._since = file, folder, reserve, 0
+
+    def write(self, data: bytes, /) -> int:
+        """Writes all of it.
+
+        Raises:
+            NoRoom: too little would be left.
+        """
+        self._since += len(data)
+        if self._since >= LOOK:
+            self._since = 0
+            if shutil.disk_usage(self._folder).free < self._reserve:
+                raise NoRoom(self._folder, self._reserve)
+        return self._file.write(data)
+
+    def seek(self, offset: int, /) -> int:
+        """Goes to a byte, as who wrote a file to be read again does."""
+        return self._file.seek(offset)

@@ -18,6 +18,7 @@ from contracts.structured import BATCH, STRUCTURED, envelopes, is_batch, media_t
 from services.chassis.context import Context
 from services.chassis.http.application import ApiError, errors
 from services.chassis.http.guard import By, Caller, needs
+from services.chassis.http.limits import BodyLimit
 from services.chassis.messaging.outbox import event_id
 from services.ingestion.domain.policy import Policy, let_in
 from services.ingestion.store import SqlStore
@@ -36,8 +37,8 @@ BODY = {
 Read = Received[RecordSubmittedV1] | Malformed
 
 
-def add_events_route(router: APIRouter, ctx: Context[SqlStore], most: int) -> None:
-    """Adds the route to a router; `most` bytes of a body are taken."""
+def add_events_route(router: APIRouter, ctx: Context[SqlStore], most: BodyLimit) -> None:
+    """Adds the route to a router; `most` is taken of a body."""
 
     @router.post("/v1/events", status_code=202, responses=errors(422), openapi_extra=BODY)
     @needs("submit", by_handler=True, body=most)
@@ -120,7 +121,7 @@ async def _take(ctx: Context[SqlStore], event: Read, by: Caller) -> dict[str, st
     return {"record_id": submitted.record_id, "id": event_id(ctx.settings.group, ctx.settings.source, cause, 0)}
 
 
-def checked(answer: dict[str, list[Any]]) -> dict[str, list[Any]]:
+def checked(answer: dict[str, Any]) -> dict[str, Any]:
     """The answer, unless nothing was taken.
 
     Raises:

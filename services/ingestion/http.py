@@ -5,11 +5,10 @@ What is accepted is decided where every submission is: by the handlers, from the
 
 import asyncio
 import hashlib
-import tempfile
 import uuid
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -18,16 +17,20 @@ from services.chassis.context import Context
 from services.chassis.http import idempotency
 from services.chassis.http.application import ApiError, errors
 from services.chassis.http.guard import needs
+from services.chassis.http.limits import BodyLimit
 from services.chassis.messaging.outbox import event_id
+from services.chassis.rows.reading import Kind
 from services.ingestion.cloud_events import add_events_route, checked
 from services.ingestion.domain.policy import LETS_ALL_IN, Policy
-from services.ingestion.record_reader import Batch
+from services.ingestion.record_reader import Batch, Refusal
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.store import SqlStore
 from services.ingestion.traces_route import add_otlp_routes
 from services.ingestion.unpacking import batches_of
 from services.ingestion.upload import TYPES, Upload, received
 
+KEPT = 10_000
+"""Records and refusals that the answer to an upload lists; a file of 5 GB may hold millions of them."""
 _ITEMS = {"schema": {"type": "array", "items": {"type": "object"}}}
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"schema": {"type": "object", "properties": {"file": _FILE["schema"]}, "required": ["file"]}}
@@ -46,15 +49,21 @@ BODY = {
 def make_router(ctx: Context[SqlStore]) -> APIRouter:
     """The routes of a running service."""
     router = APIRouter()
-    add_events_route(router, ctx, _settings(ctx).upload_bytes)
+    add_events_route(router, ctx, BodyLimit(_settings(ctx).events_bytes, "NORIA_INGESTION_EVENTS_BYTES"))
     add_otlp_routes(router, ctx, _settings(ctx))
 
-    @router.post("/v1/projects/{project}/records", status_code=202, responses=errors(404, 415), openapi_extra=BODY)
-    @needs("submit", body=_settings(ctx).upload_bytes)
-    async def submit(project: str, request: Request, key: idempotency.Key = None) -> dict[str, Any]:
-        """Submit records as JSON, JSON lines, CSV, TSV, Parquet or Arrow, packed or not, whole or as the `file` of a form."""
+    @router.post("/v1/projects/{project}/records", status_code=202, responses=errors(404, 415, 503), openapi_extra=BODY)
+    @needs("submit", body=BodyLimit(_settings(ctx).upload_bytes, "NORIA_INGESTION_UPLOAD_BYTES"))
+    async def submit(
+        project: str, request: Request, format: Kind | None = None, key: idempotency.Key = None
+    ) -> dict[str, Any]:
+        """Submit records as JSON, JSON lines, CSV, TSV, Parquet or Arrow, packed or not, as the body or the `file` of a form.
+
+        `format` says what it is where neither the content type nor the file's name does. Of the records that were
+        taken and of those that were refused the first 10,000 are listed.
+        """
         policy = await _known(ctx, project)
-        async with received(request) as upload:
+        async with received(request, _settings(ctx), format) as upload:
             answer = await _submit(ctx, project, policy, upload, key)
         return checked(answer)
 
@@ -116,20 +125,41 @@ def _digest(upload: Upload) -> str:
         return f"{upload.kind}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
+@dataclass(slots=True)
+class Outcome:
+    """What became of an upload's items: counts of all, lists of the first KEPT."""
+
+    accepted: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    refused: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    taken: int = 0
+    reasons: Counter[str] = field(default_factory=Counter[str])
+
+    def add(self, accepted: list[dict[str, Any]], refused: list[Refusal]) -> None:
+        """A batch's."""
+        self.taken += len(accepted)
+        self.reasons.update(refusal.reason for refusal in refused)
+        self.accepted += accepted[: KEPT - len(self.accepted)]
+        self.refused += map(asdict, refused[: KEPT - len(self.refused)])
+
+    def answer(self) -> dict[str, Any]:
+        """As JSON."""
+        counts = {"accepted_count": self.taken, "refused_count": self.reasons.total()}
+        return {"accepted": self.accepted, "refused": self.refused, **counts, "refused_by_reason": self.reasons}
+
+
 async def _submit(
     ctx: Context[SqlStore], project: str, policy: Policy, upload: Upload, key: str | None
-) -> dict[str, list[Any]]:
-    accepted: list[dict[str, Any]] = []
-    refused: list[dict[str, Any]] = []
+) -> dict[str, Any]:
+    outcome = Outcome()
     cause: str | None = None
-    with tempfile.TemporaryDirectory(prefix="noria-unpacked-") as folder:
-        found = await batches_of(upload, project, policy, _settings(ctx), Path(folder) / "rows.jsonl")
-        while (batch := await asyncio.to_thread(next, found, None)) is not None:
-            if batch.taken:  # a file of which nothing is taken leaves its key free
-                cause = cause or await _cause(ctx, project, upload, key)
-                accepted += await _send(ctx, batch, f"{cause}/{len(accepted)}")
-            refused += [asdict(refusal) for refusal in batch.refused]
-    return {"accepted": accepted, "refused": refused}
+    found = await batches_of(upload, project, policy, _settings(ctx))
+    while (batch := await asyncio.to_thread(next, found, None)) is not None:
+        accepted: list[dict[str, Any]] = []
+        if batch.taken:  # a file of which nothing is taken leaves its key free
+            cause = cause or await _cause(ctx, project, upload, key)
+            accepted = await _send(ctx, batch, f"{cause}/{outcome.taken}")
+        outcome.add(accepted, batch.refused)
+    return outcome.answer()
 
 
 async def _send(ctx: Context[SqlStore], batch: Batch, cause: str) -> list[dict[str, Any]]:

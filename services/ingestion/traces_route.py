@@ -21,6 +21,7 @@ from contracts.records import RecordInvalid
 from services.chassis.context import Context
 from services.chassis.http.application import MEANINGS, Problem
 from services.chassis.http.guard import By, Caller, needs
+from services.chassis.http.limits import BodyLimit
 from services.chassis.observability.metrics import Metrics
 from services.chassis.storage.database import is_database_fault
 from services.ingestion import otlp
@@ -162,7 +163,7 @@ def add_otlp_routes(router: APIRouter, ctx: Context[SqlStore], settings: Ingesti
         ctx.log.info("otlp", signal=signal, **outcome.counts)
         return otlp.taken(signal, media, outcome.refused.total(), outcome.message)
 
-    _add(router, take, settings.otlp_bytes)
+    _add(router, take, BodyLimit(settings.otlp_bytes, "NORIA_INGESTION_OTLP_BYTES"))
 
 
 async def _read(signal: Signal, request: Request, media: str, most: int) -> list[Span]:
@@ -194,7 +195,7 @@ def _sending(events: Sequence[RecordSubmittedV1]) -> Callable[[SqlStore], tuple[
     return lambda _: (None, events)
 
 
-def _add(router: APIRouter, take: Taker, most: int) -> None:
+def _add(router: APIRouter, take: Taker, most: BodyLimit) -> None:
     @router.post("/v1/traces", responses=_ANSWERS, openapi_extra=_BODY)
     @needs("submit", by_handler=True, body=most)
     async def traces(request: Request, by: By) -> Response:

@@ -1,9 +1,9 @@
 """An upload as batches of items: JSON lines as they lie, other files by a process of their own that makes JSON lines of them."""
 
 import asyncio
+import errno
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from contracts.envelope import Malformed
 from services.chassis.http.application import ApiError
@@ -15,19 +15,20 @@ from services.ingestion import record_reader
 from services.ingestion.domain.policy import Policy
 from services.ingestion.record_reader import Batch
 from services.ingestion.settings import IngestionSettings
-from services.ingestion.upload import Upload
+from services.ingestion.upload import Upload, no_room
 
 UNPACKED = 4
 """A file may unpack to so many times the longest upload."""
 
 
-async def batches_of(
-    upload: Upload, project: str, policy: Policy, settings: IngestionSettings, unpacked: Path
-) -> Iterator[Batch]:
+PROGRAM = ("-m", "services.chassis.rows.unpack")
+
+
+async def batches_of(upload: Upload, project: str, policy: Policy, settings: IngestionSettings) -> Iterator[Batch]:
     """The upload's batches; nothing of a file that cannot be read is among them.
 
     Raises:
-        ApiError: 400 with the code of Unreadable.
+        ApiError: 400 with the code of Unreadable, 503 where the disk has no room.
     """
     try:
         if (found := await asyncio.to_thread(_as_it_lies, upload, project, policy, settings)) is not None:
@@ -37,8 +38,8 @@ async def batches_of(
     except Malformed as error:
         if error.reason != "not_json":
             raise ApiError(400, error.reason, str(error)) from error
-    await _unpack(upload, unpacked, settings)
-    return record_reader.of_jsonl(unpacked, project, policy)
+    await _unpack(upload, settings)
+    return record_reader.of_jsonl(upload.unpacked, project, policy)
 
 
 def _as_it_lies(upload: Upload, project: str, policy: Policy, settings: IngestionSettings) -> Iterator[Batch] | None:
@@ -55,15 +56,19 @@ def _as_it_lies(upload: Upload, project: str, policy: Policy, settings: Ingestio
     return None
 
 
-async def _unpack(upload: Upload, target: Path, settings: IngestionSettings) -> None:
-    most = str(UNPACKED * settings.upload_bytes)
-    command = (sys.executable, "-m", "services.chassis.rows.unpack", upload.path, upload.kind, target, most)
+async def _unpack(upload: Upload, settings: IngestionSettings) -> None:
+    bounds = (str(UNPACKED * settings.upload_bytes), str(settings.upload_reserve_bytes))
+    command = (sys.executable, *PROGRAM, upload.path, upload.kind, upload.unpacked, *bounds)
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     try:
         async with asyncio.timeout(settings.unpack_seconds):
             _, said = await process.communicate()
     except TimeoutError as error:
-        raise ApiError(400, "too_slow", "reading the file took too long; send it in parts") from error
+        raise ApiError(
+            400,
+            "too_slow",
+            f"reading the file took more than {settings.unpack_seconds:g} s (NORIA_INGESTION_UNPACK_SECONDS); send it in parts",
+        ) from error
     finally:
         if process.returncode is None:
             process.kill()
@@ -71,5 +76,7 @@ async def _unpack(upload: Upload, target: Path, settings: IngestionSettings) -> 
     if process.returncode:
         last = said.decode(errors="replace").strip().splitlines()[-1:]
         code, _, message = (last or [""])[0].partition(": ")
+        if code == "no_room":
+            raise no_room(OSError(errno.ENOSPC, message))
         known = code.isidentifier() and code.islower() and message
         raise ApiError(400, code, message) if known else ApiError(400, "unreadable_file", "the file cannot be read")

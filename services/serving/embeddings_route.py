@@ -12,6 +12,7 @@ from starlette.responses import Response
 from contracts.project import Serve
 from services.chassis.http.application import errors
 from services.chassis.http.guard import caller, needs
+from services.chassis.http.limits import BodyLimit
 from services.chassis.observability import traces
 from services.serving.admission import refuse_stopping
 from services.serving.answer_document import EmbeddingsAnswer, answer_document
@@ -52,7 +53,7 @@ def add_embeddings(routes: APIRouter, runtime: Runtime) -> None:
     """Adds POST /v1/embeddings."""
 
     @routes.post("/v1/embeddings", openapi_extra=request_document(EmbeddingsBody), responses=_ANSWERS)
-    @needs("infer", by_handler=True, body=MAX_BODY)
+    @needs("infer", by_handler=True, body=BodyLimit(MAX_BODY))
     async def embeddings(request: Request) -> Response:
         """OpenAI's embeddings, by the packaged model; any key that may infer is for it."""
         try:

@@ -21,7 +21,7 @@ from starlette.types import Scope as AsgiScope
 from services.chassis.http import documentation
 from services.chassis.http.application import ApiError, errors
 from services.chassis.http.keys import SCOPES, KeyRing, Scope, is_loopback
-from services.chassis.http.limits import BodyMeter, TokenBuckets
+from services.chassis.http.limits import BodyLimit, BodyMeter, TokenBuckets
 from services.chassis.settings import Settings
 
 OPEN = frozenset(
@@ -65,7 +65,7 @@ class RouteScopes:
     scopes: frozenset[Scope]
     project: str = "project"
     by_handler: bool = False
-    body: int | None = None
+    body: BodyLimit | None = None
 
 
 _READ, _OPERATE = RouteScopes(frozenset({"read"})), RouteScopes(frozenset({"operate"}))
@@ -73,7 +73,7 @@ _ALL: frozenset[Scope] = frozenset(SCOPES)
 
 
 def needs(
-    *scopes: Scope, project: str = "project", by_handler: bool = False, body: int | None = None
+    *scopes: Scope, project: str = "project", by_handler: bool = False, body: BodyLimit | None = None
 ) -> Callable[[F], F]:
     """Declares what a route's function asks for; stands below the route's own decorator.
 
@@ -81,7 +81,7 @@ def needs(
         scopes: one of them suffices.
         project: the path or query parameter that holds the project.
         by_handler: the function itself asks its `By` whether the project is theirs.
-        body: most bytes of the body, where not the service's own limit; the function must read it itself.
+        body: the limit of the body, where not the service's own; the function must read it itself.
     """
 
     def declared(function: F) -> F:
@@ -142,7 +142,7 @@ class Guard:
         self._ready = ready
         self.ring = KeyRing(settings.api_keys_file)
         self.rates = TokenBuckets(settings.rate_per_second, settings.rate_burst)
-        self.body = settings.max_body_bytes
+        self.body = BodyLimit(settings.max_body_bytes, "NORIA_MAX_BODY_BYTES")
         self._loopback = is_loopback(settings.host)
 
     def admit(self, address: str, authorization: bytes) -> Caller:

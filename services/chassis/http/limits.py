@@ -4,6 +4,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
@@ -12,11 +13,21 @@ REMEMBERED = 10_000
 """Callers whose buckets are kept; the one not seen longest goes first."""
 
 
+@dataclass(frozen=True, slots=True)
+class BodyLimit:
+    """Most bytes of a body, and the setting that says so, where one does."""
+
+    bytes: int
+    setting: str | None = None
+
+
 class TooLarge(HTTPException):
     """413. An HTTPException, since FastAPI makes a 400 of any other error that comes while it reads a body."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(413, f"the body has more than {limit} bytes, the most that is taken here; send it in parts")
+    def __init__(self, limit: BodyLimit) -> None:
+        by = f" ({limit.setting})" if limit.setting else ""
+        most = f"{limit.bytes} bytes, the most that is taken here{by}"
+        super().__init__(413, f"the body has more than {most}; send it in parts")
 
 
 class BodyMeter:
@@ -24,7 +35,7 @@ class BodyMeter:
 
     __slots__ = ("_declared", "_receive", "_taken", "limit")
 
-    def __init__(self, receive: Receive, declared: int, limit: int) -> None:
+    def __init__(self, receive: Receive, declared: int, limit: BodyLimit) -> None:
         self._receive = receive
         self._declared = declared
         self._taken = 0
@@ -36,11 +47,11 @@ class BodyMeter:
         Raises:
             TooLarge: the body is, or says that it will be, above the limit.
         """
-        if self._declared > self.limit:
+        if self._declared > self.limit.bytes:
             raise TooLarge(self.limit)
         message = await self._receive()
         self._taken += len(message.get("body") or b"")
-        if self._taken > self.limit:
+        if self._taken > self.limit.bytes:
             raise TooLarge(self.limit)
         return message
 

@@ -9,6 +9,8 @@ from services.chassis.rows.row import MAX_LINE, Row, Unreadable, flaw, line
 
 ROWS = 64
 """Rows at a time; one row may be a megabyte."""
+BUFFER = 1 << 18
+"""Bytes of a column that are read at a time. Without it pyarrow reads a column of a whole row group: 1.9 GB for a file of 1.6."""
 
 
 def parquet(path: Path) -> Iterator[Row]:
@@ -21,7 +23,7 @@ def parquet(path: Path) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER) as file:
             wanted = _without_index(file.schema_arrow)
             batches = file.iter_batches(batch_size=ROWS, columns=wanted, use_threads=False)
             yield from _rows(batches, max(file.metadata.num_rows, 1))

@@ -11,6 +11,7 @@ from services.chassis.http import keys
 from services.chassis.http.application import answer, install_errors
 from services.chassis.http.guard import By, Guard, install, needs
 from services.chassis.http.keys import Scope, change, generate
+from services.chassis.http.limits import BodyLimit
 from services.chassis.settings import Settings
 from services.serving.completion_response import openai_shape
 
@@ -34,7 +35,7 @@ def router() -> APIRouter:
         return len(body)
 
     @routes.post("/v1/projects/{project}/records")
-    @needs("submit", body=1000)
+    @needs("submit", body=BodyLimit(1000, "NORIA_TINY_BYTES"))
     async def submit(project: str, request: Request) -> int:
         return len(await request.body())
 
@@ -179,10 +180,11 @@ def test_a_long_body_is_refused_whole_and_in_pieces(make: Make) -> None:
     for body in (b'"' + b"x" * 100 + b'"', chunked(200)):
         refused = client.post("/v1/undeclared", content=body, headers={"content-type": "application/json"})
         assert (refused.status_code, refused.json()["error"]["code"]) == (413, "too_large")
-        assert "100 bytes" in refused.json()["error"]["message"]
+        assert "100 bytes, the most that is taken here (NORIA_MAX_BODY_BYTES)" in refused.json()["error"]["message"]
     assert client.post("/v1/projects/a/records", content=b"x" * 1000).json() == 1000
     assert client.post("/v1/projects/a/records", content=chunked(1000)).json() == 1000
-    assert client.post("/v1/projects/a/records", content=b"x" * 1001).status_code == 413
+    longer = client.post("/v1/projects/a/records", content=b"x" * 1001)
+    assert (longer.status_code, "1000 bytes" in longer.text, "(NORIA_TINY_BYTES)" in longer.text) == (413, True, True)
     assert client.post("/v1/projects/a/records", content=chunked(1010)).status_code == 413
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from services.chassis.http import limits
-from services.chassis.http.limits import BodyMeter, TokenBuckets, TooLarge
+from services.chassis.http.limits import BodyLimit, BodyMeter, TokenBuckets, TooLarge
 
 
 class Clock:
@@ -72,7 +72,7 @@ def read(parts: list[bytes], declared: int, limit: int) -> int:
         return messages.pop(0)
 
     async def all() -> None:
-        meter = BodyMeter(receive, declared, limit)
+        meter = BodyMeter(receive, declared, BodyLimit(limit, "NORIA_X_BYTES"))
         while messages:
             await meter.receive()
 

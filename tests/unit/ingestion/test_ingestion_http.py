@@ -1,6 +1,8 @@
+import asyncio
 import gzip
 import io
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from sqlmodel import Session, select
 from contracts.envelope import Meta
 from contracts.events.registry import ProjectDefinedV1
 from contracts.project import ProjectSpec
+from services.chassis import files
 from services.chassis.context import Context
 from services.chassis.http import guard
 from services.chassis.http.application import answer, install_errors
@@ -26,9 +29,11 @@ from services.chassis.storage.database import open_engine, reading, writing
 from services.chassis.storage.migration import migrate
 from services.chassis.storage.tables import Outbox
 from services.cli.record_files import batches
-from services.ingestion import handlers, record_reader
+from services.ingestion import handlers, record_reader, unpacking
+from services.ingestion import http as entrance
 from services.ingestion.http import make_router
 from services.ingestion.settings import IngestionSettings
+from services.ingestion.spool import spooled
 from services.ingestion.store import SqlStore
 from tests.unit.ingestion.test_ingestion_handlers import MIGRATIONS, NOW
 
@@ -38,7 +43,7 @@ NDJSON = {"content-type": "application/x-ndjson"}
 
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[Context[SqlStore]]:
-    settings = IngestionSettings(home=tmp_path, upload_bytes=100_000, json_bytes=50_000)
+    settings = IngestionSettings(home=tmp_path, upload_bytes=100_000, events_bytes=50_000, json_bytes=50_000)
     engine = open_engine(settings)
     migrate(engine, "ingestion", MIGRATIONS)
     with writing(engine) as connection, Session(connection) as session:
@@ -164,6 +169,85 @@ def test_an_upload_without_length_is_cut_off(client: TestClient, context: Contex
     answer = client.post(URL, content=(b"x" * 1000 for _ in range(200)), headers=NDJSON)
     assert answer.status_code == 413
     assert sent(context) == []
+
+
+def test_a_limit_is_told_with_the_setting_that_raises_it(client: TestClient) -> None:
+    said = client.post(URL, content=b"x" * 100_001, headers=NDJSON).json()["error"]["message"]
+    assert said.startswith("the body has more than 100000 bytes")
+    assert "NORIA_INGESTION_UPLOAD_BYTES" in said
+    said = client.post("/v1/events", content=b"x" * 50_001).json()["error"]["message"]
+    assert "NORIA_INGESTION_EVENTS_BYTES" in said
+
+
+def test_a_format_in_the_address_says_what_no_content_type_does(client: TestClient, context: Context[SqlStore]) -> None:
+    body, binary = b'{"text": "x"}\n', {"content-type": "application/octet-stream"}
+    refused = client.post(URL, content=body, headers=binary)
+    assert (refused.status_code, "give ?format= one of json, jsonl," in refused.text) == (415, True)
+    assert client.post(f"{URL}?format=jsonl", content=body, headers=binary).status_code == 202
+    assert client.post(f"{URL}?format=csv", files={"file": ("a.bin", b"text\nx\n")}).status_code == 202
+    assert client.post(f"{URL}?format=xlsx", content=body, headers=binary).status_code == 422
+    assert [event["record"] for _, event in sent(context)] == [{"text": "x"}] * 2
+
+
+def test_the_answer_lists_a_bounded_number_and_counts_all(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entrance, "KEPT", 3)
+    monkeypatch.setattr(record_reader, "BATCH_ITEMS", 2)
+    body = b'{"text": "x"}\n{"txt": 1}\n' * 5 + b"no json\n"
+    given = client.post(URL, content=body, headers=NDJSON).json()
+    assert ([x["line"] for x in given["accepted"]], [x["line"] for x in given["refused"]]) == ([1, 3, 5], [2, 4, 6])
+    assert (given["accepted_count"], given["refused_count"]) == (5, 6)
+    assert given["refused_by_reason"] == {"unknown_format": 5, "not_json": 1}
+
+
+LINES = b"".join(json.dumps({"text": f"{i} " + "x" * 1000}).encode() + b"\n" for i in range(90))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_an_upload_lies_under_the_services_home_while_it_is_read(
+    name: str, client: TestClient, context: Context[SqlStore], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The system's folder for temporary files may be memory; there is none here that could be written to."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    left = tmp_path / "uploads" / "left-by-a-killed-process"
+    left.mkdir(parents=True)
+    (left / "upload").write_bytes(b"x")
+    body = LINES if name == "a.jsonl" else gzip.compress(LINES)
+    assert client.post(URL, files={"file": (name, body)}).json()["accepted_count"] == 90
+    assert [each for each in (tmp_path / "uploads").iterdir() if each.is_dir()] == []
+
+
+def test_a_folder_that_a_request_holds_is_left_alone(tmp_path: Path) -> None:
+    async def both() -> None:
+        async with spooled(tmp_path) as first:
+            (first / "upload").write_bytes(b"x")
+            async with spooled(tmp_path) as second:
+                assert (first / "upload").exists()
+            assert not second.exists()
+        assert not first.exists()
+
+    asyncio.run(both())
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_a_disk_without_room_refuses_an_upload_for_now(
+    name: str, context: Context[SqlStore], client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the packed one what it unpacks to is too long: another process's write."""
+    monkeypatch.setattr(files, "LOOK", 50_000)
+    monkeypatch.setattr(context.settings, "upload_reserve_bytes", 1 << 60)
+    if name.endswith(".gz"):
+        monkeypatch.setattr(unpacking, "PROGRAM", ("-c", LOOKING_OFTEN))
+    body = LINES if name == "a.jsonl" else gzip.compress(LINES)
+    answer = client.post(URL, files={"file": (name, body)})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_room"), answer.text
+    assert "NORIA_INGESTION_UPLOAD_RESERVE_BYTES" in answer.text
+    assert answer.headers["retry-after"]
+    assert sent(context) == []
+
+
+LOOKING_OFTEN = (
+    "from services.chassis import files; files.LOOK = 50_000; from services.chassis.rows.unpack import main; main()"
+)
 
 
 def test_an_unknown_project_is_not_found(client: TestClient) -> None:
