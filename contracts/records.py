@@ -168,7 +168,8 @@ def parse_record(raw: Any) -> tuple[RecordFormat, Record]:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise RecordInvalid("invalid_field", f"record.{where}: {first['msg']}") from error
+        said = " is empty; give at least one" if first["type"] == "too_short" else f": {first['msg']}"
+        raise RecordInvalid("invalid_field", f"record.{where}{said}") from error
 
 
 def _with_further(keys: Any) -> tuple[RecordFormat, type[Record]] | None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from compose.local import API_KEY
@@ -10,6 +11,8 @@ from services.cli.addresses import settings
 from services.cli.errors import Refused, Unreachable, Usage
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     import httpx
 
 TIMEOUT = 30.0
@@ -57,8 +60,16 @@ def client(service: str, timeout: float = TIMEOUT) -> "Generator[httpx.Client]":
     where = settings()
     with telling(service, f"{where.host}:{where.port(service)}", timeout):
         options: Any = {"base_url": where.url(service), "timeout": timeout, "headers": authorization()}
-        with httpx.Client(**options, trust_env=False) as http:
+        with httpx.Client(**options, verify=_trusted(), trust_env=False) as http:
             yield http
+
+
+@cache
+def _trusted() -> "SSLContext":
+    """Who is trusted: made once, for it takes 30 ms, and a file of 5 GB is sent by 2,500 clients."""
+    import httpx
+
+    return httpx.create_ssl_context(trust_env=False)
 
 
 @contextmanager

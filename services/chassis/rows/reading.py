@@ -59,11 +59,18 @@ def rows(path: Path, kind: Kind | None = None) -> Iterator[Row]:
 
 def _unchanged(path: Path, kind: Kind | None) -> Iterator[Row]:
     before = fingerprint(path)
-    yield from _reader(path, kind)(path)
+    try:
+        yield from _reader(path, kind)(path)
+    except Unreadable as error:  # half of a new file is often none that can be read
+        _check_unchanged(path, before, error)
+        raise
+    _check_unchanged(path, before)
+
+
+def _check_unchanged(path: Path, before: tuple[int, int], cause: Exception | None = None) -> None:
     if fingerprint(path) != before:
-        raise Unreadable(
-            "file_changed", f"{path.name} changed while it was read; some rows may be of before; send it again"
-        )
+        said = f"{path.name} changed while it was read; some rows may be of before; send it again"
+        raise Unreadable("file_changed", said) from cause
 
 
 def fingerprint(path: Path) -> tuple[int, int]:

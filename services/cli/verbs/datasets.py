@@ -84,7 +84,7 @@ def show_rows(
         found = api.items("prep", f"{path}/rows", limit, where=where or [], split=split)
         columns = {"split": lambda r: r["split"], "record": lambda r: r["record_id"]}
     columns |= {"tags": lambda r: r["tags"], "content": lambda r: content(r["record"])}
-    show(found, as_json, lambda: table(found["items"], columns, "nothing in it is so"))
+    show(found, as_json, lambda: table(found["items"], columns, "no row matches"))
     if found["next"] is not None and not as_json:
         note(f"there are more than {limit}; --limit shows more, --where fewer, --json all of each row")
 

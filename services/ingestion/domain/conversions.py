@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from contracts.records import RecordInvalid
-from contracts.shapes import NAMED, Row, ShapeName, detect, given, renamed
+from contracts.shapes import NAMED, Row, Shape, ShapeName, detect, given, renamed
 from contracts.turns import MAX_DEPTH, conversation, nested_deeper, parsed, tools
 from services.ingestion.domain.columns import Columns, as_tags, rename
 
@@ -37,9 +37,23 @@ def convert(raw: Row, columns: Columns | None = None) -> Became:
         shape = detect(row)
     else:
         row = renamed(row)
-        shape = detect(row)
+        shape = _detected(row, columns or {})
         rest = {name: value for name, value in row.items() if name not in NAMED}
     return Became(shape.name, CONVERSIONS[shape.name](row), as_tags(rest))
+
+
+def _detected(row: Row, columns: Columns) -> Shape:
+    """The shape of a row that has none of the columns that the project's mapping needs."""
+    try:
+        return detect(row)
+    except RecordInvalid as error:
+        if not columns or error.code != "unknown_format":
+            raise
+        mapped = ", ".join(repr(column) for column in columns.values())
+        detail = (
+            f"none of the columns is here that ingest.columns of the project maps ({mapped}), and by itself {error}"
+        )
+        raise RecordInvalid(error.code, detail) from error
 
 
 def _messages(row: Row) -> Record:

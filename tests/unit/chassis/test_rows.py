@@ -255,6 +255,17 @@ def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path) -> None:
     assert refused.value.code == "file_changed"
 
 
+def test_half_of_a_new_file_is_a_change_and_no_fault_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"text": "x" * 1000}] * 500))
+    found = rows(path)
+    next(found)
+    path.write_text('[{"text": "new')
+    with pytest.raises(Unreadable, match="changed while") as refused:
+        list(found)
+    assert refused.value.code == "file_changed"
+
+
 def test_a_name_says_what_a_file_is() -> None:
     assert kind_of("A.JSONL.GZ") == "jsonl"
     assert kind_of("x.tar") is None

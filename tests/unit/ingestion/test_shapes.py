@@ -180,6 +180,28 @@ def test_plain_columns_are_read_by_the_projects_mapping() -> None:
     assert validated(event({"messages": [USER, SAID]}), COLUMNS).format == "messages"
 
 
+def test_a_mapping_that_fits_nothing_is_named_with_its_columns() -> None:
+    with pytest.raises(RecordInvalid, match="that ingest.columns of the project maps") as refused:
+        validated(event({"Question": "q", "Reply": "a"}), COLUMNS)
+    assert refused.value.code == "unknown_format"
+    assert "'question', 'answer'" in str(refused.value)
+    assert "record has the columns Question, Reply" in str(refused.value)
+
+
+@pytest.mark.parametrize("what", ["prompt", "completion"])
+def test_a_text_of_a_megabyte_is_refused_with_how_long_it_may_be(what: str) -> None:
+    html = "<html><body>" + "<p class='x'>ä &amp; b</p>\n" * 40_000
+    with pytest.raises(RecordInvalid, match=f"record.{what}.*100000 characters") as refused:
+        validated(event({"prompt": "q", "completion": "a"} | {what: html}))
+    assert refused.value.code == "invalid_field"
+    turns = [{"role": role, "content": html[:90_000]} for role in ("user", "assistant") * 6]
+    with pytest.raises(RecordInvalid, match="at most 900000 are taken") as refused:
+        validated(event({"messages": turns}))
+    assert refused.value.code == "too_large"
+    [held] = validated(event({"messages": turns[:2]})).record.model_dump()["messages"][:1]
+    assert held["content"] == turns[0]["content"]
+
+
 @pytest.mark.parametrize(
     "columns", [{"prompt": "x", "label": "y"}, {"system": "x"}, {"prompt": "x", "completion": "x"}]
 )

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from typing import Any, get_args
 
 import pyarrow as pa
@@ -86,6 +87,39 @@ def test_a_pattern_runs_in_linear_time_and_none_that_cannot_is_taken() -> None:
     for pattern in ("(?=a)", r"(a)\1", "("):
         with pytest.raises(ValidationError):
             Prep.model_validate({"steps": [{"step": "pattern", "name": "x", "drop": pattern}]})
+
+
+HOSTILE = {
+    "tags": "<div class='a'>" * 6_000,
+    "one word": "a" * 90_000,
+    "one line": "the list of files " * 5_000,
+    "braces": "{[(" * 30_000,
+    "blanks": " \n" * 45_000,
+    "marks": "." * 90_000,
+    "no spaces": "漢" * 90_000,
+}
+"""Each nearly of the longest content that is taken."""
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_long_text_of_any_kind_gets_through_every_step_in_seconds(name: str) -> None:
+    """In processor time: as a prompt and as a completion, beside one that the same text repeats."""
+    text = HOSTILE[name]
+    records = [accepted("p", f"{text} p"), accepted("c", "q", f"{text} c"), accepted("again", f"{text} p again", text)]
+    steps = [
+        {"step": "length", "max_chars": 1_000_000},
+        {"step": "quality", "rules": list(get_args(Rule))},
+        {"step": "pattern", "name": "tag", "drop": r"(<[a-z]+(\s[^>]*)?>)+"},
+        {"step": "duplicates"},
+        {"step": "near_duplicates", "within_train": True},
+        {"step": "decontaminate"},
+    ]
+    began = time.process_time()
+    for step in steps:
+        frozen(records, step, held_out=0.3)
+    assert time.process_time() - began < 10
+    assert {drop.reason for drop in frozen(records, {"step": "length"}).drops} <= {"too_long", "empty"}
+    assert len(frozen(records, {"step": "length"}).drops) == 3
 
 
 def test_training_rows_that_hold_a_held_out_text_are_contaminated() -> None:
