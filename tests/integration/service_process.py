@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -30,9 +30,23 @@ def environment(name: str, home: Path, kafka: str, port: int, **settings: str) -
     return {**os.environ, **{f"NORIA_{key}": value for key, value in own.items()}}
 
 
+class Running(NamedTuple):
+    """A service that runs."""
+
+    url: str
+    pid: int
+
+
 @contextmanager
 def service(name: str, home: Path, kafka: str, port: int | None = None, **settings: str) -> Generator[str]:
     """Runs a service until it is ready, and ends it; its URL. `settings` by their names in capitals, without NORIA_."""
+    with running_service(name, home, kafka, port, **settings) as found:
+        yield found.url
+
+
+@contextmanager
+def running_service(name: str, home: Path, kafka: str, port: int | None = None, **settings: str) -> Generator[Running]:
+    """As `service`, with its process."""
     port = port or free_port()
     log = home / f"{name}.log"
     with log.open("wb") as out:
@@ -52,7 +66,7 @@ def service(name: str, home: Path, kafka: str, port: int | None = None, **settin
 
     try:
         until(f"{name} ready", ready)
-        yield f"http://127.0.0.1:{port}"
+        yield Running(f"http://127.0.0.1:{port}", process.pid)
     finally:
         process.terminate()
         assert process.wait(15) == 0, log.read_text()[-3000:]
