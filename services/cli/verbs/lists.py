@@ -1,9 +1,12 @@
 """`noria datasets`, `runs` and `models`: what prep, the trainer and the registry list."""
 
+from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 from services.cli import api
 from services.cli.addresses import settings
+from services.cli.errors import Refused
 from services.cli.output import AsJson, Limit, Project, brief, clock, metric, note, show, table
 
 
@@ -20,13 +23,29 @@ def datasets(project: str | None, tag: str | None, limit: int, as_json: bool) ->
         "tags": lambda r: ", ".join(r.get("tags", ())) or None,
         "note": lambda r: brief(r["note"]) if r.get("note") else None,
     }
-    none = f"no dataset has the tag {tag}" if tag else "no dataset is frozen yet"
+    asking = "" if project else "; with --project NAME it is told what that one's records wait for"
+    none = f"no dataset has the tag {tag}" if tag else f"no dataset is frozen yet{asking}"
     show(found, as_json, lambda: table(found["items"], columns, none))
-    if found["items"] and not as_json:
+    if as_json:
+        return
+    if project:
+        with suppress(Refused):  # nobody defined it
+            note("\n".join(waiting(api.get("prep", f"/v1/projects/{quote(project, safe='')}/pending"))))
+    if found["items"]:
         newest = found["items"][0]
         note(
             f"{settings().url('prep')}/v1/datasets/{newest['project']}/{newest['number']}/report shows the newest's profile"
         )
+
+
+def waiting(pending: dict[str, Any]) -> list[str]:
+    """What a project's records wait for, and why its last freeze failed where it did."""
+    failure = pending.get("failure")
+    told = (
+        f"{pending['changed']} of {pending['total']} records are in no dataset yet as they are now; the next is frozen "
+    )
+    failed = [f"the last freeze failed: {failure['code']}: {failure['detail']}"] if failure else []
+    return [told + pending["next_freeze"], *failed]
 
 
 def runs(project: Project = None, limit: Limit = 50, as_json: AsJson = False) -> None:

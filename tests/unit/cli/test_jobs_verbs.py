@@ -64,7 +64,24 @@ def test_a_dataset_is_frozen_now(services: Services, capsys: pytest.CaptureFixtu
     assert "freeze-p-3" in said(capsys, "datasets", "freeze", "p")[1]
     assert "nothing changed since dataset #7" in said(capsys, "datasets", "freeze", "p")[1]
     services.say("GET", "/v1/datasets", (200, {"items": [], "next": None}))
+    assert "with --project NAME" in said(capsys, "datasets")[1]
     assert "no dataset is frozen yet" in said(capsys, "datasets", "--project", "p")[1]
+
+
+def test_what_a_project_waits_for_and_why_its_freeze_failed_is_told(
+    services: Services, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.say("GET", "/v1/datasets", (200, {"items": [], "next": None}))
+    failure = {"code": "empty_dataset", "detail": "the step pattern left out the last of them, for example r1"}
+    pending = {"changed": 7, "total": 9, "next_freeze": "after 493 more new or changed records, or on demand"}
+    services.say("GET", "/v1/projects/p/pending", (200, pending | {"failure": failure}), (200, pending))
+    assert run(["datasets", "--project", "p"]) == 0
+    shown = capsys.readouterr().err
+    assert "7 of 9 records" in shown
+    assert "the next is frozen after 493 more" in shown
+    assert "the last freeze failed: empty_dataset: the step pattern" in shown
+    assert run(["datasets", "--project", "p"]) == 0
+    assert "failed" not in capsys.readouterr().err
 
 
 def test_a_version_that_is_decided_on_is_measured_again_by_its_newest_evaluation(
