@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from contracts.sections import Duration, Section
-from contracts.steps import Language, Step, Synthetic
+from contracts.steps import Language, LanguageStep, Step, Synthetic, SyntheticStep
 
 SplitBy = Annotated[str, StringConstraints(pattern=r"^(prompt|conversation|subject|time|tag:.{1,200})$")]
 
@@ -54,10 +54,14 @@ class Prep(Section):
         description="What is left out, step by step; default: length, duplicates, near_duplicates as the keys here say",
     )
     language: Language | None = Field(
-        default=None, exclude_if=_absent, description="Languages that stay; before all steps"
+        default=None,
+        exclude_if=_absent,
+        description="The step language, before all others: how it was said before it was one",
     )
     synthetic: Synthetic | None = Field(
-        default=None, exclude_if=_absent, description="Most of train that may be synthetic; after all steps"
+        default=None,
+        exclude_if=_absent,
+        description="The step synthetic, after all others: how it was said before it was one",
     )
     split: Split = Field(default=Split(), exclude_if=_by_prompt, description="What is held out together")
     freeze: Freeze = Freeze()
@@ -72,4 +76,7 @@ class Prep(Section):
     def _says_it_once(self) -> "Prep":
         if self.steps is not None and (self.deduplicate, self.min_chars, self.max_chars) != ("exact", 1, 20_000):
             raise ValueError("steps stand beside deduplicate, min_chars or max_chars; say those as steps too")
+        for key, step in (("language", LanguageStep), ("synthetic", SyntheticStep)):
+            if getattr(self, key) and any(isinstance(each, step) for each in self.steps or ()):
+                raise ValueError(f"{key} stands beside steps and among them; keep the step")
         return self

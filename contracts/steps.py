@@ -18,6 +18,7 @@ from pydantic import (
 
 from contracts.compat import OTHERS
 from contracts.languages import CONFIDENCE, LanguageCode
+from contracts.placeholders import HIDDEN, Kind
 from contracts.sections import APPLYING, Section
 
 Rule = Literal[
@@ -101,6 +102,19 @@ class Language(Section):
     min_confidence: float = Field(default=CONFIDENCE, ge=0, le=1)
 
 
+class LanguageStep(Language):
+    """The same as a step."""
+
+    step: Literal["language"]
+
+
+class Pii(Section):
+    """Drops `pii_KIND`: a text of the record holds a secret or personal data, as the door finds them; without kinds, any."""
+
+    step: Literal["pii"]
+    kinds: tuple[Kind, ...] = Field(default=(), max_length=len(HIDDEN), exclude_if=_empty)
+
+
 class Decontaminate(Section):
     """Drops `contaminated` from train: so many words in a row stand in a held-out or validation record too.
 
@@ -135,8 +149,26 @@ class Synthetic(Section):
     at_most: float = Field(ge=0, lt=1)
 
 
-Known = Length | Duplicates | NearDuplicates | Quality | Matching | Decontaminate | Cap | Mix
-KINDS: tuple[type[Known], ...] = (Length, Duplicates, NearDuplicates, Quality, Matching, Decontaminate, Cap, Mix)
+class SyntheticStep(Synthetic):
+    """The same as a step."""
+
+    step: Literal["synthetic"]
+
+
+Known = (
+    Length
+    | Duplicates
+    | NearDuplicates
+    | Quality
+    | Matching
+    | LanguageStep
+    | Pii
+    | Decontaminate
+    | Cap
+    | Mix
+    | SyntheticStep
+)
+KINDS: tuple[type[Known], ...] = get_args(Known)
 NAMES: tuple[str, ...] = tuple(get_args(kind.model_fields["step"].annotation)[0] for kind in KINDS)
 """Of the steps that there are."""
 
@@ -172,9 +204,12 @@ Step = Annotated[
     | Annotated[NearDuplicates, Tag("near_duplicates")]
     | Annotated[Quality, Tag("quality")]
     | Annotated[Matching, Tag("pattern")]
+    | Annotated[LanguageStep, Tag("language")]
+    | Annotated[Pii, Tag("pii")]
     | Annotated[Decontaminate, Tag("decontaminate")]
     | Annotated[Cap, Tag("cap")]
     | Annotated[Mix, Tag("mix")]
+    | Annotated[SyntheticStep, Tag("synthetic")]
     | Annotated[Other, AfterValidator(_read), WithJsonSchema(OTHER_STEP), Tag("other")],
     Discriminator(_tag),
 ]

@@ -8,8 +8,8 @@ from contracts.canonical import digest
 from contracts.events.upstream import RecordSubmittedV1
 from contracts.project import Ingest
 from contracts.records import RecordInvalid
+from services.chassis.privacy.redaction import Redactor
 from services.ingestion.domain.columns import Columns
-from services.ingestion.domain.privacy.redaction import Redactor
 from services.ingestion.domain.validation import ValidRecord, validated
 
 CONSENT = "consent"

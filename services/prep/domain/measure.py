@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from services.prep.domain import languages, normalise
+from services.prep.domain import languages, normalise, pii
 from services.prep.domain.arrow import Column, Schema
 from services.prep.domain.reading import Reading, read
 
@@ -54,10 +54,11 @@ FURTHER: dict[str, Callable[[Reading], str]] = {
     "completion": lambda reading: reading.completion,
     "told": lambda reading: told(reading),
     "language": lambda reading: languages.guess(reading.prompt, reading.completion),
+    "pii": lambda reading: pii.told(reading.record),
     "all_words": lambda reading: " ".join(normalise.words(f"{reading.prompt}\n{reading.completion}")),
 }
-"""Texts that some steps ask for: all of it, the completion, what is told, the language, and the words with a space between
-each."""
+"""Texts that some steps ask for: all of it, the completion, what is told, the language, kinds of secrets and
+personal data, and the words with a space between each."""
 
 
 def measured(further: Sequence[str]) -> Schema:

@@ -1,6 +1,8 @@
 """The steps of a freeze, one after the other: records as columns in, what stays and what is left out and why."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,13 +15,12 @@ from services.prep.domain import (
     lengths,
     near_duplicates,
     patterns,
+    pii,
     quality,
     shares,
 )
 from services.prep.domain.frame import EXAMPLES, CountTokens, Frame, Outcome, Step
 from services.prep.domain.near_duplicates import Sign
-
-Wanted = kinds.Known | kinds.Language | kinds.Synthetic
 
 
 class UnknownStep(ValueError):
@@ -37,7 +38,7 @@ class Means:
 
 def against(prep: Prep) -> list[str]:
     """The other datasets that steps ask for."""
-    rules = [wanted for _, wanted in steps(prep) if isinstance(wanted, kinds.Decontaminate)]
+    rules = [wanted for wanted in steps(prep) if isinstance(wanted, kinds.Decontaminate)]
     return sorted({name for rule in rules for name in rule.against})
 
 
@@ -48,32 +49,32 @@ def freeze(frame: Frame, prep: Prep, means: Means) -> Outcome:
     reasons: list[str] = []
     train = frame.of("train")
     emptied_by = None
-    for name, wanted in steps(prep):
+    for wanted in steps(prep):
         begin, before = len(reasons), bool((train & (reason < 0)).any())
         for dropped in made(wanted, means)(frame, reason < 0):
             reason[dropped.rows] = len(reasons)
             because_of[dropped.rows] = dropped.because_of
             reasons.append(dropped.reason)
         if before and not (train & (reason < 0)).any():
-            emptied_by = name, np.flatnonzero(train & (reason >= begin))[:EXAMPLES]
+            emptied_by = wanted.step, np.flatnonzero(train & (reason >= begin))[:EXAMPLES]
     return Outcome(tuple(reasons), reason, because_of, emptied_by)
 
 
-def steps(prep: Prep) -> list[tuple[str, Wanted]]:
-    """The project's steps by name in their order: languages, what it lists or what its other keys say, the synthetic share.
+def steps(prep: Prep) -> list[kinds.Known]:
+    """The project's steps in their order: languages, what it lists or what its other keys say, the synthetic share.
 
     Raises:
         UnknownStep: nothing is frozen without a step that the project asks for.
     """
     listed = _usual(prep) if prep.steps is None else [_known(step) for step in prep.steps]
-    first = [("language", prep.language)] if prep.language else []
-    last = [("synthetic", prep.synthetic)] if prep.synthetic else []
-    return [*first, *((wanted.step, wanted) for wanted in listed), *last]
+    first = [kinds.LanguageStep(step="language", **dict(prep.language))] if prep.language else []
+    last = [kinds.SyntheticStep(step="synthetic", **dict(prep.synthetic))] if prep.synthetic else []
+    return [*first, *listed, *last]
 
 
 def counts_tokens(prep: Prep) -> bool:
     """Whether a step asks for the base's tokens."""
-    rules = [wanted for _, wanted in steps(prep) if isinstance(wanted, kinds.Length)]
+    rules = [wanted for wanted in steps(prep) if isinstance(wanted, kinds.Length)]
     return any(lengths.columns(rule) for rule in rules)
 
 
@@ -91,54 +92,44 @@ def _usual(prep: Prep) -> list[kinds.Known]:
     return [*found, kinds.NearDuplicates(step="near_duplicates")]
 
 
-def made(wanted: Wanted, means: Means) -> Step:
+def made(wanted: kinds.Known, means: Means) -> Step:
     """The function of a step."""
-    if isinstance(wanted, kinds.Language):
-        return languages.step(wanted.keep, wanted.min_confidence)
-    if isinstance(wanted, kinds.Synthetic):
-        return shares.synthetic(wanted.tag, wanted.at_most)
-    return _listed(wanted, means)
-
-
-def _listed(wanted: kinds.Known, means: Means) -> Step:
-    match wanted:
-        case kinds.Length():
-            return lengths.step(wanted, means.count)
-        case kinds.Duplicates():
-            return duplicates.step
-        case kinds.NearDuplicates():
-            return near_duplicates.step(means.sign, wanted.within_train)
-        case kinds.Quality():
-            return quality.step(wanted.rules)
-        case kinds.Matching():
-            return patterns.step(wanted.name, wanted.drop)
-        case kinds.Decontaminate():
-            return contamination.step(wanted.words, wanted.against, means.sets)
-        case kinds.Cap():
-            return shares.cap(wanted.by, wanted.most)
-        case kinds.Mix():
-            return shares.mix(wanted.by, wanted.weights)
+    return KINDS[type(wanted)].made(wanted, means)
 
 
 def texts(prep: Prep) -> tuple[str, ...]:
     """The columns of text that the project's steps read."""
-    found = {"words"}
-    for _, wanted in steps(prep):
-        match wanted:
-            case kinds.Synthetic():
-                found.add("tags")
-            case kinds.NearDuplicates(within_train=True) | kinds.Decontaminate():
-                found.add("all_words")
-            case kinds.Quality():
-                found.add("completion")
-            case kinds.Length():
-                found |= lengths.columns(wanted)
-            case kinds.Language():
-                found.add("language")
-            case kinds.Matching():
-                found.add("text")
-            case kinds.Cap() | kinds.Mix():
-                found.add("subject" if wanted.by == "subject" else "tags")
-            case _:
-                pass
-    return tuple(sorted(found))
+    return tuple(sorted({"words"}.union(*(KINDS[type(wanted)].reads(wanted) for wanted in steps(prep)))))
+
+
+class Kind(NamedTuple):
+    """Of a kind of step the function that it is, and the columns of text that it reads."""
+
+    made: Callable[[Any, Means], Step]
+    reads: Callable[[Any], set[str]]
+
+
+def _by(wanted: kinds.Cap | kinds.Mix) -> set[str]:
+    return {"subject" if wanted.by == "subject" else "tags"}
+
+
+KINDS: Mapping[type[kinds.Known], Kind] = {
+    kinds.Length: Kind(lambda rule, means: lengths.step(rule, means.count), lengths.columns),
+    kinds.Duplicates: Kind(lambda rule, means: duplicates.step, lambda rule: set()),
+    kinds.NearDuplicates: Kind(
+        lambda rule, means: near_duplicates.step(means.sign, rule.within_train),
+        lambda rule: {"all_words"} if rule.within_train else set(),
+    ),
+    kinds.Quality: Kind(lambda rule, means: quality.step(rule.rules), lambda rule: {"completion"}),
+    kinds.Matching: Kind(lambda rule, means: patterns.step(rule.name, rule.drop), lambda rule: {"text"}),
+    kinds.LanguageStep: Kind(
+        lambda rule, means: languages.step(rule.keep, rule.min_confidence), lambda rule: {"language"}
+    ),
+    kinds.Pii: Kind(lambda rule, means: pii.step(rule.kinds), lambda rule: {"pii"}),
+    kinds.Decontaminate: Kind(
+        lambda rule, means: contamination.step(rule.words, rule.against, means.sets), lambda rule: {"all_words"}
+    ),
+    kinds.Cap: Kind(lambda rule, means: shares.cap(rule.by, rule.most), _by),
+    kinds.Mix: Kind(lambda rule, means: shares.mix(rule.by, rule.weights), _by),
+    kinds.SyntheticStep: Kind(lambda rule, means: shares.synthetic(rule.tag, rule.at_most), lambda rule: {"tags"}),
+}

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from contracts.placeholders import HIDDEN, HIDDEN_BY_OTHERS
-from services.prep.domain import languages
+from services.prep.domain import languages, pii
 from services.prep.domain.frame import CountTokens
 from services.prep.domain.rows import DROPS, SPLITS
 from services.prep.profiling import leakage, repeats, sources, texts, topics
@@ -26,6 +26,8 @@ OUTLIERS = 5
 BRIEF = 200
 TOKENISED = 5_000
 """Rows of the sample whose tokens are counted and whose language is told."""
+SEARCHED = 2_000
+"""Rows of the sample that are searched for secrets and personal data, 0.3 ms each."""
 JUDGED = 2_000
 """Rows of each split that are compared with the training's."""
 PLACEHOLDER = re.compile(rf"<({'|'.join(sorted({*HIDDEN, *HIDDEN_BY_OTHERS}))})(?:_\d+)?>")
@@ -67,6 +69,7 @@ def profile(
         },
         "preferences": preferences(some),
         "placeholders": top(Counter(kind for row in some for kind in placeholders(row))),
+        "pii": _pii(evenly(some, SEARCHED)),
         "drops": left_out,
         "repeats": repeats.repeats(files, SPLITS),
         "leakage": _leakage(some),
@@ -106,6 +109,12 @@ def preferences(some: Sequence[Sampled]) -> dict[str, Any]:
 def placeholders(row: Sampled) -> set[str]:
     """The kinds of redacted places in a row."""
     return set(PLACEHOLDER.findall(row.prompt)) | set(PLACEHOLDER.findall(row.completion))
+
+
+def _pii(some: Sequence[Sampled]) -> dict[str, Any]:
+    """Rows by the kinds of secrets and personal data that they hold, as the step `pii` finds them."""
+    kinds = Counter(kind for row in some for kind in pii.kinds_in([row.prompt, row.completion, row.rejected or ""]))
+    return {"sampled": len(some), "found": top(kinds)}
 
 
 def _leakage(some: Sequence[Sampled]) -> dict[str, Any]:

@@ -106,6 +106,16 @@ def placeholders(profile: Part) -> str:
     return f'<h2>Redacted</h2><div class="grid">{card(title, plots.bars(title, profile["placeholders"]))}</div>'
 
 
+def pii(profile: Part) -> str:
+    """Secrets and personal data in sampled rows."""
+    found = profile.get("pii", {"found": {}})
+    if not found["found"]:
+        return ""
+    title = f"Rows that hold them, of {found['sampled']:,} sampled"
+    content = card(title, plots.bars(title, found["found"]))
+    return f'<h2>Secrets and personal data</h2><div class="grid">{content}</div>'
+
+
 def longest(rows: Sequence[Part]) -> str:
     """The longest of the sampled rows."""
     if not rows:

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from services.ingestion.domain.privacy.checks import IBAN_LENGTHS
-from services.ingestion.domain.privacy.find import Finding, findings
+from services.chassis.privacy.checks import IBAN_LENGTHS
+from services.chassis.privacy.find import Finding, findings
 
 ALNUM = string.ascii_letters + string.digits
 NAMES = "anna ben chloe david eva farid grace hiro irene jonas kim lucía müller nguyen olga pavel smith zoë".split()  # noqa: SIM905

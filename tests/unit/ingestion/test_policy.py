@@ -19,12 +19,12 @@ from contracts.events.upstream import RecordSubmittedV1
 from contracts.project import Ingest, ProjectSpec
 from contracts.records import RecordInvalid
 from services.chassis.context import Context
+from services.chassis.privacy.find import findings
+from services.chassis.privacy.redaction import Redactor
 from services.chassis.storage.database import reading, writing
 from services.chassis.storage.tables import Outbox
 from services.ingestion import handlers
 from services.ingestion.domain.policy import Policy, cleaned, is_sampled, judged, policy_of
-from services.ingestion.domain.privacy.find import findings
-from services.ingestion.domain.privacy.redaction import Redactor
 from services.ingestion.letters import concealed
 from services.ingestion.store import SqlStore
 from tests.unit.ingestion.pii_corpus import KINDS, corpus, found_in

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models
 
-from services.ingestion.domain.privacy.kinds import KINDS
+from services.chassis.privacy.kinds import KINDS
 from services.prep.domain.rows import SPLITS
 from services.prep.profiling import embedder, leakage, plots, repeats, sources, texts, topics
 from services.prep.profiling.figures import spread, words
@@ -62,6 +62,18 @@ def test_a_profile_counts_what_is_there(files: dict[str, Path]) -> None:
     assert found["characters"]["completion"]["greatest"] == len("answer 10")
     assert json.loads(json.dumps(found)) == found
     assert made(files) == found
+
+
+def test_secrets_and_personal_data_are_counted_by_the_rows_that_hold_them(tmp_path: Path) -> None:
+    rows = [pair(i, f"ask u{i}@example.com or v{i}@example.com") for i in range(3)] + [
+        pair(3, "q sk-proj-abcdEFGH1234567890abcd")
+    ]
+    found = made(write(tmp_path, {"train": rows, "validation": [], "held_out": []}))
+    assert found["pii"] == {"sampled": 4, "found": {"EMAIL_ADDRESS": 3, "API_KEY": 1}}
+    html = page("p", found)
+    assert "Rows that hold them, of 4 sampled" in html
+    without = {name: part for name, part in found.items() if name != "pii"}
+    assert "Secrets and personal data" not in page("p", without), "a profile of before has none"
 
 
 def test_a_large_dataset_is_sampled_evenly_and_says_so(files: dict[str, Path]) -> None:

@@ -212,3 +212,48 @@ def test_synthetic_records_are_at_most_a_share_of_train(at_most: float, kept: in
     assert sum(json.loads(r.tags)["synthetic"] in ("yes", "true", "1") for r in records if r.record_id in names) == kept
     assert len(names) == 8 + kept
     assert found.drops_by_reason() == ({"synthetic": 12 - kept} if kept < 12 else {})
+
+
+HOLDS = {
+    "EMAIL_ADDRESS": "write to ann.smith@example.com",
+    "CREDIT_CARD": "charge 4111 1111 1111 1111 please",
+    "API_KEY": "use sk-proj-abcdEFGH1234567890abcd",
+}
+
+
+def test_records_with_secrets_and_personal_data_go_by_kind_as_the_door_finds_them() -> None:
+    records = [accepted(kind, "q", text) for kind, text in HOLDS.items()]
+    records += [
+        accepted("both", f"{HOLDS['API_KEY']} or {HOLDS['EMAIL_ADDRESS']}"),
+        accepted("none", "order 20260131-7"),
+    ]
+    tool = {
+        "tool_calls": [{"id": "c", "type": "function", "function": {"name": "mail", "arguments": json.dumps(HOLDS)}}]
+    }
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", **tool}]
+    records.append(Accepted("tool", 1, "messages", json.dumps({"messages": turns}), "{}", None))
+    found = {drop.record_id: drop.reason for drop in frozen(records, {"step": "pii"}).drops}
+    assert found == {kind: f"pii_{kind}" for kind in HOLDS} | {"both": "pii_API_KEY", "tool": "pii_API_KEY"}
+    some = frozen(records, {"step": "pii", "kinds": ["EMAIL_ADDRESS", "JWT"]})
+    assert {(drop.record_id, drop.reason) for drop in some.drops} == {
+        (name, "pii_EMAIL_ADDRESS") for name in ("EMAIL_ADDRESS", "both", "tool")
+    }
+    with pytest.raises(ValidationError, match="kinds"):
+        Prep.model_validate({"steps": [{"step": "pii", "kinds": ["NAME"]}]})
+
+
+def test_the_keys_of_before_are_steps_at_their_places_and_keep_their_digests() -> None:
+    language, share = {"keep": ["en"]}, {"tag": "made", "at_most": 0.5}
+    before = Prep.model_validate({"steps": [{"step": "duplicates"}], "language": language, "synthetic": share})
+    text = "This is a sentence that anybody reads as English"
+    records = [accepted(f"r{i}", f"{text} {i}", made="yes" if i % 3 else "no") for i in range(9)]
+    records += [accepted("de", "Das ist ein Satz, den jeder auf Deutsch liest", "und noch einer dazu", made="no")]
+    plain = before.model_copy(update={"held_out": 0.0, "validation": 0.0})
+    steps = ({"step": "language", **language}, {"step": "duplicates"}, {"step": "synthetic", **share})
+    listed = frozen(records, *steps)
+    keys = freeze(records, plain)
+    assert (keys.rows, keys.drops) == (listed.rows, listed.drops)
+    assert listed.drops_by_reason() == {"language_de": 1, "synthetic": 3}
+    assert set(before.model_dump(mode="json")["language"]) == {"keep", "min_confidence"}, "as it was written"
+    with pytest.raises(ValidationError, match="language stands beside steps and among them; keep the step"):
+        Prep.model_validate({"language": language, "steps": steps})

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from contracts import placeholders
-from services.ingestion.domain.privacy import checks
+from services.chassis.privacy import checks
 
 
 class Kind(NamedTuple):

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from services.ingestion.domain.privacy.kinds import KINDS, Kind
+from services.chassis.privacy.kinds import KINDS, Kind
 
 _WORTH_A_LOOK = re.compile(r"[@\d]|eyJ|://|-----BEGIN|(?i:key|secret|token|pass|pwd|contrase)|[\w-]{20}")
 """A text without any of these holds nothing of KINDS: most texts are read once and no more."""

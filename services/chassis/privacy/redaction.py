@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from services.ingestion.domain.privacy.find import Finding, findings
+from services.chassis.privacy.find import Finding, findings
 
 MAX_JSON_TEXT = 1_000_000
 """Characters of a text that may be JSON itself; longer ones are texts."""
