@@ -5,7 +5,7 @@ Closed, so that a misspelt key is refused. Within an event the same classes are 
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     AfterValidator,
@@ -15,16 +15,12 @@ from pydantic import (
     model_validator,
 )
 
+from contracts.gate import Rule, margins_apart, rules, share_of_one
 from contracts.preparation import Prep
 from contracts.prompt import Prompt as Prompt
 from contracts.sections import APPLYING, Duration, Section
 from contracts.shapes import SHAPES, Column, readings
 from contracts.types import ProjectName
-
-
-def share_of_one(metric: str, threshold: float) -> bool:
-    """Whether a gate's threshold was written when `exact_match` was a share of 1: it is in percent, as chrf is, since then."""
-    return metric == "exact_match" and 0 < threshold <= 1
 
 
 def _in_percent(rule: str, info: ValidationInfo) -> str:
@@ -129,11 +125,66 @@ class Evaluate(Section):
     compare: Literal["champion", "base"] = "champion"
 
 
+ALPHA = 0.05
+
+
+def _usual(alpha: float) -> bool:
+    return alpha == ALPHA
+
+
+def _none(margins: dict[str, float]) -> bool:
+    return not margins
+
+
 class GateRules(Section):
-    """What a candidate must reach to be promoted; an empty list promotes by hand alone."""
+    """What a candidate must reach to be promoted; an empty list promotes by hand alone.
+
+    A file may write a margin into a rule, 'chrf > champion - 1'. It is kept as 'chrf > champion' and the margin, since consumers
+    of before margins know rules without one alone.
+    """
 
     require: tuple[Gate, ...] = ("chrf > champion",)
+    margins: dict[MetricName, float] = Field(
+        default_factory=dict[Any, float],
+        exclude_if=_none,
+        description="What rules add to the champion's figure, by metric and in its unit: {chrf: -1} lets 1 less pass",
+    )
+    alpha: float = Field(
+        default=ALPHA,
+        gt=0,
+        le=0.5,
+        exclude_if=_usual,
+        description="How often a candidate that is no better than the champion may pass by chance, over all comparisons on "
+        "the same held-out rows; one-sided",
+    )
     approval: Literal["none", "one person"] = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _margins_apart(cls, raw: Any) -> Any:
+        given = cast(dict[str, Any], raw) if isinstance(raw, dict) else {}
+        require = given.get("require")
+        if not isinstance(require, list | tuple) or not all(isinstance(r, str) for r in cast(list[Any], require)):
+            return raw
+        plain, margins = margins_apart(cast(list[str], require))
+        if not margins:
+            return raw
+        known = given.get("margins") or {}
+        if not isinstance(known, dict) or any(known.get(m, by) != by for m, by in margins.items()):
+            raise ValueError("gate.margins says otherwise than the margins in gate.require; give them once")
+        return {**given, "require": plain, "margins": {**known, **margins}}
+
+    @model_validator(mode="after")
+    def _margins_are_used(self) -> "GateRules":
+        unused = self.margins.keys() - {rule.metric for rule in self.rules if rule.threshold is None}
+        if unused:
+            raise ValueError(f"gate.margins names {sorted(unused)[0]!r}, which no rule compares with the champion")
+        return self
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules, parsed."""
+        return rules(self.require, {str(metric): margin for metric, margin in self.margins.items()})
 
 
 class Serve(Section):

@@ -6,6 +6,7 @@ Events are open at every level, the project file is closed: so the specification
 from pathlib import Path
 from typing import Any, cast
 
+from contracts import gate
 from contracts.compat import OTHERS
 from contracts.envelope import Event
 from contracts.project import ProjectSpec
@@ -28,12 +29,13 @@ def schema(event: type[Event]) -> dict[str, Any]:
 
 
 def project_file_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of a project file, for editors: closed, so that a misspelt key is seen."""
-    return {
-        "$schema": DIALECT,
-        "$id": f"{SCHEMA_BASE}{PROJECT_FILE}.json",
-        **closed(ProjectSpec.model_json_schema(mode="validation")),
-    }
+    """JSON Schema (2020-12) of a project file, for editors: closed, so that a misspelt key is seen.
+
+    A file may write margins into rules; events hold them apart.
+    """
+    body = closed(ProjectSpec.model_json_schema(mode="validation"))
+    body["$defs"]["GateRules"]["properties"]["require"]["items"]["pattern"] = gate.WRITTEN
+    return {"$schema": DIALECT, "$id": f"{SCHEMA_BASE}{PROJECT_FILE}.json", **body}
 
 
 def closed(body: Any) -> Any:

@@ -99,3 +99,35 @@ def _in_percent(raw: Any) -> Any:
 
 Metrics = Annotated[dict[str, Metric], BeforeValidator(_in_percent)]
 """Figures by metric: exact_match, chrf, bleu and rouge_l in percent, loss in nats per token."""
+
+
+class PairedTest(Value):
+    """Whether a rule on the champion holds by more than chance: a one-sided test on the paired differences by example.
+
+    The null hypothesis is that the difference, candidate minus champion, is `margin` or lies on the rule's wrong side of it.
+    """
+
+    p: float = Field(gt=0, le=1, description="How often chance alone would show as much for the candidate, or more")
+    margin: float = Field(description="The difference that has to be passed, in the metric's unit")
+    sd: float = Field(
+        ge=0, description="Standard deviation of an example's difference; by sqrt(n) it is the standard error"
+    )
+    n: int = Field(ge=1, description="Number of examples")
+    differing: int = Field(ge=0, description="Of these, examples on which candidate and champion differ")
+    flips: int = Field(ge=1, description="Arrangements of signs that were counted")
+    exact: bool = Field(description="Whether these were all arrangements; otherwise a random choice of them")
+
+
+SKETCH = 256
+"""So many of a set's row digests are kept: of a set that has no more, all."""
+
+
+class HeldOutRows(Value):
+    """Which rows were measured on, so that it can be told which share of them is new: exactly up to 256 rows, estimated above."""
+
+    rows: int = Field(ge=1)
+    digest: Sha256 = Field(description="Of the rows' identities, whatever their order")
+    smallest: tuple[str, ...] = Field(
+        max_length=SKETCH,
+        description="The smallest SHA-256 of the record ids, ascending, 16 hexadecimal digits of each",
+    )

@@ -6,7 +6,16 @@ from pydantic import Field
 
 from contracts.envelope import Event
 from contracts.project import ProjectSpec
-from contracts.types import ArtifactRef, DatasetRef, Metrics, ModelRef, ProjectName, Sha256
+from contracts.types import (
+    ArtifactRef,
+    DatasetRef,
+    HeldOutRows,
+    Metrics,
+    ModelRef,
+    PairedTest,
+    ProjectName,
+    Sha256,
+)
 
 
 class ModelScoredV1(Event):
@@ -30,6 +39,11 @@ class ModelScoredV1(Event):
     spec: ProjectSpec | None = Field(
         default=None, description="What project_revision says: whoever never saw that definition needs no other event"
     )
+    tests: dict[str, PairedTest] = Field(
+        default_factory=dict[str, PairedTest],
+        description="By rule of the project's gate that compares with the champion, as 'chrf > champion - 1'",
+    )
+    held_out: HeldOutRows | None = Field(default=None, description="The rows that were measured on")
 
 
 class EvaluationFailedV1(Event):

@@ -12,6 +12,7 @@ from services.cli.verbs import (
     datasets,
     decisions,
     dlq,
+    explain,
     feedback,
     gc,
     groups,
@@ -46,6 +47,7 @@ app.add_typer(jobs.runs, name="runs")
 app.command()(jobs.evaluate)
 app.command()(lists.models)
 app.command()(lineage.lineage)
+app.command()(explain.explain)
 app.command()(decisions.promote)
 app.command()(decisions.rollback)
 app.command()(decisions.reject)

@@ -100,6 +100,7 @@ OUTCOME = (
     "champion_metrics",
     "base_metrics",
     "differences",
+    "tests",
     "results",
     "examples",
     "skipped",

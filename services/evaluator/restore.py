@@ -10,10 +10,12 @@ from services.evaluator.domain.evaluation import Evaluation, evaluation_id
 from services.evaluator.domain.task import Outcome
 from services.evaluator.store import SqlStore
 
+_TOLD = {"metrics", "champion_metrics", "base_metrics", "differences", "results", "tests", "held_out"}
+
 
 def on_model_scored(event: ModelScoredV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
     """The evaluation is done, against the champion that it names."""
-    told = event.model_dump(include={"metrics", "champion_metrics", "base_metrics", "differences", "results"})
+    told = event.model_dump(include=_TOLD)
     outcome = Outcome(**told, examples=0)
     ended = {"status": "done", "champion": event.champion, "outcome": outcome, "cause": None, "detail": None}
     store.keep(_evaluation(event.evaluation_id, store).model_copy(update=ended))

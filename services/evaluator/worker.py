@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from contracts.gate import parse
 from contracts.types import Files
 from services.chassis.errors import ArtifactError, ArtifactUnavailable
 from services.chassis.storage.artifacts import ArtifactStore, open_store
@@ -19,9 +20,11 @@ from services.evaluator.domain.predictions import (
     Example,
     Predictions,
     differences,
+    held_out,
     kept,
     metrics,
     missing,
+    paired_tests,
     scores,
     settings_key,
 )
@@ -114,6 +117,8 @@ def _outcome(
         differences=differences(scored["candidate"], scored["champion"]),
         results=store.put_file(results),
         examples=len(examples["candidate"]),
+        tests=paired_tests(scored["candidate"], scored["champion"], [parse(rule) for rule in task.require]),
+        held_out=held_out(examples["candidate"]),
     )
 
 

@@ -14,7 +14,7 @@ from services.chassis.http.guard import needs
 from services.chassis.http.projects import check_in_service
 from services.chassis.storage.pages import decode, moment, page
 from services.registry.domain.promotion import Promotion
-from services.registry.domain.representation import InForce, compared, lineage, shown, transition
+from services.registry.domain.representation import InForce, compared, explained, lineage, shown, transition
 from services.registry.domain.version import ModelVersion
 from services.registry.judgement import EvaluationGoesOn, evaluate_again, rejudge_open
 from services.registry.project_routes import After, Decision, Limit, add_projects, add_prompts
@@ -40,6 +40,7 @@ def make_router(ctx: Context[Store]) -> APIRouter:
     add_projects(routes, ctx)
     add_prompts(routes, ctx)
     _add_models(routes, ctx)
+    _add_reasons(routes, ctx)
     _add_decisions(routes, ctx)
     return routes
 
@@ -84,6 +85,8 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
         """One version."""
         return await ctx.read(lambda store: shown(_version(store, name, version), in_force(store, name)))
 
+
+def _add_reasons(routes: APIRouter, ctx: Context[Store]) -> None:
     @routes.get("/models/{name}/{version}/lineage", responses=errors(404))
     @needs("read", project="name")
     async def lineage_of(name: str, version: Number) -> dict[str, Any]:
@@ -94,6 +97,18 @@ def _add_models(routes: APIRouter, ctx: Context[Store]) -> None:
             spec = store.projects.at(found.trained.project, found.trained.project_revision)
             weights = store.version(name, found.weights_version) or found
             return lineage(found, weights, in_force(store, name), spec, store.history_of(name, version, HISTORY))
+
+        return await ctx.read(read)
+
+    @routes.get("/models/{name}/{version}/decision", responses=errors(404))
+    @needs("read", project="name")
+    async def decision_of(name: str, version: Number) -> dict[str, Any]:
+        """Why a version is in its stage: the gate's newest decision with every value that went into it."""
+
+        def read(store: Store) -> dict[str, Any]:
+            found = _version(store, name, version)
+            spec = store.projects.at(found.trained.project, found.trained.project_revision)
+            return explained(found, in_force(store, name), spec, store.spent(name))
 
         return await ctx.read(read)
 

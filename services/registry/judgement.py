@@ -5,8 +5,11 @@ from dataclasses import replace
 
 from contracts.envelope import Event
 from contracts.events.registry import EvaluationRequestedV1, ModelPromotedV1
+from contracts.project import ProjectSpec
 from services.registry.domain.promotion import Promotion
-from services.registry.domain.verdict import decide
+from services.registry.domain.spending import Look, spend
+from services.registry.domain.spending import look as next_look
+from services.registry.domain.verdict import Decision, Verdict, compares, decide
 from services.registry.domain.version import ModelVersion, promoted, rejected, score
 from services.registry.store import Store
 from services.registry.transitions import Action, NotACandidate, move, promote
@@ -34,8 +37,11 @@ def judge(store: Store, version: ModelVersion, action: Action) -> Iterable[Event
     if store.retired_after(name) is not None:
         store.keep(replace(version, detail="the project is out of service: apply it again, or promote by hand"))
         return ()
-    version = replace(version, evaluation="done")
-    verdict = decide(spec, score(scored), _version_of(store.champion(name)))
+    look, before = _look(store, version)
+    verdict = decide(spec, score(scored), _version_of(store.champion(name)), look)
+    version = replace(version, evaluation="done", decision=_decision(version, spec, verdict, look))
+    if verdict.findings and compares(spec) and scored.held_out and not before:
+        store.spend(name, spend(look, scored.held_out))
     by_gate = replace(action, by=GATE, reason=verdict.detail)
     match verdict.decision:
         case "measure":
@@ -48,7 +54,34 @@ def judge(store: Store, version: ModelVersion, action: Action) -> Iterable[Event
         case "wait":
             if version.detail != verdict.detail:
                 move(store, replace(version, detail=verdict.detail, awaited=None), "candidate", "gate", by_gate)
+            else:
+                store.keep(version)
             return ()
+
+
+def _look(store: Store, version: ModelVersion) -> tuple[Look, bool]:
+    """The comparison that the candidate's score is, and whether the candidate was judged by the same one before."""
+    scored, known = version.scored, version.decision
+    rows, champion = (scored.held_out, scored.champion.version) if scored else (None, 0)
+    if known and known.look and known.same_comparison(champion, rows and rows.digest):
+        return known.look, True
+    return next_look(store.spent(version.name), rows), False
+
+
+def _decision(version: ModelVersion, spec: ProjectSpec, verdict: Verdict, look: Look) -> Decision | None:
+    scored = version.scored
+    if scored is None or not verdict.findings:
+        return version.decision
+    return Decision(
+        verdict=verdict.decision,
+        detail=verdict.detail,
+        evaluation_id=scored.evaluation_id,
+        champion=scored.champion.version,
+        alpha=spec.gate.alpha,
+        look=look if compares(spec) else None,
+        rows=scored.held_out and scored.held_out.digest,
+        findings=verdict.findings,
+    )
 
 
 def _measure_again(store: Store, version: ModelVersion, why: str, action: Action) -> Iterable[Event]:

@@ -33,8 +33,11 @@ def on_project_defined(event: ProjectDefinedV1, meta: Meta, store: SqlStore) -> 
 
 
 def on_model_promoted(event: ModelPromotedV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
-    """What a person promoted or rolled back to; the gate's promotions come from the figures again."""
-    if event.cause == "gate":
+    """What a person promoted or rolled back to; the gate's promotions come from the figures again.
+
+    A gate of before decision 42 promoted what today's rejects: that it was in production stays true.
+    """
+    if event.cause == "gate" and not _rejected_by_today(store.version(event.model.name, event.model.version)):
         return ()
     name, number = event.model.name, event.model.version
     store.lock(name)
@@ -67,6 +70,11 @@ def on_model_registered(event: ModelRegisteredV1, meta: Meta, store: SqlStore) -
     if version is not None and version.prompt_version is None:
         store.keep(replace(version, prompt_version=event.prompt_version))
     return ()
+
+
+def _rejected_by_today(version: ModelVersion | None) -> bool:
+    known = version and version.decision
+    return bool(version and known and version.stage == "rejected" and known.verdict == "reject")
 
 
 def _keep_prompt(

@@ -1,13 +1,22 @@
 """Between the registry's rows and its domain: a version, a promotion and an entry of the history, each way."""
 
+from typing import Any
+
+from pydantic import TypeAdapter
+
 from contracts.events.evaluator import ModelScoredV1
 from contracts.events.trainer import ModelTrainedV1
 from contracts.prompt import Prompt
 from services.registry.domain.history import Transition
 from services.registry.domain.promotion import Promotion
 from services.registry.domain.prompt import PromptVersion
+from services.registry.domain.spending import Spent
+from services.registry.domain.verdict import Decision
 from services.registry.domain.version import ModelVersion
 from services.registry.tables import PromotionRow, PromptRow, TransitionRow, VersionRow
+
+_DECISION = TypeAdapter(Decision)
+_SPENT = TypeAdapter(Spent)
 
 
 def row_of(version: ModelVersion) -> VersionRow:
@@ -30,6 +39,7 @@ def row_of(version: ModelVersion) -> VersionRow:
         deployment_detail=version.deployment_detail,
         prompt_version=version.prompt_version,
         weights_of=version.weights_of,
+        decision=_DECISION.dump_python(version.decision, mode="json") if version.decision else None,
     )
 
 
@@ -51,7 +61,18 @@ def version_of(row: VersionRow) -> ModelVersion:
         deployment_detail=row.deployment_detail,
         prompt_version=row.prompt_version,
         weights_of=row.weights_of,
+        decision=None if row.decision is None else _DECISION.validate_python(row.decision),
     )
+
+
+def spent_of(raw: dict[str, Any] | None) -> Spent | None:
+    """What a model's row says that comparisons have spent."""
+    return None if raw is None else _SPENT.validate_python(raw)
+
+
+def spent_row(spent: Spent) -> dict[str, Any]:
+    """As the model's row keeps it."""
+    return _SPENT.dump_python(spent, mode="json")
 
 
 def promotion_of(row: PromotionRow) -> Promotion:

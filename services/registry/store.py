@@ -11,10 +11,11 @@ from services.chassis.storage.projects import NEWEST_FIRST, Projects
 from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import ProjectRevision
 from services.registry.domain.history import Stage, Transition
+from services.registry.domain.spending import Spent
 from services.registry.domain.version import ModelVersion
 from services.registry.promotions import PromotionQueries, PromotionStore
 from services.registry.prompts import PromptQueries, PromptStore
-from services.registry.rows import row_of, transition_of, version_of
+from services.registry.rows import row_of, spent_of, spent_row, transition_of, version_of
 from services.registry.tables import CANDIDATE, PRODUCTION, ModelRow, TransitionRow, VersionRow
 
 
@@ -32,6 +33,14 @@ class Store(PromotionStore, PromptStore, Protocol):
 
     def retire(self, name: str, after: int | None) -> None:
         """Takes the project out of service after a promotion, or (None) back into it."""
+        ...
+
+    def spent(self, name: str) -> Spent | None:
+        """What comparisons have taken of the model's held-out rows; None before the first."""
+        ...
+
+    def spend(self, name: str, spent: Spent) -> None:
+        """Keeps it; the model's row is locked."""
         ...
 
     def version(self, name: str, version: int) -> ModelVersion | None:
@@ -108,6 +117,18 @@ class SqlStore(PromotionQueries, PromptQueries, ChassisStore):
         self.lock(name)
         row = self.session.get_one(ModelRow, name)
         row.retired_after = after
+        self.session.add(row)
+        self.session.flush()
+
+    def spent(self, name: str) -> Spent | None:
+        """What comparisons have taken of the model's held-out rows; None before the first."""
+        row = self.session.get(ModelRow, name)
+        return None if row is None else spent_of(row.spent)
+
+    def spend(self, name: str, spent: Spent) -> None:
+        """Keeps it; the model's row is locked."""
+        row = self.session.get_one(ModelRow, name)
+        row.spent = spent_row(spent)
         self.session.add(row)
         self.session.flush()
 

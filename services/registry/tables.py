@@ -22,7 +22,8 @@ class Base(SQLModel):
 class ModelRow(Base, table=True):
     """A model; its row is locked while one of its versions moves, so that two are never in production.
 
-    `promotions` counts them; those up to `retired_after` serve no more, since the project was taken out of service.
+    `promotions` counts them; those up to `retired_after` serve no more, since the project was taken out of service. `spent` is
+    domain/spending.py's.
     """
 
     __tablename__ = "model"  # pyright: ignore[reportAssignmentType]
@@ -30,12 +31,13 @@ class ModelRow(Base, table=True):
     name: str = Field(primary_key=True)
     promotions: int = 0
     retired_after: int | None = None
+    spent: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
 
 
 class VersionRow(Base, table=True):
     """A version; `trained` and `scored` are events as JSON. `champion` is the version that the score was against.
 
-    `weights_of` is the version that was trained, null where that is this one.
+    `weights_of` is the version that was trained, null where that is this one. `decision` is domain/verdict.py's.
     """
 
     __tablename__ = "model_version"  # pyright: ignore[reportAssignmentType]
@@ -65,6 +67,7 @@ class VersionRow(Base, table=True):
     deployment_detail: str = Field(default="", sa_column=Column(Text, nullable=False))
     prompt_version: int | None = None
     weights_of: int | None = None
+    decision: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
 
 
 class PromptRow(Base, table=True):

@@ -63,6 +63,7 @@ def plan(
         candidate=Subject(kind=trained.kind, base=trained.base, files=trained.files, prompt=spec.prompt),
         champion=base if against is None else _served(against),
         base=base,
+        require=tuple(map(str, spec.gate.rules)),
     )
     evaluation = Evaluation(
         evaluation_id=task.evaluation_id,
@@ -101,4 +102,6 @@ def scored(evaluation: Evaluation, outcome: Outcome, spec: ProjectSpec | None) -
         differences=outcome.differences,
         results=outcome.results,
         spec=spec,
+        tests=outcome.tests,
+        held_out=outcome.held_out,
     )

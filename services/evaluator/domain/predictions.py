@@ -7,13 +7,15 @@ answered before. An example's key holds the prompt as well, so a changed prompt 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
-from contracts.types import Metric
+from contracts.gate import Rule
+from contracts.types import SKETCH, HeldOutRows, Metric, PairedTest
 from services.lm.scoring import intervals
 from services.lm.scoring.intervals import Interval
 from services.lm.scoring.metrics import KINDS, ON_ANSWERS
+from services.lm.scoring.paired import sign_flip
 
 VERSION = "4"
 """Raised when rendering, generation or loss changes its result, so that old predictions are not taken for new ones."""
@@ -133,14 +135,47 @@ def metrics(found: Scores) -> dict[str, Metric]:
 def differences(candidate: Scores, champion: Scores) -> dict[str, Metric]:
     """Candidate minus champion, paired by example."""
     result: dict[str, Metric] = {}
-    for name, column in candidate.values.items():
-        rows = zip(column, champion.values[name], candidate.tokens, champion.tokens, strict=True)
-        both = [(a, b, x, y) for a, b, x, y in rows if a is not None and b is not None]
-        if both:
-            own, other, own_tokens, other_tokens = map(list, zip(*both, strict=True))
-            weights = (own_tokens, other_tokens) if name == "loss" else None
-            result[name] = _metric(name, intervals.difference(own, other, weights), len(both))
+    for name in candidate.values:
+        pairs = _pairs(name, candidate, champion)
+        if pairs.own:
+            interval = intervals.difference(pairs.own, pairs.other, pairs.weights)
+            result[name] = _metric(name, interval, len(pairs.own))
     return result
+
+
+def paired_tests(candidate: Scores, champion: Scores, asked: Sequence[Rule]) -> dict[str, PairedTest]:
+    """By rule that compares with the champion, how surely it holds; a metric without any value has none."""
+    result: dict[str, PairedTest] = {}
+    for rule in asked:
+        if rule.threshold is not None or rule.metric not in candidate.values:
+            continue
+        pairs = _pairs(rule.metric, candidate, champion)
+        if pairs.own:
+            found = sign_flip(pairs.own, pairs.other, rule.margin, rule.upward, pairs.weights)
+            result[str(rule)] = PairedTest(margin=rule.margin, **asdict(found))
+    return result
+
+
+def held_out(examples: Sequence[Example]) -> HeldOutRows:
+    """The rows that were measured, as an event tells them; one at least."""
+    digests = sorted(hashlib.sha256(example.record_id.encode()).hexdigest() for example in examples)
+    whole = hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return HeldOutRows(rows=len(digests), digest=whole, smallest=tuple(d[:16] for d in digests[:SKETCH]))
+
+
+class _Pairs(NamedTuple):
+    """Of one metric the figures of both, on examples that both have one on; `weights` where it is a mean by tokens."""
+
+    own: list[float]
+    other: list[float]
+    weights: tuple[list[int], list[int]] | None
+
+
+def _pairs(name: str, candidate: Scores, champion: Scores) -> _Pairs:
+    rows = zip(candidate.values[name], champion.values[name], candidate.tokens, champion.tokens, strict=True)
+    both = [(a, b, x, y) for a, b, x, y in rows if a is not None and b is not None]
+    weights = ([x for *_, x, _ in both], [y for *_, y in both]) if name == "loss" else None
+    return _Pairs([a for a, *_ in both], [b for _, b, *_ in both], weights)
 
 
 def _summary(name: str, values: Sequence[float], tokens: Sequence[int]) -> Interval:

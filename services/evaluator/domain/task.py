@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from contracts.project import MetricName, Prompt
-from contracts.types import ArtifactRef, BaseRef, Files, Metrics
+from contracts.types import ArtifactRef, BaseRef, Files, HeldOutRows, Metrics, PairedTest
 
 
 class Part(BaseModel):
@@ -42,7 +42,10 @@ _KEPT = AliasChoices("predictions", "sheets")  # `sheets` in what was written be
 
 
 class Task(Part):
-    """One candidate on one split. `champion` is the base where there is no champion, or none shall be compared with."""
+    """One candidate on one split. `champion` is the base where there is no champion, or none shall be compared with.
+
+    `require` are the rules of the gate, margins included.
+    """
 
     evaluation_id: str
     suite: tuple[MetricName, ...]
@@ -52,6 +55,7 @@ class Task(Part):
     champion: Subject
     base: Subject
     predictions: tuple[PredictionsRef, ...] = Field(default=(), validation_alias=_KEPT)
+    require: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -77,6 +81,8 @@ class Outcome(Part):
     skipped: dict[str, int] = {}
     computed: dict[str, str | int] = {}
     seconds: dict[str, float] = {}
+    tests: dict[str, PairedTest] = {}
+    held_out: HeldOutRows | None = None
 
 
 def untouched(base: BaseRef, prompt: Prompt) -> Subject:

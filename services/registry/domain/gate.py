@@ -1,76 +1,181 @@
-"""A gate's rules, as 'chrf > champion' or 'loss < 1.2', and whether figures hold them. Knows no stage and no version."""
+"""Whether a candidate's figures hold a gate's rules, by bounds and not by points. Knows no stage and no version.
 
-import operator
-import re
-from collections.abc import Callable, Mapping, Sequence
+A rule on the champion is a one-sided test of the paired difference; of several such rules, Holm's procedure keeps the level of
+the family (Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979). A rule
+on a number holds where the 95% interval lies beyond it. `>=` and `<=` differ from `>` and `<` at equality alone: there a bound
+may touch the number, and a candidate that does exactly what the champion does holds.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from contracts.project import share_of_one
-from contracts.types import Metric
+from contracts.gate import Rule
+from contracts.types import Metric, PairedTest
+from services.registry.domain.power import deviation, examples_to_settle, least_examples
 
-_RULE = re.compile(r"^([a-z_0-9]+) *(>=|<=|>|<) *(champion|-?\d+(?:\.\d+)?)$")
-_HOLDS: dict[str, Callable[[float, float], bool]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-}
+Outcome = Literal["holds", "inconclusive", "worse"]
+"""`worse`: shown to be on the wrong side; `inconclusive`: neither shown."""
+
+BOUND_P = 0.025
+"""What is known of p from an event of before tests, whose 95% interval lies beyond the margin."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """`metric op threshold`, read from left to right on the candidate's point estimate: 'loss < champion' wants a lower loss.
+class Score:
+    """What a version was measured to be: its figures and those of the champion's version, on the same rows.
 
-    `threshold` is None where the rule says 'champion'. An equal figure does not pass > or <; NaN and a figure that is
-    missing never pass.
+    `differences` are paired, the candidate's minus the champion's; `tests` are by rule, none in an event of before tests.
     """
 
-    metric: str
-    op: str
-    threshold: float | None
+    champion: int
+    metrics: Mapping[str, Metric]
+    champion_metrics: Mapping[str, Metric]
+    differences: Mapping[str, Metric]
+    tests: Mapping[str, PairedTest]
 
-    def __str__(self) -> str:
-        return f"{self.metric} {self.op} {'champion' if self.threshold is None else f'{self.threshold:g}'}"
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of one rule.
 
-def parse(text: str) -> Rule:
-    """The rule that `text` means; the pattern is that of contracts.project.Gate.
-
-    Raises:
-        ValueError: when it is no rule.
+    `value`, `low` and `high` (95%) are of the paired difference for a rule on the champion, of the candidate's figure for one on
+    a number; None where that was not measured. `limit` is what they are held against; `adjusted`, Holm's p, is against `alpha`.
+    `settled_by` examples like these would settle an open case nine times in ten.
     """
-    match = _RULE.match(text)
-    if match is None:
-        raise ValueError(f"{text!r} is no gate rule; give 'metric > champion' or 'metric >= 0.5' (>, >=, <, <=)")
-    return Rule(match[1], match[2], None if match[3] == "champion" else _threshold(match[1], float(match[3])))
+
+    rule: str
+    outcome: Outcome
+    words: str
+    on_champion: bool
+    limit: float
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    p: float | None = None
+    adjusted: float | None = None
+    alpha: float | None = None
+    settled_by: int | None = None
 
 
-def _threshold(metric: str, written: float) -> float:
-    """In the metric's unit: a rule from before `exact_match` was in percent means what it meant."""
-    return 100 * written if share_of_one(metric, written) else written
-
-
-def needs_champion(require: Sequence[str]) -> bool:
+def needs_champion(rules: Sequence[Rule]) -> bool:
     """Whether any rule compares with the champion."""
-    return any(parse(text).threshold is None for text in require)
+    return any(rule.threshold is None for rule in rules)
 
 
-def failing(
-    require: Sequence[str], metrics: Mapping[str, Metric], champion: Mapping[str, Metric] | None
-) -> tuple[str, ...]:
-    """Every rule that does not hold, with the figures. `champion` None: its figures are not to be had."""
-    found = (_complaint(parse(text), metrics, champion) for text in require)
-    return tuple(line for line in found if line is not None)
+def judge(rules: Sequence[Rule], score: Score, alpha: float) -> tuple[Finding, ...]:
+    """What becomes of each rule, in their order; `alpha` is the level of all rules on the champion together."""
+    tested = {rule: _test(rule, score) for rule in rules if rule.threshold is None}
+    adjusted = holm({rule: test.p for rule, test in tested.items() if test is not None})
+    return tuple(
+        _on_number(rule, rule.threshold, score.metrics.get(rule.metric))
+        if rule.threshold is not None
+        else _on_champion(rule, score.differences.get(rule.metric), tested[rule], adjusted.get(rule, 1.0), alpha)
+        for rule in rules
+    )
 
 
-def _complaint(rule: Rule, metrics: Mapping[str, Metric], champion: Mapping[str, Metric] | None) -> str | None:
-    own = metrics.get(rule.metric)
+def holm(p: Mapping[Rule, float]) -> dict[Rule, float]:
+    """Adjusted p: rule by rule, each at most the family's level where Holm's procedure lets it hold."""
+    found: dict[Rule, float] = {}
+    largest = 0.0
+    for index, rule in enumerate(sorted(p, key=lambda r: (p[r], str(r)))):
+        largest = found[rule] = max(largest, min(1.0, (len(p) - index) * p[rule]))
+    return found
+
+
+def _test(rule: Rule, score: Score) -> PairedTest | None:
+    """The test that the evaluator made; else what the interval of the difference tells, which is no less strict."""
+    known, difference = score.tests.get(str(rule)), score.differences.get(rule.metric)
+    if known is not None or difference is None:
+        return known
+    beyond = difference.low > rule.margin if rule.upward else difference.high < rule.margin
+    same = difference.low == difference.high == 0
+    return PairedTest(
+        p=BOUND_P if beyond else 1.0,
+        margin=rule.margin,
+        sd=deviation(difference),
+        n=max(1, difference.n),
+        differing=0 if same else difference.n,
+        flips=1,
+        exact=False,
+    )
+
+
+def _on_champion(
+    rule: Rule, difference: Metric | None, test: PairedTest | None, adjusted: float, alpha: float
+) -> Finding:
+    if difference is None or test is None:
+        words = f"{rule}: inconclusive: {rule.metric} of candidate and champion was not measured on the same examples"
+        return Finding(str(rule), "inconclusive", words, True, rule.margin)
+    equal = test.differing == 0 and rule.margin == 0
+    outcome: Outcome = "inconclusive"
+    settled: int | None = None
+    if adjusted <= alpha or (equal and rule.op.endswith("=")):
+        outcome = "holds"
+    elif (difference.high < rule.margin) if rule.upward else (difference.low > rule.margin):
+        outcome = "worse"
+    else:
+        settled = examples_to_settle(test.sd, difference.value - rule.margin, alpha)
+    seen = f"{difference.value:+.4g} [{difference.low:.4g}, {difference.high:.4g}] against the champion on {test.n} examples"
+    holm_says = f" ({adjusted:.2g} by Holm)" if adjusted != test.p else ""
+    asked = f"p {test.p:.2g}{holm_says} {'within' if adjusted <= alpha else 'above'} {alpha:.2g}"
+    words = f"{seen}, no answer differs" if equal else f"{seen}, {asked}"
+    if outcome == "inconclusive" and not equal:
+        words += _open(settled, test.n, alpha)
+    return Finding(
+        rule=str(rule),
+        outcome=outcome,
+        words=f"{rule}: {outcome}: {words}",
+        on_champion=True,
+        limit=rule.margin,
+        value=difference.value,
+        low=difference.low,
+        high=difference.high,
+        n=test.n,
+        p=test.p,
+        adjusted=adjusted,
+        alpha=alpha,
+        settled_by=settled,
+    )
+
+
+def _open(settled: int | None, n: int, alpha: float) -> str:
+    least = least_examples(alpha)
+    if n < least:
+        return f"; {n} examples cannot show it whatever they say, {least} at least can"
+    if settled is None:
+        return "; no number of examples would settle so small a difference"
+    return f"; some {max(settled, n + 1):,} examples like these would settle it"
+
+
+def _on_number(rule: Rule, limit: float, own: Metric | None) -> Finding:
     if own is None:
-        return f"{rule}: {rule.metric} was not measured"
-    limit = rule.threshold
-    if limit is None:
-        other = (champion or {}).get(rule.metric)
-        if other is None:
-            return f"{rule}: {own.value:.4g} has no champion's {rule.metric} to stand against"
-        limit = other.value
-    return None if _HOLDS[rule.op](own.value, limit) else f"{rule}: {own.value:.4g} is not {rule.op} {limit:.4g}"
+        words = f"{rule}: inconclusive: {rule.metric} was not measured"
+        return Finding(str(rule), "inconclusive", words, False, limit)
+    near, far = (own.low, own.high) if rule.upward else (own.high, own.low)
+    sign, touches = (1 if rule.upward else -1), rule.op.endswith("=")
+    outcome: Outcome = "inconclusive"
+    settled: int | None = None
+    seen = f"{own.value:.4g} [{own.low:.4g}, {own.high:.4g}] on {own.n} examples"
+    if sign * (near - limit) > 0 or (touches and near == limit):
+        outcome = "holds"
+    elif sign * (far - limit) < 0 or (far == limit and not touches):
+        outcome = "worse"
+    else:
+        settled = examples_to_settle(deviation(own), own.value - limit, BOUND_P)
+        end = "lower" if rule.upward else "upper"
+        seen += f", whose {end} end is not {rule.op} {limit:.4g}" + _open(settled, own.n, 1.0)
+    return Finding(
+        rule=str(rule),
+        outcome=outcome,
+        words=f"{rule}: {outcome}: {seen}",
+        on_champion=False,
+        limit=limit,
+        value=own.value,
+        low=own.low,
+        high=own.high,
+        n=own.n,
+        settled_by=settled,
+    )

@@ -9,9 +9,11 @@ from contracts.prompt import prompt_digest
 from contracts.types import Metric
 from services.registry.domain.history import Transition
 from services.registry.domain.prompt import PromptVersion
+from services.registry.domain.spending import Spent, words
 from services.registry.domain.version import ModelVersion
 
 Json = dict[str, Any]
+_SHOWN_ELSEWHERE = {"project", "project_revision", "run_id", "dataset", "held_out"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,41 @@ def lineage(
         },
         "files": {path: ref.model_dump(mode="json") for path, ref in sorted(trained.files.items())},
         "weights": trained.weights,
-        "evaluation": scored.model_dump(mode="json", exclude={"project", "project_revision", "run_id", "dataset"})
-        if scored
-        else None,
+        "evaluation": scored.model_dump(mode="json", exclude=_SHOWN_ELSEWHERE) if scored else None,
         "history": [transition(entry) for entry in history],
+    }
+
+
+def explained(version: ModelVersion, in_force: InForce, spec: ProjectSpec | None, spent: Spent | None) -> Json:
+    """Every value that went into the newest decision on a version; `decision` is None where the gate has not judged it."""
+    trained, scored, decision = version.trained, version.scored, version.decision
+    return {
+        "model": {"name": version.name, "version": version.version, "stage": version.stage, "detail": version.detail},
+        **_in_force(version, in_force),
+        "decision": decision and {**asdict(decision), "findings": [asdict(found) for found in decision.findings]},
+        "held_out": decision and decision.look and {"words": words(decision.look, decision.alpha)},
+        "left_now": None if spent is None else 1 - spent.spent,
+        "evaluation": None
+        if scored is None
+        else {
+            "evaluation_id": scored.evaluation_id,
+            "champion": scored.champion.version,
+            "rows": scored.held_out.rows if scored.held_out else None,
+            "metrics": _metrics(scored.metrics),
+            "champion_metrics": _metrics(scored.champion_metrics),
+            "differences": _metrics(scored.differences),
+            "tests": {rule: test.model_dump(mode="json") for rule, test in scored.tests.items()},
+        },
+        "gate": spec
+        and {
+            "rules": [str(rule) for rule in spec.gate.rules],
+            "alpha": spec.gate.alpha,
+            "approval": spec.gate.approval,
+        },
+        "dataset": {"number": trained.dataset.number, "version": trained.dataset.version},
+        "run_id": trained.run_id,
+        "code": trained.code,
+        "project_revision": trained.project_revision,
     }
 
 

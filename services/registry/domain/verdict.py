@@ -1,47 +1,68 @@
 """What a score means for a candidate: production, waiting for a person, rejected, or to be measured again."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from contracts.project import ProjectSpec
-from contracts.types import Metric
-from services.registry.domain.gate import failing, needs_champion
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What a version was measured to be: its figures and those of the champion's version, on the same rows."""
-
-    champion: int
-    metrics: Mapping[str, Metric]
-    champion_metrics: Mapping[str, Metric]
+from services.registry.domain.gate import Finding, Score, judge, needs_champion
+from services.registry.domain.spending import Look, words
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`failed` names every rule that does not hold; it is empty unless the decision is 'reject'."""
+    """`failed` says of every rule that does not hold why; it is empty unless the decision is 'reject'."""
 
     decision: Literal["promote", "wait", "reject", "measure"]
     detail: str
     failed: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
-def decide(spec: ProjectSpec, score: Score, champion: int) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict as it is kept: on which evaluation, against which champion, at which level, and what each rule came to.
+
+    `alpha` is the project's; `look` is what the comparison took of it, None where no rule compares with the champion; `rows` is
+    the digest of the rows, None where the evaluator told none.
+    """
+
+    verdict: str
+    detail: str
+    evaluation_id: str
+    champion: int
+    alpha: float
+    look: Look | None
+    rows: str | None
+    findings: tuple[Finding, ...]
+
+    def same_comparison(self, champion: int, rows: str | None) -> bool:
+        """Whether figures against `champion` on `rows` are those that it looked at: greedy answers tell nothing new."""
+        return (self.champion, self.rows) == (champion, rows)
+
+
+def compares(spec: ProjectSpec) -> bool:
+    """Whether the gate compares with the champion, and so looks at held-out rows."""
+    return needs_champion(spec.gate.rules)
+
+
+def decide(spec: ProjectSpec, score: Score, champion: int, look: Look) -> Verdict:
     """The gate's verdict on a candidate; `champion` is the version that serves now, 0 the base.
 
     A rule on the champion is judged by figures against the champion of now alone: where another one was measured the
-    decision is 'measure'.
+    decision is 'measure'. `look` says at which level.
     """
-    require = spec.gate.require
-    if not require:
+    rules, alpha = spec.gate.rules, spec.gate.alpha
+    if not rules:
         return Verdict("wait", "waiting for approval: the gate has no rules, so it promotes by hand alone")
-    against_champion = spec.evaluate.compare == "champion" and needs_champion(require)
-    if against_champion and score.champion != champion:
+    if spec.evaluate.compare == "champion" and compares(spec) and score.champion != champion:
         return Verdict("measure", f"measured against version {score.champion}, but version {champion} serves now")
-    failed = failing(require, score.metrics, score.champion_metrics)
+    findings = judge(rules, score, look.level(alpha))
+    failed = tuple(finding.words for finding in findings if finding.outcome != "holds")
+    spent = f"; {words(look, alpha)}" if compares(spec) else ""
+    told = "gate: " + "; ".join(failed or (finding.words for finding in findings)) + spent
     if failed:
-        return Verdict("reject", "gate: " + "; ".join(failed), failed)
+        return Verdict("reject", told, failed, findings)
     if spec.gate.approval == "one person":
-        return Verdict("wait", "waiting for approval: the gate is passed, one person has to promote it")
-    return Verdict("promote", "gate: " + "; ".join(require))
+        wait = f"waiting for approval: the gate is passed, one person has to promote it; {told}"
+        return Verdict("wait", wait, findings=findings)
+    return Verdict("promote", told, findings=findings)

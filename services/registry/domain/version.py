@@ -9,9 +9,10 @@ from contracts.events.registry import ModelPromotedV1, ModelRegisteredV1, ModelR
 from contracts.events.trainer import ModelTrainedV1
 from contracts.project import ProjectSpec
 from contracts.types import Metric, ModelRef
+from services.registry.domain.gate import Score
 from services.registry.domain.history import Stage
 from services.registry.domain.promotion import DeploymentStatus, Promotion
-from services.registry.domain.verdict import Score
+from services.registry.domain.verdict import Decision
 
 EvaluationStatus = Literal["pending", "done", "failed", "outdated"]
 """`outdated`: done, but against another champion than serves by now, and no further evaluation is asked for by itself."""
@@ -23,7 +24,7 @@ class ModelVersion:
 
     `evaluation` says how the newest evaluation stands; `rounds` counts those that the registry or a person asked for,
     `awaited` is the champion's version of one that has not come yet. `deployment` is what serving made
-    of the newest promotion, None where there was none.
+    of the newest promotion, None where there was none. `decision` is the gate's newest, None before it.
 
     `prompt_version` is the prompt that it is served under, None where nobody counted it. `weights_of` is the version whose
     weights these are, under another prompt than that one's; then `trained` is that version's event with this revision and an
@@ -45,6 +46,7 @@ class ModelVersion:
     deployment_detail: str = ""
     prompt_version: int | None = None
     weights_of: int | None = None
+    decision: Decision | None = None
 
     @property
     def weights_version(self) -> int:
@@ -64,7 +66,7 @@ class ModelVersion:
 
 def score(scored: ModelScoredV1) -> Score:
     """The figures that a gate judges."""
-    return Score(scored.champion.version, scored.metrics, scored.champion_metrics)
+    return Score(scored.champion.version, scored.metrics, scored.champion_metrics, scored.differences, scored.tests)
 
 
 def registered(version: ModelVersion) -> ModelRegisteredV1:

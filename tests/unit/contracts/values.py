@@ -69,7 +69,9 @@ def consistent(given: dict[str, Any]) -> dict[str, Any]:
     rules = spec.get("gate", {}).get("require", ())
     metric = next((name for name in suite if name != "exact_match"), None)  # whose thresholds have a rule of their own
     kept = tuple(re.sub(r"^[a-z_0-9]+", metric, rule) for rule in rules) if metric else ()
-    gate = spec.get("gate", {}) | {"require": kept}
+    margin = next(iter(spec.get("gate", {}).get("margins", {}).values()), None)
+    used = margin is not None and any("champion" in rule for rule in kept)
+    gate = spec.get("gate", {}) | {"require": kept, "margins": {metric: margin} if used else {}}
     return spec | {"gate": gate, "evaluate": spec.get("evaluate", {}) | {"suite": suite}}
 
 

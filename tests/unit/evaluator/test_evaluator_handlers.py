@@ -11,13 +11,14 @@ from contracts.events.evaluator import EvaluationFailedV1, ModelScoredV1
 from contracts.events.registry import EvaluationRequestedV1, ModelPromotedV1, ProjectDefinedV1
 from contracts.events.trainer import ModelTrainedV1
 from contracts.project import ProjectSpec
-from contracts.types import ArtifactRef, Metric, ModelRef
+from contracts.types import ArtifactRef, HeldOutRows, Metric, ModelRef, PairedTest
 from services.chassis.errors import Park
 from services.chassis.http.application import ApiError
 from services.chassis.http.guard import Caller
 from services.chassis.jobs.job import Job
 from services.chassis.jobs.queue import Failure
 from services.chassis.retention.pruning import prune
+from services.evaluator import restore
 from services.evaluator.domain.task import Outcome, PredictionsRef, Task
 from services.evaluator.handlers import (
     KIND,
@@ -93,6 +94,26 @@ def test_the_first_candidate_is_measured_against_its_base(store: SqlStore):
     evaluation = store.evaluation("eval-run-1")
     assert evaluation is not None
     assert (evaluation.champion.version, evaluation.created_at, evaluation.status) == (0, START, "queued")
+
+
+def test_the_gates_rules_are_tested_and_told_with_the_rows(store: SqlStore):
+    define(store, gate={"require": ["chrf > champion - 1", "loss < 2"]})
+    on_model_trained(trained(), meta(), store)
+    assert Task.model_validate(job(store).spec).require == ("chrf > champion - 1", "loss < 2")
+    test = PairedTest(p=0.01, margin=-1, sd=9, n=91, differing=40, flips=99_999, exact=False)
+    rows = HeldOutRows(rows=1, digest="a" * 64, smallest=("0" * 16,))
+    found = outcome().model_copy(update={"tests": {"chrf > champion - 1": test}, "held_out": rows})
+    (event,) = on_evaluated(store, job(store), found.model_dump(mode="json"))
+    assert isinstance(event, ModelScoredV1)
+    assert (event.tests, event.held_out) == ({"chrf > champion - 1": test}, rows)
+    before = store.evaluation("eval-run-1")
+    restore.on_model_scored(event, meta(), store)
+    after = store.evaluation("eval-run-1")
+    assert before is not None
+    assert before.outcome is not None
+    assert after is not None
+    assert after.outcome is not None
+    assert (after.outcome.tests, after.outcome.held_out) == (before.outcome.tests, before.outcome.held_out)
 
 
 def test_a_run_is_measured_once(store: SqlStore):

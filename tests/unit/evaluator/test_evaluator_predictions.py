@@ -1,13 +1,16 @@
 import pytest
 
+from contracts.gate import parse
 from services.evaluator.domain.predictions import (
     Example,
     Prediction,
     Scores,
     differences,
+    held_out,
     kept,
     metrics,
     missing,
+    paired_tests,
     scores,
 )
 
@@ -82,6 +85,30 @@ def test_differences_are_candidate_minus_champion_by_example():
     found = differences(candidate, champion)
     assert found["loss"].value == (3 * 1 + 2) / 4 - (3 * 2 + 4) / 4
     assert (found["chrf"].value, found["chrf"].n) == (3.0, 1)
+
+
+def test_each_rule_on_the_champion_is_tested_with_its_margin_and_weights():
+    candidate = Scores({"loss": [1.0, 2.0, 1.5], "chrf": [None, 9.0, 8.0], "bleu": [None] * 3}, [3, 1, 2])
+    champion = Scores({"loss": [2.0, 4.0, 1.5], "chrf": [1.0, 6.0, 8.0], "bleu": [None] * 3}, [3, 1, 2])
+    rules = ("loss < champion", "chrf > champion - 4", "chrf > 4", "bleu > champion", "rouge_l > champion")
+    found = paired_tests(candidate, champion, [parse(rule) for rule in rules])
+    assert found.keys() == {"loss < champion", "chrf > champion - 4"}
+    loss, chrf = found.values()
+    assert (loss.p, loss.n, loss.differing, loss.exact) == (0.25, 3, 2, True)
+    assert (chrf.p, chrf.n, chrf.differing, chrf.margin) == (0.25, 2, 1, -4)
+    reversed_ = paired_tests(champion, candidate, [parse("loss < champion")])["loss < champion"]
+    assert reversed_.p == 1
+
+
+def test_rows_are_told_by_their_ids_whatever_their_order():
+    rows = [example(f"record-{n}", "ls") for n in range(300)]
+    told = held_out(rows)
+    assert (told.rows, len(told.smallest)) == (300, 256)
+    assert held_out(rows[::-1]) == told
+    fewer = held_out(rows[:299])
+    assert fewer.digest != told.digest
+    assert len(set(fewer.smallest) & set(told.smallest)) >= 255
+    assert held_out([example("record-1", "ls")]) == held_out([example("record-1", "another")])
 
 
 def test_a_share_has_wilsons_interval_in_percent():

@@ -174,7 +174,8 @@ def test_an_attempt_that_was_cut_short_goes_on_where_it_stood(bench: Bench, monk
 def test_each_subject_is_asked_under_its_own_prompt(bench: Bench):
     other = Prompt(system="Answer as a pirate.")
     champion = bench.lora(0).model_copy(update={"prompt": other})
-    outcome, progress = bench.measure(bench.task(candidate=bench.lora(0), champion=champion), "prompts")
+    task = bench.task(candidate=bench.lora(0), champion=champion, require=("loss < champion", "loss < 3"))
+    outcome, progress = bench.measure(task, "prompts")
     for row, (ask, reference) in zip(rows(bench, outcome.results), PAIRS, strict=True):
         for role, system in (("candidate", "Shell."), ("champion", "Answer as a pirate.")):
             answer, loss = by_transformers(bench, ask, reference, bench.adapters[0], system)
@@ -186,6 +187,10 @@ def test_each_subject_is_asked_under_its_own_prompt(bench: Bench):
     assert progress[-2]["total"] == 3 * 8
     same_weights = outcome.differences["loss"]
     assert same_weights.value != 0
+    assert outcome.tests.keys() == {"loss < champion"}
+    assert outcome.tests["loss < champion"].n == same_weights.n == 4
+    assert outcome.held_out is not None
+    assert outcome.held_out.rows == 4
     again, progress = bench.measure(bench.task(champion=champion, predictions=outcome.predictions), "prompts-again")
     assert [p["stage"] for p in progress] == ["loading", "figures"]
     assert again.differences == outcome.differences

@@ -1,5 +1,6 @@
 import json
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ from contracts.events.registry import ProjectDefinedV1
 from contracts.events.serving import DeploymentChangedV1
 from contracts.events.trainer import ModelTrainedV1
 from contracts.project import ProjectSpec
-from contracts.types import Metric, ModelRef
+from contracts.types import SKETCH, HeldOutRows, Metric, ModelRef, PairedTest
 from services.registry.domain.revision import revision
 from services.registry.store import SqlStore
 
@@ -51,8 +52,24 @@ def scored(
             "champion": ModelRef(name=PROJECT, version=champion[0]),
             "metrics": figures(chrf),
             "champion_metrics": figures(champion[1]),
+            "differences": figures(chrf - champion[1], 0.4),
+            "tests": {"chrf > champion": paired(chrf - champion[1])},
+            "held_out": rows(dataset),
         }
     )
+
+
+def paired(difference: float) -> PairedTest:
+    """Of 91 examples of which each differs by nearly as much: sure."""
+    p = 1e-5 if difference > 0 else 1.0
+    return PairedTest(p=p, margin=0, sd=2, n=91, differing=91, flips=99_999, exact=False)
+
+
+def rows(*names: str) -> HeldOutRows:
+    """One row a name."""
+    digests = sorted(sha256(name.encode()).hexdigest() for name in names)
+    whole = sha256("".join(digests).encode()).hexdigest()
+    return HeldOutRows(rows=len(names), digest=whole, smallest=tuple(d[:16] for d in digests[:SKETCH]))
 
 
 def deployment(version: int, status: Literal["deployed", "failed", "removed"], **fields: Any) -> DeploymentChangedV1:
@@ -60,5 +77,5 @@ def deployment(version: int, status: Literal["deployed", "failed", "removed"], *
     return DeploymentChangedV1(project=PROJECT, model=model, status=status, **fields)
 
 
-def figures(chrf: float) -> dict[str, Metric]:
-    return {"chrf": Metric(value=chrf, low=chrf - 2, high=chrf + 2, n=91)}
+def figures(chrf: float, half: float = 2.0) -> dict[str, Metric]:
+    return {"chrf": Metric(value=chrf, low=chrf - half, high=chrf + half, n=91)}

@@ -83,7 +83,13 @@ def test_a_failed_gate_rejects_and_names_the_rules(store: SqlStore):
     revision = define(store, gate={"require": ["chrf > champion", "chrf > 60"]})
     (event,) = run(store, "run-a", revision, 17)
     assert isinstance(event, ModelRejectedV1)
-    assert event.failed == ("chrf > champion: 17 is not > 18", "chrf > 60: 17 is not > 60")
+    assert event.failed == (
+        "chrf > champion: worse: -1 [-1.4, -0.6] against the champion on 91 examples, p 1 above 0.03",
+        "chrf > 60: worse: 17 [15, 19] on 91 examples",
+    )
+    assert event.detail.endswith(
+        "comparison 1 on these held-out rows: decided at 0.03 of 0.05, 39% of which is left for further ones"
+    )
     version = store.version(PROJECT, 1)
     assert version is not None
     assert (version.stage, version.failed) == ("rejected", event.failed)

@@ -1,48 +1,69 @@
 from contracts.project import ProjectSpec
-from contracts.types import Metric
-from services.registry.domain.verdict import Score, decide
+from services.registry.domain.gate import Score
+from services.registry.domain.spending import look
+from services.registry.domain.verdict import Verdict, decide
+from tests.unit.registry.builders import figures, paired
 
-
-def figures(chrf: float) -> dict[str, Metric]:
-    return {"chrf": Metric(value=chrf, low=chrf - 1, high=chrf + 1, n=9)}
+FIRST = look(None, None)
 
 
 def spec(**sections: object) -> ProjectSpec:
     return ProjectSpec.model_validate({"project": "p", "base": "b", **sections})
 
 
-SCORE = Score(champion=0, metrics=figures(40), champion_metrics=figures(18))
+def score(chrf: float, champion: float) -> Score:
+    gain = chrf - champion
+    return Score(0, figures(chrf), figures(champion), figures(gain, 0.4), {"chrf > champion": paired(gain)})
 
 
-def test_a_better_candidate_is_promoted():
-    assert decide(spec(), SCORE, 0).decision == "promote"
+def judged(champion: int = 0, chrf: float = 40, **sections: object) -> Verdict:
+    return decide(spec(**sections), score(chrf, 18), champion, FIRST)
+
+
+def test_a_better_candidate_is_promoted_with_its_figures():
+    verdict = judged()
+    assert (verdict.decision, verdict.failed) == ("promote", ())
+    assert verdict.detail == (
+        "gate: chrf > champion: holds: +22 [21.6, 22.4] against the champion on 91 examples, p 1e-05 within 0.03; "
+        "comparison 1 on these held-out rows: decided at 0.03 of 0.05, 39% of which is left for further ones"
+    )
+    assert [finding.outcome for finding in verdict.findings] == ["holds"]
 
 
 def test_a_worse_candidate_is_rejected_with_the_figures():
-    verdict = decide(spec(), Score(0, figures(17), figures(18)), 0)
-    assert (verdict.decision, verdict.failed) == ("reject", ("chrf > champion: 17 is not > 18",))
+    verdict = judged(chrf=17)
+    assert verdict.decision == "reject"
+    assert verdict.failed[0].startswith("chrf > champion: worse: -1 [-1.4, -0.6]")
+
+
+def test_the_projects_alpha_is_the_level():
+    [finding] = judged(gate={"alpha": 1e-5}).findings
+    assert (finding.outcome, round(finding.alpha or 0, 8)) == ("inconclusive", 6.08e-06)
 
 
 def test_approval_of_one_person_leaves_it_waiting():
-    verdict = decide(spec(gate={"approval": "one person"}), SCORE, 0)
+    verdict = judged(gate={"approval": "one person"})
     assert verdict.decision == "wait"
-    assert "waiting for approval" in verdict.detail
+    assert verdict.detail.startswith(
+        "waiting for approval: the gate is passed, one person has to promote it; gate: chrf"
+    )
 
 
 def test_a_gate_without_rules_promotes_by_hand_alone():
-    assert decide(spec(gate={"require": []}), SCORE, 0).decision == "wait"
+    assert judged(gate={"require": []}).decision == "wait"
 
 
 def test_a_score_against_another_champion_does_not_decide():
-    verdict = decide(spec(), SCORE, 2)
-    assert (verdict.decision, verdict.failed) == ("measure", ())
+    verdict = judged(2)
+    assert (verdict.decision, verdict.failed, verdict.findings) == ("measure", (), ())
     assert verdict.detail == "measured against version 0, but version 2 serves now"
-    assert decide(spec(gate={"approval": "one person"}), SCORE, 2).decision == "measure"
+    assert judged(2, gate={"approval": "one person"}).decision == "measure"
 
 
-def test_rules_on_numbers_need_no_champion():
-    assert decide(spec(gate={"require": ["chrf > 30"]}), SCORE, 2).decision == "promote"
+def test_rules_on_numbers_need_no_champion_and_spend_nothing():
+    verdict = judged(2, gate={"require": ["chrf > 30"]})
+    assert (verdict.decision, verdict.detail) == ("promote", "gate: chrf > 30: holds: 40 [38, 42] on 91 examples")
 
 
 def test_compare_with_the_base_does_not_ask_for_the_champion():
-    assert decide(spec(evaluate={"compare": "base"}), SCORE, 2).decision == "promote"
+    assert judged(2, evaluate={"compare": "base"}).decision == "promote"

@@ -1,0 +1,64 @@
+"""`noria explain` tells every value that went into a decision; the document is what the registry gives for it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from services.cli.app import run
+from services.registry.domain.representation import InForce, explained
+from services.registry.domain.spending import look, spend
+from services.registry.domain.verdict import Decision, decide
+from services.registry.domain.version import ModelVersion, score
+from tests.unit.cli.conftest import Services
+from tests.unit.registry.builders import PROJECT, START, rows, scored, trained
+
+
+def document(judged: bool = True) -> dict[str, Any]:
+    event, model = scored("run-1", "a" * 64, 46), trained("run-1", "a" * 64)
+    assert event.spec is not None
+    taken, version = look(None, event.held_out), ModelVersion(PROJECT, 1, "candidate", model, START)
+    if judged:
+        verdict = decide(event.spec, score(event), 0, taken)
+        decision = Decision(
+            verdict.decision, verdict.detail, event.evaluation_id, 0, 0.05, taken, None, verdict.findings
+        )
+        version = ModelVersion(PROJECT, 1, "production", model, START, event, verdict.detail, decision=decision)
+    spent = spend(taken, rows("d" * 64)) if judged else None
+    return json.loads(json.dumps(explained(version, InForce(1, 1), event.spec, spent)))
+
+
+def told(services: Services, capsys: pytest.CaptureFixture[str], found: dict[str, Any], *options: str) -> str:
+    services.say("GET", f"/v1/models/{PROJECT}/1/decision", (200, found))
+    assert run(["explain", f"{PROJECT}@1", *options]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_every_value_is_told(services: Services, capsys: pytest.CaptureFixture[str]):
+    found = document()
+    shown = told(services, capsys, found)
+    for value in (
+        "shell-copilot@1 is production",
+        f"dataset #1 ({found['dataset']['version'][:12]}) by run run-1",
+        f"code {found['code'][:12]}",
+        "the gate asks: chrf > champion; alpha 0.05, approval none",
+        "evaluation eval-run-1, measured beside the base: promote",
+        "chrf > champion: holds: +28 [27.6, 28.4] against the champion on 91 examples, p 1e-05 within 0.03",
+        "comparison 1 on these held-out rows: decided at 0.03 of 0.05, 39% of which is left",
+        "left by now: 39% of alpha",
+        "chrf: 46 [44, 48], the base 18 [16, 20]",
+        "p 1e-05 from a random choice of 99,999 sign flips; 91 of 91 examples differ, standard deviation 2",
+    ):
+        assert value in shown
+
+
+def test_programs_get_the_document(services: Services, capsys: pytest.CaptureFixture[str]):
+    found = document()
+    assert json.loads(told(services, capsys, found, "--json")) == found
+    [finding] = found["decision"]["findings"]
+    assert (finding["limit"], finding["p"], finding["settled_by"]) == (0, 1e-5, None)
+    assert found["decision"]["look"]["number"] == 1
+
+
+def test_a_version_that_was_not_judged_says_so(services: Services, capsys: pytest.CaptureFixture[str]):
+    assert "the gate has not judged it" in told(services, capsys, document(judged=False))
