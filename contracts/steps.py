@@ -115,6 +115,13 @@ class Pii(Section):
     kinds: tuple[Kind, ...] = Field(default=(), max_length=len(HIDDEN), exclude_if=_empty)
 
 
+class Toxicity(Section):
+    """Drops `toxic`: a piece of prompt or completion is toxic with at least this probability. Of English alone."""
+
+    step: Literal["toxicity"]
+    above: float = Field(default=0.8, gt=0, le=1)
+
+
 class Decontaminate(Section):
     """Drops `contaminated` from train: so many words in a row stand in a held-out or validation record too.
 
@@ -163,6 +170,7 @@ Known = (
     | Matching
     | LanguageStep
     | Pii
+    | Toxicity
     | Decontaminate
     | Cap
     | Mix
@@ -206,6 +214,7 @@ Step = Annotated[
     | Annotated[Matching, Tag("pattern")]
     | Annotated[LanguageStep, Tag("language")]
     | Annotated[Pii, Tag("pii")]
+    | Annotated[Toxicity, Tag("toxicity")]
     | Annotated[Decontaminate, Tag("decontaminate")]
     | Annotated[Cap, Tag("cap")]
     | Annotated[Mix, Tag("mix")]

@@ -18,14 +18,15 @@ import pyarrow as pa
 from sqlmodel import Session
 
 from contracts.project import ProjectSpec
+from contracts.steps import Toxicity
 from contracts.types import ArtifactRef
 from services.chassis.errors import ArtifactMissing, JobFailed
 from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.chassis.storage.database import open_engine
 from services.prep import dataset, engine, evaluation_sets, parquet, source, tokens
-from services.prep.domain import pipeline
+from services.prep.domain import pipeline, toxicity
 from services.prep.domain.frame import CountTokens, Frame, Outcome
-from services.prep.domain.measure import FURTHER, RAW, measure, measured
+from services.prep.domain.measure import FURTHER, RAW, TOGETHER, measure, measured
 from services.prep.domain.positions import Positions
 from services.prep.domain.splits import grew
 from services.prep.profiling.embedder import open_embedder
@@ -44,7 +45,7 @@ def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
     """The dataset of a project's records: version, counts, drops and references to its files.
 
     Raises:
-        JobFailed: `empty_dataset`, `unknown_project` where the revision is not known, or `unknown_step`.
+        JobFailed: `empty_dataset`, `unknown_project` where the revision is not known, `unknown_step`, `no_classifier`.
     """
     with TemporaryDirectory(dir=workdir) as folder:
         return freeze(spec, Path(folder), report, PrepSettings())
@@ -63,7 +64,7 @@ def freeze(spec: dict[str, Any], folder: Path, report: Report, settings: PrepSet
     prep = project.prep
     spool = Spool(folder / "spool", rows, size, prep)
     if rows:
-        further = [name for name in pipeline.texts(prep) if name in FURTHER]
+        further = [name for name in pipeline.texts(prep) if name in FURTHER or name in TOGETHER]
         function = partial(measure, further=further)
         found = engine.mapped(records.paths, RAW.names, function, ["format", "record"], measured(further), rows, size)
         spool.fill(found, pipeline.texts(prep))
@@ -96,6 +97,7 @@ def read(
         if spec is None:
             raise JobFailed("unknown_project", f"revision {revision} of project {project!r} is not known here")
         sets = evaluation_sets.find(named(spec), store)
+        check_classifier(spec)
         records = source.read(connection, project, artifacts, folder, settings.segment_rows)
         return spec, store.positions(project), that_may_move(store, spec), records, sets
 
@@ -110,6 +112,15 @@ def named(spec: ProjectSpec) -> list[str]:
         return pipeline.against(spec.prep)
     except pipeline.UnknownStep as error:
         raise JobFailed("unknown_step", str(error)) from error
+
+
+def check_classifier(spec: ProjectSpec) -> None:
+    """Raises JobFailed `no_classifier` where a step asks for one that is not installed."""
+    if pipeline.asks(spec.prep, Toxicity) and not toxicity.is_there():
+        raise JobFailed(
+            "no_classifier",
+            "the step toxicity asks for a classifier; install prep with it: pip install 'noria[toxicity]'",
+        )
 
 
 def that_may_move(store: SqlStore, spec: ProjectSpec) -> list[ArtifactRef]:

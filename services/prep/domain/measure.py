@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from services.prep.domain import languages, normalise, pii
+from services.prep.domain import languages, normalise, pii, toxicity
 from services.prep.domain.arrow import Column, Schema
 from services.prep.domain.reading import Reading, read
 
@@ -57,8 +57,15 @@ FURTHER: dict[str, Callable[[Reading], str]] = {
     "pii": lambda reading: pii.told(reading.record),
     "all_words": lambda reading: " ".join(normalise.words(f"{reading.prompt}\n{reading.completion}")),
 }
-"""Texts that some steps ask for: all of it, the completion, what is told, the language, kinds of secrets and
+"""Texts that some steps ask for of each record: all of it, the completion, what is told, the language, kinds of secrets and
 personal data, and the words with a space between each."""
+
+TOGETHER: dict[str, Callable[[Sequence[Reading]], list[str]]] = {
+    "toxicity": lambda readings: [
+        str(score) for score in toxicity.scores([(reading.prompt, reading.completion) for reading in readings])
+    ],
+}
+"""What is found the quicker of many records at once: how toxic they are, as a probability."""
 
 
 def measured(further: Sequence[str]) -> Schema:
@@ -69,11 +76,15 @@ def measured(further: Sequence[str]) -> Schema:
 def measure(formats: Column, records: Column, further: Sequence[str] = ()) -> Column:
     """The columns of `measured(further)` for each record."""
     readings = [read(*record) for record in zip(formats.to_pylist(), records.to_pylist(), strict=True)]
-    rows = [(*_row(reading), *(FURTHER[name](reading) for name in further)) for reading in readings]
     schema = measured(further)
-    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    columns: list[Any] = list(zip(*map(_row, readings), strict=True)) if readings else [()] * len(MEASURED)
+    columns += [_further(name, readings) for name in further]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
     return pa.StructArray.from_arrays(arrays, fields=list(schema))
+
+
+def _further(name: str, readings: Sequence[Reading]) -> list[str]:
+    return TOGETHER[name](readings) if name in TOGETHER else [FURTHER[name](reading) for reading in readings]
 
 
 def _row(reading: Reading) -> tuple[Any, ...]:

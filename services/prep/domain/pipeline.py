@@ -18,6 +18,7 @@ from services.prep.domain import (
     pii,
     quality,
     shares,
+    toxicity,
 )
 from services.prep.domain.frame import EXAMPLES, CountTokens, Frame, Outcome, Step
 from services.prep.domain.near_duplicates import Sign
@@ -92,6 +93,11 @@ def _usual(prep: Prep) -> list[kinds.Known]:
     return [*found, kinds.NearDuplicates(step="near_duplicates")]
 
 
+def asks(prep: Prep, kind: type[kinds.Known]) -> bool:
+    """Whether a step of this kind is among the project's."""
+    return any(isinstance(wanted, kind) for wanted in steps(prep))
+
+
 def made(wanted: kinds.Known, means: Means) -> Step:
     """The function of a step."""
     return KINDS[type(wanted)].made(wanted, means)
@@ -126,6 +132,7 @@ KINDS: Mapping[type[kinds.Known], Kind] = {
         lambda rule, means: languages.step(rule.keep, rule.min_confidence), lambda rule: {"language"}
     ),
     kinds.Pii: Kind(lambda rule, means: pii.step(rule.kinds), lambda rule: {"pii"}),
+    kinds.Toxicity: Kind(lambda rule, means: toxicity.step(rule.above), lambda rule: {"toxicity"}),
     kinds.Decontaminate: Kind(
         lambda rule, means: contamination.step(rule.words, rule.against, means.sets), lambda rule: {"all_words"}
     ),

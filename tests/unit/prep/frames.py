@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from contracts.preparation import Prep
+from contracts.steps import Toxicity
 from services.prep import dataset
 from services.prep.domain import pipeline
 from services.prep.domain.arrow import Table
@@ -55,11 +56,11 @@ def never(texts: Any) -> Any:
     raise AssertionError(f"{len(texts)} texts need no signatures: all pairs are compared")
 
 
-def measured(records: Sequence[Accepted]) -> Table:
+def measured(records: Sequence[Accepted], scored: bool = False) -> Table:
     """By record_id."""
     found = sorted(records, key=lambda record: record.record_id)
     formats, texts = (pa.array([getattr(r, name) for r in found], pa.string()) for name in ("format", "record"))
-    further = tuple(FURTHER)
+    further = (*FURTHER, *(("toxicity",) if scored else ()))
     table = pa.Table.from_arrays(measure(formats, texts, further).flatten(), schema=measured_schema(further))
     for name in ("record_id", "format", "tags", "subject"):
         table = table.append_column(name, pa.array([getattr(r, name) for r in found], pa.string()))
@@ -83,7 +84,7 @@ def frame_of(table: Table, prep: Prep, trained: Sequence[str] = ()) -> Frame:
 def freeze(
     records: Sequence[Accepted], prep: Prep, trained: Sequence[str] = (), sign: Any = never, sets: Any = None
 ) -> Frozen:
-    table = measured(records)
+    table = measured(records, pipeline.asks(prep, Toxicity))
     frame = frame_of(table, prep, trained)
     outcome = pipeline.freeze(frame, prep, pipeline.Means(sign, words, sets or {}))
     ids = table.column("record_id").to_pylist()
