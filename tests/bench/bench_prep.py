@@ -178,9 +178,17 @@ def near_stage(kind: str, count: int) -> dict[str, Any]:
     }
 
 
-def other(name: str, package: str, kind: str, count: int) -> dict[str, Any] | None:
+def other(name: str, packages: str, kind: str, count: int) -> dict[str, Any] | None:
     """What the other library makes of the same prompts, in an environment of its own."""
-    command = [Path(sys.executable).parent / "uv", "run", "--no-project", "--python", sys.executable, "--with", package]
+    command = [
+        Path(sys.executable).parent / "uv",
+        "run",
+        "--no-project",
+        "--python",
+        sys.executable,
+        "--with",
+        packages,
+    ]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "prompts.jsonl"
         path.write_text("".join(json.dumps({"text": text}) + "\n" for text in prompts(kind, count)))
@@ -206,7 +214,9 @@ def main() -> None:
     if asked.near:
         table["near"] = near_stage(asked.kind, asked.near)
         table["rensa"] = other("rensa", "rensa==0.5.*", asked.kind, asked.near)
-        table["datatrove"] = other("datatrove", "datatrove[io,processing]==0.10.*", asked.kind, asked.others)
+        table["datatrove"] = other(
+            "datatrove", "datatrove[io,processing]==0.10.*,spacy==3.8.*", asked.kind, asked.others
+        )
     print(json.dumps(table, indent=1))
 
 

@@ -6,6 +6,7 @@ Both with as many bands and rows as prep's, on words.
 """
 
 import json
+import resource
 import sys
 import time
 from pathlib import Path
@@ -58,12 +59,21 @@ def datatrove(path: Path) -> None:
 def main() -> None:
     name, path = sys.argv[1], Path(sys.argv[2])
     texts = [json.loads(line)["text"] for line in path.read_text().splitlines()]
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), spent()
     found = {"dropped": rensa(texts)} if name == "rensa" else {}
     if name == "datatrove":
         datatrove(path)
     seconds = time.perf_counter() - begun
-    print(json.dumps({"documents": len(texts), "documents_a_second": round(len(texts) / seconds), **found}))
+    told = {"documents": len(texts), "documents_a_second": round(len(texts) / seconds)}
+    print(json.dumps({**told, "a_core_second": round(len(texts) / (spent() - cpu)), **found}))
+
+
+def spent() -> float:
+    """Processor seconds of this process and of those that it waited for."""
+    return sum(
+        used.ru_utime + used.ru_stime
+        for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
 
 
 if __name__ == "__main__":

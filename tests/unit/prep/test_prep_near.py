@@ -91,7 +91,7 @@ def with_near_ones(make: Callable[[random.Random], list[str]], count: int) -> li
     return [" ".join(words) for words in made]
 
 
-@pytest.mark.parametrize("make", [zipf, uniform, common, one_word])
+@pytest.mark.parametrize("make", [common, one_word])
 def test_what_brute_force_finds_is_found(make: Callable[[random.Random], list[str]]) -> None:
     prompts = with_near_ones(make, 900)
     dataset = frozen(prompts)
