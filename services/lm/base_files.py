@@ -1,13 +1,22 @@
 """Facts of a model's directory and its files: length, rank, fingerprint."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
-from contracts.types import Files
+from contracts.types import ArtifactRef, BaseRef, Files
+from services.lm.bases import model_files
 from services.lm.control_tokens import read_json
+from services.lm.files import sha256_tree
 
 DEFAULT_LENGTH = 2048
 """Tokens, where config.json states none."""
+
+
+def base_ref(name: str, directory: Path, store: Callable[[Path], ArtifactRef]) -> BaseRef:
+    """The base `name` with the files of its directory, each kept by `store`, and the digest over them."""
+    files: Files = {file: store(path) for file, path in model_files(directory).items()}
+    return BaseRef(name=name, digest=sha256_tree({file: ref.sha256 for file, ref in files.items()}), files=files)
 
 
 def read_length(base: Path, limit: int) -> int:

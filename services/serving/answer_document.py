@@ -208,13 +208,14 @@ class ResponseAnswer(Closed):
 
 
 class ModelCard(Closed):
-    """OpenAI's model object; `root` is the version behind the name."""
+    """OpenAI's model object; `root` is the version behind the name, `ready` whether it is loaded."""
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
     root: str
+    ready: bool
 
 
 class ModelList(Closed):

@@ -14,7 +14,7 @@ from services.chassis.timeouts import wait_at_most
 from services.serving import rollout
 from services.serving.deployer_state import ROUND_SECONDS, DeployerState, Kind
 from services.serving.domain.reconcile import List, Load, Unload, plan, triton_target
-from services.serving.domain.served_version import ServedVersion, kept_of_all, seen_here, with_bases
+from services.serving.domain.served_version import Applied, ServedVersion, kept_of_all, seen_here, with_bases
 from services.serving.model_loading import carry_out, look
 from services.serving.runtime import Runtime
 from services.serving.store import Store
@@ -37,7 +37,7 @@ async def run(runtime: Runtime, ctx: Context[Store]) -> None:
                 await wait_at_most(runtime.wake, ROUND_SECONDS)
                 runtime.wake.clear()
         finally:
-            tasks = [*state.bringing.values(), *(task for _, task in state.tasks.values())]
+            tasks = [*state.finding.values(), *state.bringing.values(), *(task for _, task in state.tasks.values())]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -53,7 +53,7 @@ async def round_once(state: DeployerState) -> None:
         state.is_settled = state.is_settled and held == (runtime.loaded, runtime.up)
         _give_up_tries(state)
     change = await state.ctx.read(lambda store: store.change_number())
-    retry = any(at <= now for _, at in state.failures.values())
+    retry = any(at <= now for _, at in state.failures.values()) or state.bases.due(now)
     if change != state.change or not state.is_settled or retry:
         state.is_settled = True  # whatever ends or is met meanwhile says otherwise
         state.is_settled = await _reconcile(state) and state.is_settled
@@ -70,11 +70,13 @@ def _give_up_tries(state: DeployerState) -> None:
 async def _reconcile(state: DeployerState) -> bool:
     """Routes, starts what is to be brought, loaded, listed or tried, removes. Whether nothing is left to do."""
     settings = state.runtime.settings
-    versions, state.projects = await state.ctx.read(lambda store: (store.live_versions(), _projects(store)))
+    versions, applied, state.projects = await state.ctx.read(_wanted)
     wanted = kept_of_all(versions, settings.keep_versions)
     keep = [s for s in _kept_here(state, versions, wanted) if s.prompt is not None]
     state.remember(keep)
-    state.serve(with_bases(keep) if settings.serve_base else keep)
+    state.bases.projects = tuple(applied) if settings.serve_base else ()
+    state.serve([*with_bases(keep), *state.bases.served()] if settings.serve_base else keep)
+    _find_bases(state)
     state.route()
     groups: dict[str, list[ServedVersion]] = {}
     for served in sorted(state.versions, key=lambda s: s.deployment.sequence):
@@ -86,6 +88,27 @@ async def _reconcile(state: DeployerState) -> bool:
             detail = f"only the last {settings.keep_versions} promotions are kept"
             await rollout.set_status(state, version, "removed", detail)
     return state.runtime.up and all(done) and not state.lingering
+
+
+def _wanted(store: Store) -> tuple[list[ServedVersion], list[Applied], dict[str, bool]]:
+    """The versions that live, the projects without any, and every known project."""
+    versions = store.live_versions()
+    return versions, store.applied({version.deployment.project for version in versions}), _projects(store)
+
+
+def _find_bases(state: DeployerState) -> None:
+    """Starts to look for each base that a project names and nobody has found."""
+    for name in state.bases.sought(time.monotonic()):
+        if name not in state.finding:
+            task = state.finding[name] = asyncio.create_task(rollout.find_base(state, name))
+            task.add_done_callback(lambda _, name=name: _base_looked_for(state, name))
+
+
+def _base_looked_for(state: DeployerState, name: str) -> None:
+    """Lets the next round begin at once, which serves the base that was found."""
+    del state.finding[name]
+    state.is_settled = False
+    state.runtime.wake.set()
 
 
 def _projects(store: Store) -> dict[str, bool]:

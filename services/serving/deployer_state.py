@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from services.chassis.context import Context
+from services.serving.applied_bases import AppliedBases
 from services.serving.domain.reconcile import Deployment, TritonTarget, production
 from services.serving.domain.routing import build
 from services.serving.domain.served_version import ServedVersion
@@ -60,6 +61,9 @@ class DeployerState:
     """What loads, lists or tries, by Triton model: one at a time."""
     touched: set[str] = field(default_factory=set[str])
     """Triton models that such a task worked on: something of them may lie in Triton's repository."""
+    bases: AppliedBases = field(default_factory=AppliedBases)
+    finding: dict[str, asyncio.Task[None]] = field(default_factory=dict[str, "asyncio.Task[None]"])
+    """What looks for the bases of projects of which nothing was promoted, by the base's name."""
     bringing: dict[str, asyncio.Task[None]] = field(default_factory=dict[str, "asyncio.Task[None]"])
     """What brings files, by Triton model."""
 
@@ -120,7 +124,8 @@ class DeployerState:
         for deployment, _ in pairs:
             by_project.setdefault(deployment.project, []).append(deployment)
         now = {project: production(group) for project, group in by_project.items()}
-        self.runtime.routes = build(targets, {p: d.version for p, d in now.items() if d}, self.projects, out)
+        answering = {p: d.version for p, d in now.items() if d}
+        self.runtime.routes = build(targets, answering, self.projects, out, self.bases.awaited())
 
 
 def promotion(deployment: Deployment) -> Promotion:

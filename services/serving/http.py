@@ -118,9 +118,8 @@ def _add_models(routes: APIRouter, runtime: Runtime) -> None:
     @needs("read", "infer", by_handler=True)
     async def models(by: By) -> dict[str, Any]:
         """All names that answer."""
-        table = runtime.routes
-        names = [name for name in table.names() if by.sees(project_of(name))]
-        cards = [model_card(name, resolve(table, name)) for name in names]
+        names = [name for name in runtime.routes.names() if by.sees(project_of(name))]
+        cards = [_card(runtime, name) for name in names]
         return {"object": "list", "data": [*cards, *([embedder_card()] if has_embedder(runtime.settings) else [])]}
 
     @routes.get("/v1/models/{name}", responses={**answer_document(ModelCard), **errors(404, 503)})
@@ -132,9 +131,14 @@ def _add_models(routes: APIRouter, runtime: Runtime) -> None:
                 check_files(runtime.settings)
                 return JSONResponse(embedder_card())
             by.check(project_of(name))
-            return JSONResponse(model_card(name, resolve(runtime.routes, name)))
+            return JSONResponse(_card(runtime, name))
         except ApiFault as fault:
             return fault_response(fault)
+
+
+def _card(runtime: Runtime, name: str) -> dict[str, Any]:
+    target = resolve(runtime.routes, name)
+    return model_card(name, target, ready=runtime.answers(target.triton_model))
 
 
 async def _generate(

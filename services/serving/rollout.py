@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from contracts.events.serving import DeploymentChangedV1
+from services.serving import applied_bases
 from services.serving.deployer_state import ROUND_SECONDS, DeployerState, promotion
 from services.serving.domain.reconcile import List, Load, Outcome
 from services.serving.domain.served_version import ServedVersion, deployment_changed
@@ -35,6 +36,21 @@ async def step(state: DeployerState, model: str, work: Callable[[], Awaitable[No
         state.stall(model, fault, 2 * ROUND_SECONDS)
     else:
         state.runtime.wake.set()
+
+
+async def find_base(state: DeployerState, name: str) -> None:
+    """Looks for the base of this name, which projects of which nothing was promoted wait for."""
+    try:
+        base = await asyncio.to_thread(applied_bases.find, name, state.runtime.settings, state.ctx.artifacts)
+    except Exception as fault:  # whatever the hub, the disk or the store met: it is looked for again
+        why = applied_bases.said(fault)
+        state.bases.refuse(name, why)
+        state.ctx.log.warning(
+            "deployer.base_not_found", base=name, detail=why, retry_seconds=applied_bases.RETRY_SECONDS
+        )
+    else:
+        state.bases.take(base)
+        state.ctx.log.info("deployer.base_found", base=name, digest=base.digest)
 
 
 async def bring(state: DeployerState, versions: list[ServedVersion]) -> None:

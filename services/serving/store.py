@@ -1,7 +1,7 @@
 """What should be served, as rows: a promoted version of a project each. Decides nothing, loads nothing."""
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
 from sqlalchemy import Table, bindparam, literal_column, tuple_, update
@@ -12,8 +12,9 @@ from contracts.types import ArtifactRef, BaseRef, Files, ModelRef
 from services.chassis.retention.references import ArtifactReference
 from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
+from services.chassis.storage.tables import ProjectRevision
 from services.serving.domain.reconcile import Deployment, Outcome, Status, may_become
-from services.serving.domain.served_version import ServedVersion
+from services.serving.domain.served_version import Applied, ServedVersion
 from services.serving.prompts import PromptQueries, PromptStore
 from services.serving.tables import LIVE, ChangeCounterRow, DeploymentRow
 
@@ -51,6 +52,10 @@ class Store(PromptStore, Protocol):
 
     def live_versions(self) -> list[ServedVersion]:
         """All versions that are not removed, by project and version, with the prompt and policy that hold for each."""
+        ...
+
+    def applied(self, served: Collection[str]) -> list[Applied]:
+        """The projects in service but those that are `served`."""
         ...
 
     def deployments(
@@ -127,6 +132,19 @@ class SqlStore(PromptQueries, ChassisStore):
         live = select(DeploymentRow).where(literal_column(LIVE))
         rows = self.session.exec(live.order_by(col(DeploymentRow.project), col(DeploymentRow.version)))
         return self._served(rows.all())
+
+    def applied(self, served: Collection[str]) -> list[Applied]:
+        """The projects in service but those that are `served`."""
+        return [found for name in self.projects.names() if name not in served and (found := self._applied(name))]
+
+    def _applied(self, project: str) -> Applied | None:
+        now = None if self.projects.is_retired(project) else self.projects.current(project)
+        if now is None:
+            return None
+        row = self.session.get_one(ProjectRevision, (project, now[0]))
+        numbers = reversed(self.prompt_numbers(project))
+        number = next((n for n in numbers if self.prompt(project, n) == now[1].prompt), None)
+        return Applied(now[1], row.defined_at or datetime.fromtimestamp(0, UTC), number)
 
     def deployments(
         self, projects: Iterable[str] | None, limit: int, after: Place | None = None

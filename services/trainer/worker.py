@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from contracts.types import BaseRef, Files
+from contracts.types import BaseRef
 from services.chassis.errors import ArtifactError, ArtifactUnavailable, JobFailed, JobStopped
 from services.chassis.jobs.checkpoints import Uploader
 from services.chassis.jobs.child import cancelled, stop_requested
 from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.lm import bases
+from services.lm.base_files import base_ref
 from services.lm.errors import LanguageModelError
-from services.lm.files import sha256_tree
 from services.trainer.domain.failures import Cancelled, of_base
 from services.trainer.domain.run_state import Order
 from services.trainer.domain.spec import Progress, TrainSpec
@@ -50,7 +50,7 @@ def train(order: Order, workdir: Path, report: Report) -> dict[str, Any]:
     began = datetime.now(UTC).isoformat()
     report({"started_at": began, "stage": "preparing"})
     directory = bases.resolve(order.base, settings.cache)
-    base = base_ref(order.base, directory, artifacts)
+    base = base_ref(order.base, directory, artifacts.put_file)
     spec = spec_of(order, base, directory, artifacts, settings)
 
     def report_progress(progress: Progress) -> None:
@@ -84,12 +84,6 @@ def train(order: Order, workdir: Path, report: Report) -> dict[str, Any]:
         "figures": result.figures,
         "left_out": result.left_out,
     }
-
-
-def base_ref(name: str, directory: Path, artifacts: ArtifactStore) -> BaseRef:
-    """The base's files in the artifact store and the digest over them."""
-    files: Files = {file: artifacts.put_file(path) for file, path in bases.model_files(directory).items()}
-    return BaseRef(name=name, digest=sha256_tree({file: ref.sha256 for file, ref in files.items()}), files=files)
 
 
 def spec_of(

@@ -156,10 +156,10 @@ class Upstream:
         self.producer.produce(type(event).TOPIC, value, key, headers=dict[str, str | bytes | None](headers))
         assert self.producer.flush(20) == 0
 
-    def define(self, project: str, system: str | None = "Be brief.", **serve: Any) -> None:
+    def define(self, project: str, system: str | None = "Be brief.", base: str = "tiny", **serve: Any) -> None:
         spec = ProjectSpec(
             project=project,
-            base="tiny",
+            base=base,
             prompt=Prompt(system=system),
             serve=Serve.model_validate({"max_tokens": 8, **serve}),
         )

@@ -1,7 +1,7 @@
 """`noria apply`: a project file is checked here, line by line, and handed to the registry."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,9 +9,14 @@ from services.cli import api
 from services.cli.errors import Usage
 from services.cli.output import AsJson, note, show
 
+Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait until the project's name answers; 0: not.")]
 
-def apply(file: Annotated[Path, typer.Argument(help="A project file (YAML).")], as_json: AsJson = False) -> None:
-    """Apply a project file: define the project, or change it."""
+
+def apply(
+    file: Annotated[Path, typer.Argument(help="A project file (YAML).")], wait: Wait = 60, as_json: AsJson = False
+) -> None:
+    """Apply a project file: define the project, or change it. Its base answers at once, until a version is promoted."""
+    from services.cli.first_answer import wait_for_answer
     from services.cli.project_file import parse
     from services.cli.yaml_file import FileInvalid
 
@@ -23,10 +28,21 @@ def apply(file: Annotated[Path, typer.Argument(help="A project file (YAML).")], 
         problems = [{"line": p.line, "key": p.key, "message": p.message} for p in error.problems]
         raise Usage("invalid_project_file", f"{file}:\n{error}", problems) from error
     answer = api.post("registry", "/v1/projects", spec.model_dump(mode="json"))
+    if wait:
+        answer["serves"] = wait_for_answer(spec.project, wait, lambda why: None if as_json else note(why))
     state = "changed" if answer["changed"] else "unchanged"
-    show(answer, as_json, lambda: f"{answer['project']} {state}, revision {answer['revision'][:12]}")
+    said = f"{answer['project']} {state}, revision {answer['revision'][:12]}"
+    show(answer, as_json, lambda: "\n".join([said, *_serves(answer["project"], answer.get("serves"))]))
     if (candidates := answer.get("candidates")) and not as_json:
         names = ", ".join(f"{answer['project']}@{version}" for version in candidates)
         note(
             f"prompt {answer['prompt_version']} on weights that are there is measured as {names}; nothing is trained for it"
         )
+
+
+def _serves(project: str, serves: dict[str, Any] | None) -> list[str]:
+    if serves is None:
+        return []
+    if "why" in serves:
+        return [f"{project} does not answer yet: {serves['why']}"]
+    return [f"{serves['model']} answers as model {project!r} at {serves['url']}, after {serves['seconds']} s"]

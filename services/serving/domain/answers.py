@@ -128,7 +128,14 @@ def sse(body: Mapping[str, Any], event: str | None = None) -> bytes:
     return name + b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 
-def model_card(name: str, target: Target) -> dict[str, Any]:
-    """OpenAI's model object, with what answers behind the name."""
+def model_card(name: str, target: Target, *, ready: bool) -> dict[str, Any]:
+    """OpenAI's model object, with what answers behind the name and whether it can now."""
     created = int(target.deployed_at.timestamp())
-    return {"id": name, "object": "model", "created": created, "owned_by": target.model.name, "root": target.name}
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": target.model.name,
+        "root": target.name,
+        "ready": ready,
+    }

@@ -133,8 +133,15 @@ def answer(items: Sequence[bytes], tokens: int) -> bytes:
 
 
 def embedder_card() -> dict[str, Any]:
-    """OpenAI's model object. It belongs to no project and is as old as what it was packaged from."""
-    return {"id": EMBEDDER, "object": "model", "created": 1_630_281_600, "owned_by": "noria", "root": EMBEDDER}
+    """OpenAI's model object. It belongs to no project, is as old as what it was packaged from, and loaded when it is asked."""
+    return {
+        "id": EMBEDDER,
+        "object": "model",
+        "created": 1_630_281_600,
+        "owned_by": "noria",
+        "root": EMBEDDER,
+        "ready": True,
+    }
 
 
 def embeddings_span(encoding_format: str, tokens: int) -> tuple[str, dict[str, str | bool | int | float | list[str]]]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from contracts.project import Prompt, Serve
 from contracts.types import ModelRef
 from services.lm.template import ChatTemplate
-from services.serving.domain.errors import Invalid, ModelNotFound
+from services.serving.domain.errors import Invalid, ModelNotFound, Unavailable
 
 EMBEDDER = "all-MiniLM-L6-v2"
 """The model that makes embeddings; no project can have its name, which has capitals."""
@@ -49,10 +49,13 @@ class Routes:
     production: Mapping[str, str] = field(default_factory=dict[str, str])
     projects: frozenset[str] = frozenset()
     retired: frozenset[str] = frozenset()
+    awaited: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
+    """Projects whose base is not here yet, and why it is not to be had; None: it is being looked for."""
 
     def names(self) -> Sequence[str]:
         """All names that a request may give, aliases first."""
-        return (*sorted(self.production), *sorted(self.targets))
+        bases = {project for project in self.projects if exact_name(ModelRef(name=project, version=0)) in self.targets}
+        return (*sorted(self.production.keys() | bases), *sorted(self.targets))
 
 
 def exact_name(model: ModelRef) -> str:
@@ -66,18 +69,29 @@ def project_of(name: str) -> str:
 
 
 def build(
-    targets: Iterable[Target], production: Mapping[str, int], projects: Iterable[str], retired: Iterable[str] = ()
+    targets: Iterable[Target],
+    production: Mapping[str, int],
+    projects: Iterable[str],
+    retired: Iterable[str] = (),
+    awaited: Mapping[str, str | None] | None = None,
 ) -> Routes:
     """The table of `targets`; a project's production version is routed only where it is among them."""
     by_name = {t.name: t for t in targets}
     wanted = {project: exact_name(ModelRef(name=project, version=v)) for project, v in production.items()}
-    return Routes(by_name, {p: n for p, n in wanted.items() if n in by_name}, frozenset(projects), frozenset(retired))
+    return Routes(
+        by_name,
+        {p: n for p, n in wanted.items() if n in by_name},
+        frozenset(projects),
+        frozenset(retired),
+        awaited or {},
+    )
 
 
 def resolve(routes: Routes, name: str) -> Target:
-    """The target of a request's `model`.
+    """The target of a request's `model`: of a project's name its production version, else its base.
 
     Raises:
+        Unavailable: its base is being looked for, or is not to be had.
         ModelNotFound: saying whether the project, its version or any deployment of it is missing.
         Invalid: it is the model that makes embeddings.
     """
@@ -85,7 +99,7 @@ def resolve(routes: Routes, name: str) -> Target:
         raise Invalid(f"{EMBEDDER} makes embeddings and no text; ask it at /v1/embeddings", "invalid_value", "model")
     project, version = project_of(name), name.partition("@")[2]
     exact = f"{project}@{BASE}" if version == "0" else name
-    target = routes.targets.get(exact if version else routes.production.get(project, ""))
+    target = routes.targets.get(exact if version else routes.production.get(project, f"{project}@{BASE}"))
     if target is not None:
         return target
     if project not in routes.projects:
@@ -95,6 +109,14 @@ def resolve(routes: Routes, name: str) -> Target:
             f"The project {project!r} was taken out of service: it answers again once its project file is applied or one"
             " of its versions promoted."
         )
+    if project in routes.awaited and (not version or exact == f"{project}@{BASE}"):
+        why = routes.awaited[project]
+        if why is None:
+            raise Unavailable(
+                f"The base of {project!r} is being looked for; the request can be sent again soon.", "model_loading"
+            )
+        said = f"The project {project!r} has no deployed model yet, and its base cannot be served: {why}"
+        raise Unavailable(said, "base_unavailable", 30)
     if not version:
         raise ModelNotFound(f"The project {project!r} has no deployed model yet; one is served once it is promoted.")
     raise ModelNotFound(f"The version {version!r} of {project!r} is not deployed. GET /v1/models lists those that are.")

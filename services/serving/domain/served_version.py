@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from contracts.events.serving import DeploymentChangedV1
-from contracts.project import Prompt, Serve
+from contracts.project import ProjectSpec, Prompt, Serve
 from contracts.types import BaseRef, Files
 from services.serving.domain.reconcile import Deployment, Outcome, kept
 
@@ -48,6 +48,15 @@ class ServedVersion:
             "promoted_at": self.promoted_at.isoformat(),
             "deployed_at": self.deployed_at.isoformat() if self.deployed_at else None,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A project in service of which no version is served, and its prompt's number where somebody counted it."""
+
+    spec: ProjectSpec
+    defined_at: datetime
+    prompt_version: int | None
 
 
 def deployment_changed(d: Deployment, status: Outcome, detail: str, seconds: float = 0.0) -> DeploymentChangedV1:

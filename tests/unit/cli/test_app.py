@@ -78,6 +78,31 @@ def test_apply_sends_the_checked_project(
     assert (sent["project"], sent["prep"]["freeze"]["quiet"]) == ("p", "20s")
 
 
+def test_apply_says_what_answers(services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    services.say("POST", "/v1/projects", (200, {"project": "p", "revision": "a" * 64, "changed": True}))
+    card = {"id": "p", "root": "p@base", "ready": False}
+    busy = {"error": {"code": "model_loading", "message": "The base of 'p' is being looked for"}}
+    services.say("GET", "/v1/models/p", (503, busy), (200, card), (200, card | {"ready": True}))
+    file = tmp_path / "project.yaml"
+    file.write_text(PROJECT)
+    status, document, _ = ran(capsys, "apply", str(file))
+    assert (status, document["serves"]["model"]) == (0, "p@base")
+    assert run(["apply", str(file), "--wait", "0"]) == 0
+    assert "answers" not in capsys.readouterr().out
+
+
+def test_apply_does_not_wait_for_a_base_that_is_nowhere(
+    services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.say("POST", "/v1/projects", (200, {"project": "p", "revision": "a" * 64, "changed": True}))
+    away = {"error": {"code": "base_unavailable", "message": "base 'x' was not found"}}
+    services.say("GET", "/v1/models/p", (503, away))
+    file = tmp_path / "project.yaml"
+    file.write_text(PROJECT)
+    assert run(["apply", str(file)]) == 0
+    assert "p does not answer yet: base 'x' was not found" in capsys.readouterr().out
+
+
 def test_apply_tells_which_versions_a_new_prompt_is_measured_as(
     services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

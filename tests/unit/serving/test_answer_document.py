@@ -51,6 +51,6 @@ def test_an_answer_is_what_the_document_says(endpoint: Any, kind: type[BaseModel
 
 
 def test_a_model_is_what_the_document_says() -> None:
-    card = model_card("shop", target())
+    card = model_card("shop", target(), ready=False)
     check(ModelCard, card)
     check(ModelList, {"object": "list", "data": [card]})

@@ -127,8 +127,8 @@ def test_streamed_calls_begin_with_id_and_name() -> None:
 
 
 def test_a_model_card() -> None:
-    assert model_card("shop", target()) == {
-        "id": "shop", "object": "model", "created": 1769817600, "owned_by": "shop", "root": "shop@1",
+    assert model_card("shop", target(), ready=True) == {
+        "id": "shop", "object": "model", "created": 1769817600, "owned_by": "shop", "root": "shop@1", "ready": True,
     }  # fmt: skip
 
 

@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 
-from contracts.project import Prompt, Serve
+from contracts.project import ProjectSpec, Prompt, Serve
 from contracts.types import BaseRef
-from services.serving import deployer, rollout
+from services.lm.errors import BaseNotFound
+from services.serving import applied_bases, deployer, rollout
+from services.serving.domain.errors import Unavailable
 from services.serving.domain.reconcile import Deployment, triton_target
-from services.serving.domain.served_version import ServedVersion
+from services.serving.domain.routing import resolve
+from services.serving.domain.served_version import Applied, ServedVersion
 from services.serving.model_files import MaterialisedVersion
 from services.serving.runtime import Runtime
 from services.serving.settings import ServingSettings
@@ -56,6 +59,8 @@ class Fake:
     """Projects whose files do not come until `come`."""
     come: threading.Event = field(default_factory=threading.Event)
     loads: list[str] = field(default_factory=list[str])
+    waiting: list[Applied] = field(default_factory=list[Applied])
+    """Projects of which nothing was promoted."""
 
     def __post_init__(self) -> None:
         self.runtime = Runtime(
@@ -70,6 +75,9 @@ class Fake:
 
     def live_versions(self) -> list[ServedVersion]:
         return list(self.versions)
+
+    def applied(self, served: set[str]) -> list[Applied]:
+        return [each for each in self.waiting if each.spec.project not in served]
 
     def set_status(self, model: Any, sequence: int, status: Any, *_: Any) -> bool:
         self.put(*(
@@ -146,7 +154,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
 
 def play(fake: Fake, story: Callable[[], Awaitable[None]]) -> None:
     """Runs the deployer while the story goes on."""
-    log = SimpleNamespace(**dict.fromkeys(("info", "error", "exception"), lambda *_, **__: None))
+    log = SimpleNamespace(**dict.fromkeys(("info", "warning", "error", "exception"), lambda *_, **__: None))
     ctx: Any = SimpleNamespace(read=fake.read, transact=fake.transact, artifacts=None, log=log)
 
     async def both() -> None:
@@ -226,6 +234,38 @@ def test_a_try_in_a_model_that_died_is_given_up_and_the_model_loaded_again(fake:
         fake.dead |= fake.generations(OTHER)
         await until(lambda: fake.generations(OTHER) - fake.dead)
         assert not fake.answers("slow")
+
+    play(fake, story)
+
+
+def test_the_base_of_an_applied_project_answers_until_a_version_does(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = BaseRef(name="b", digest=OTHER, files={})
+
+    def find(base: str, *_: Any) -> BaseRef:
+        if base != "b":
+            raise BaseNotFound(f"base {base!r} was not found")
+        return found
+
+    monkeypatch.setattr(applied_bases, "find", find)
+    fake.runtime.settings = fake.runtime.settings.model_copy(update={"serve_base": True})
+    fake.waiting = [Applied(ProjectSpec(project=p, base=b), NOW, 1) for p, b in (("slow", "x"), ("other", "b"))]
+    fake.silent.add("other-v1")
+    fake.changes += 1
+
+    async def story() -> None:
+        await until(lambda: fake.runtime.answers(name(OTHER)))
+        assert resolve(fake.runtime.routes, "other").name == "other@base"
+        with pytest.raises(Unavailable, match="'x' was not found"):
+            resolve(fake.runtime.routes, "slow")
+        fake.put(served("other", OTHER))
+        await until(lambda: "other-v1" in fake.runtime.loaded[name(OTHER)].adapters)
+        assert resolve(fake.runtime.routes, "other").name == "other@base"  # the version was not seen to answer yet
+        fake.silent.clear()
+        fake.put(served("other", OTHER, sequence=2))
+        await until(lambda: fake.answers("other"))
+        assert len(fake.loads) == 1
 
     play(fake, story)
 

@@ -4,7 +4,7 @@ import pytest
 
 from contracts.project import Prompt, Serve
 from services.lm.control_tokens import MARKS
-from services.serving.domain.errors import Invalid, ModelNotFound
+from services.serving.domain.errors import Invalid, ModelNotFound, Unavailable
 from services.serving.domain.routing import build, resolve
 from services.serving.domain.sampling import prompt_text, sampling_parameters
 from tests.unit.serving.builders import chat, target
@@ -35,6 +35,25 @@ def test_versions_are_named_exactly(name: str, version: int) -> None:
 def test_what_is_missing_is_said(name: str, said: str) -> None:
     with pytest.raises(ModelNotFound, match=said):
         resolve(ROUTES, name)
+
+
+def test_the_base_answers_to_a_project_of_which_nothing_was_promoted() -> None:
+    routes = build([target(version=0)], {}, ["shop", "other"])
+    assert resolve(routes, "shop").model.version == 0
+    assert routes.names() == ("shop", "shop@base")
+    promoted = build([target(version=0), target(version=3)], {"shop": 3}, ["shop"])
+    assert resolve(promoted, "shop").model.version == 3
+
+
+@pytest.mark.parametrize("name", ["shop", "shop@base", "shop@0"])
+@pytest.mark.parametrize(("why", "code"), [(None, "model_loading"), ("nowhere", "base_unavailable")])
+def test_a_base_that_is_not_here_is_said_with_the_reason(name: str, why: str | None, code: str) -> None:
+    routes = build([], {}, ["shop"], awaited={"shop": why})
+    with pytest.raises(Unavailable, match=why or "looked for") as fault:
+        resolve(routes, name)
+    assert fault.value.code == code
+    with pytest.raises(ModelNotFound, match="not deployed"):
+        resolve(routes, "shop@1")
 
 
 def test_a_project_out_of_service_says_so() -> None:
