@@ -93,6 +93,14 @@ def test_the_same_comparison_made_again_spends_nothing(store: SqlStore):
     assert judged(store, "b", revision, chrf=40).number == 2
 
 
+def test_a_comparison_made_again_after_others_does_not_give_their_looks_back(store: SqlStore):
+    revision = define(store, gate={"approval": "one person"})
+    looks = [
+        judged(store, run, revision, chrf=40, id=id) for run, id in (("a", ""), ("b", ""), ("a", "again"), ("c", ""))
+    ]
+    assert [look.number for look in looks] == [1, 2, 1, 3]
+
+
 def test_rules_on_numbers_spend_nothing(store: SqlStore):
     revision = define(store, gate={"require": ["chrf > 60"]})
     on_model_trained(trained("a", revision), meta("t"), store)
