@@ -88,10 +88,14 @@ RECORDS = 120
 
 
 def small_project(folder: Path) -> Path:
-    """The example's project with a training that takes seconds."""
+    """The example's project with a training that takes seconds.
+
+    Some 18 held-out examples show by chrF what 16 steps bring in few cases; by the loss, of every token, in all.
+    """
     project = yaml.safe_load((EXAMPLE / "project.yaml").read_text())
     project["prep"]["freeze"] = {"records": RECORDS - 20, "quiet": "2s"}
     project["train"] |= {"max_steps": 16, "batch_size": 8}
+    project["gate"]["require"] = ["loss < champion"]
     project["serve"] = {"max_tokens": 24}
     path = folder / "project.yaml"
     path.write_text(yaml.safe_dump(project))
@@ -138,7 +142,7 @@ def loop(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Stack:
 def deployed(stack: Stack) -> bool:
     for verb in ("runs", "models"):
         for item in stack.json(verb)["items"]:
-            assert item.get("status") != "failed", item
-            assert item.get("stage") != "rejected", item
+            assert item.get("status") != "failed", json.dumps(item)
+            assert item.get("stage") != "rejected", json.dumps(item)
     answer = httpx.get(f"{stack.url('serving')}/v1/deployments").json()
     return any(d["status"] == "deployed" and d["model"]["version"] == 1 for d in answer["items"])
