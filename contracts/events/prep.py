@@ -22,6 +22,9 @@ class DatasetFrozenV1(Event):
     dataset: DatasetRef
     counts: dict[str, int] = Field(description="Rows of 'train', 'validation' and 'held_out'")
     drops: dict[str, int] = Field(description="Dropped records by reason")
+    kinds: dict[str, dict[str, int]] | None = Field(
+        default=None, description="Rows by split and by what they are good for: the kinds of contracts/kinds.py"
+    )
     cause: str = Field(description="policy or on_demand")
     profile: ArtifactRef = Field(description="JSON")
     report: ArtifactRef = Field(description="The profile as one self-contained HTML page")

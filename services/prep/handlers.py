@@ -104,6 +104,7 @@ def on_freeze_done(store: Store, job: Job, result: dict[str, Any]) -> Iterable[E
         cause=job.spec["cause"],
         frozen_at=datetime.fromisoformat(result["frozen_at"]),
         segments=segments,
+        kinds=result.get("kinds"),  # a job of before they were counted has none
         **values,
     )
     store.add(dataset)
@@ -139,6 +140,7 @@ def frozen(dataset: DatasetRow, revision: str, cause: str, spec: ProjectSpec | N
         ),
         counts=dataset.counts,
         drops=dataset.drops,
+        kinds=dataset.kinds,
         cause=cause,
         profile=ArtifactRef.model_validate(dataset.profile),
         report=ArtifactRef.model_validate(dataset.report),

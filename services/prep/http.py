@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.events.prep import Tag
+from contracts.kinds import unusable
 from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef
 from services.chassis.context import Context
@@ -120,7 +121,17 @@ def shown(store: SqlStore, dataset: DatasetRow) -> dict[str, Any]:
 def all_shown(store: SqlStore, datasets: Sequence[DatasetRow]) -> list[dict[str, Any]]:
     """Datasets as the API gives them."""
     said = annotations.of_datasets(store.session, datasets)
-    return [dataset.model_dump(mode="json") | one.document() for dataset, one in zip(datasets, said, strict=True)]
+    return [
+        dataset.model_dump(mode="json")
+        | {"unusable": _unusable(dataset, store.projects.at(dataset.project, dataset.project_revision))}
+        | one.document()
+        for dataset, one in zip(datasets, said, strict=True)
+    ]
+
+
+def _unusable(dataset: DatasetRow, spec: ProjectSpec | None) -> dict[str, int] | None:
+    """Of a dataset's training records those that the project's method learns nothing from, by kind; None where nobody knows."""
+    return None if spec is None or dataset.kinds is None else unusable(spec.train.method, dataset.kinds["train"])
 
 
 def _datasets(
@@ -156,7 +167,10 @@ def _pending(store: SqlStore, project: str, now: datetime) -> dict[str, Any]:
     still = handlers.quiet(progress, store.positions(project), now) if progress else 0.0
     job = store.jobs.get(progress.job) if progress and progress.job else None
     waiting = Pending(store.changed(project, tried), still)
+    newest = store.newest(project)
     return {
+        "newest": newest
+        and {"number": newest.number, "method": spec.train.method, "unusable": _unusable(newest, spec)},
         "changed": store.changed(project, frozen),
         "total": store.total(project),
         "compacted": store.total(project) - segments.tail_rows(store.session.connection(), project),

@@ -16,7 +16,9 @@ def on_dataset_frozen(event: DatasetFrozenV1, meta: Meta, store: SqlStore) -> It
         store.projects.learn(event.project, event.project_revision, event.spec)
     store.progress(event.project).announced = event.project_revision
     if store.dataset(event.project, event.dataset.number) is None:
-        told = event.model_dump(mode="json", include={"counts", "drops", "cause", "profile", "report", "segments"})
+        told = event.model_dump(
+            mode="json", include={"counts", "drops", "kinds", "cause", "profile", "report", "segments"}
+        )
         files = event.dataset.model_dump(mode="json")["files"]
         place = {"project": event.project, "number": event.dataset.number, "version": event.dataset.version}
         store.add(

@@ -18,7 +18,7 @@ from services.prep.domain.splits import basis, sides
 from services.prep.shuffle import Shuffle
 
 RECORD = (*RAW.names, "digest", "prompt_key")
-LIGHT = ("content_0", "content_1", "prompt_0", "prompt_1", "said", "characters")
+LIGHT = ("content_0", "content_1", "prompt_0", "prompt_1", "said", "characters", "kind")
 ROWS_A_BUCKET, BYTES_A_BUCKET = 50_000, 64_000_000
 
 

@@ -99,6 +99,8 @@ class DatasetRow(SQLModel, table=True):
     project_revision: str
     counts: dict[str, int] = Field(sa_column=Column(JSON, nullable=False))
     drops: dict[str, int] = Field(sa_column=Column(JSON, nullable=False))
+    kinds: dict[str, dict[str, int]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    """Rows by split and kind; None of a dataset from before they were counted."""
     cause: str
     frozen_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
     files: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))

@@ -42,7 +42,7 @@ Report = Callable[[dict[str, Any]], None]
 
 
 def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
-    """The dataset of a project's records: version, counts, drops and references to its files.
+    """The dataset of a project's records: version, counts, drops, kinds and references to its files.
 
     Raises:
         JobFailed: `empty_dataset`, `unknown_project` where the revision is not known, `unknown_step`, `no_classifier`.
@@ -80,7 +80,7 @@ def freeze(spec: dict[str, Any], folder: Path, report: Report, settings: PrepSet
     result = {"version": made.version, "through": through, "segments": {"made": records.made, "gone": records.gone}}
     if made.version == spec["newest"]:
         return result
-    return result | write(made, project, settings) | {"counts": counts, "drops": drops}
+    return result | write(made, project, settings) | {"counts": counts, "drops": drops, "kinds": outcome.kinds(frame)}
 
 
 def read(

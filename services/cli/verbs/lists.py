@@ -18,6 +18,7 @@ def datasets(project: str | None, tag: str | None, limit: int, as_json: bool) ->
         "version": lambda r: str(r["version"])[:12],
         "rows": lambda r: r.get("counts"),
         "dropped": lambda r: r.get("drops"),
+        "not learnt": lambda r: r.get("unusable"),
         "cause": lambda r: r.get("cause"),
         "frozen": lambda r: clock(r.get("frozen_at")),
         "tags": lambda r: ", ".join(r.get("tags", ())) or None,

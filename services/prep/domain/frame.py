@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from contracts.kinds import KINDS
 from services.prep.domain.arrow import Column
 from services.prep.domain.rows import SPLITS
 
@@ -72,6 +73,15 @@ class Outcome:
         """Rows a split."""
         found = np.bincount(frame.split[self.kept], minlength=len(SPLITS))
         return {split: int(n) for split, n in zip(SPLITS, found, strict=True)}
+
+    def kinds(self, frame: Frame) -> dict[str, dict[str, int]]:
+        """Rows by split and kind; of each split those kinds that it has."""
+        place = frame.split[self.kept].astype(np.int64) * len(KINDS) + frame.columns["kind"][self.kept]
+        found = np.bincount(place, minlength=len(SPLITS) * len(KINDS)).reshape(len(SPLITS), len(KINDS))
+        return {
+            split: {kind: int(n) for kind, n in sorted(zip(KINDS, line, strict=True)) if n}
+            for split, line in zip(SPLITS, found, strict=True)
+        }
 
     def drops_by_reason(self) -> dict[str, int]:
         """Drops a reason."""

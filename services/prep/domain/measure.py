@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from contracts.kinds import KINDS
 from services.prep.domain import languages, normalise, pii, toxicity
 from services.prep.domain.arrow import Column, Schema
 from services.prep.domain.reading import Reading, read
@@ -37,11 +38,12 @@ MEASURED = pa.schema(
         pa.field("prompt_1", pa.uint64()),
         pa.field("said", pa.int32()),
         pa.field("characters", pa.int32()),
+        pa.field("kind", pa.int8()),
     ]
 )
 """`content` and `prompt` are the first 128 bits of the digests of what is learnt and of the normalised prompt, `said` the
 characters of the completion (of a prompt alone, the prompt's) without white space around, `characters` those of prompt and
-completion."""
+completion, `kind` the place in KINDS."""
 
 
 def told(reading: Reading) -> str:
@@ -100,4 +102,5 @@ def _row(reading: Reading) -> tuple[Any, ...]:
         int(prompt[16:32], 16),
         len(told(reading).strip()),
         len(reading.prompt) + len(reading.completion),
+        KINDS.index(reading.kind),
     )

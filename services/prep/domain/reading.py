@@ -24,8 +24,9 @@ Turn = Mapping[str, Any]
 class Reading(NamedTuple):
     """What a record says, as it was sent, and what records are compared by, which comes from normalised copies.
 
-    `record` is canonical JSON and `digest` its digest. `content` is the digest of what is learnt (the same for one content in
-    two formats), `words` are the prompt's with a space between each, `prompt_key` their digest.
+    `kind` is one of contracts/kinds.py. `record` is canonical JSON and `digest` its digest. `content` is the digest of what is
+    learnt (the same for one content in two formats), `words` are the prompt's with a space between each, `prompt_key` their
+    digest.
     """
 
     kind: str
@@ -114,9 +115,9 @@ def _prompt(before: Sequence[tuple[str, str]], turns: Sequence[Turn]) -> str:
 
 
 def kind(format: str, content: Mapping[str, Any]) -> str:
-    """What the record is good for, as contracts/records.py has it."""
+    """What the record is good for, as contracts/records.py and contracts/kinds.py have it."""
     if format == "unpaired_preference":
-        return "stepwise" if content.get("steps") else format
+        return "stepwise" if content.get("steps") else format if content["label"] else "undesirable"
     if format in ("text", "preference"):
         return format
     if format == "prompt_completion" and content["completion"] == "":

@@ -91,6 +91,21 @@ def test_apply_says_what_answers(services: Services, tmp_path: Path, capsys: pyt
     assert "answers" not in capsys.readouterr().out
 
 
+def test_apply_says_what_the_method_learns_nothing_from(
+    services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.say("POST", "/v1/projects", (200, {"project": "p", "revision": "a" * 64, "changed": True}))
+    newest = {"number": 4, "method": "sft", "unusable": {"preference": 3, "prompt_only": 1}}
+    services.say("GET", "/v1/projects/p/pending", (200, {"newest": newest}), (200, {"newest": None}))
+    file = tmp_path / "project.yaml"
+    file.write_text(PROJECT)
+    assert run(["apply", str(file), "--wait", "0"]) == 0
+    told = "sft learns nothing from 3 preference, 1 prompt_only of the training records of dataset 4"
+    assert told in capsys.readouterr().out
+    assert run(["apply", str(file), "--wait", "0"]) == 0
+    assert "learns nothing" not in capsys.readouterr().out
+
+
 def test_apply_does_not_wait_for_a_base_that_is_nowhere(
     services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ from services.prep.settings import PrepSettings
 from tests.unit.prep.builders import NOW, Events, Opened
 
 
-def freeze(opened: Opened, tmp_path: Path, job: str, version: str) -> None:
+def freeze(opened: Opened, tmp_path: Path, job: str, version: str, **more: Any) -> None:
     artifacts = open_store(PrepSettings(home=tmp_path))
     ref = artifacts.put_bytes(b"<p>page</p>").model_dump()
     files = dict.fromkeys(("train", "validation", "held_out"), ref)
@@ -24,7 +24,9 @@ def freeze(opened: Opened, tmp_path: Path, job: str, version: str) -> None:
         }
         found = store.jobs.get(job)
         assert found is not None
-        handlers.on_freeze_done(store, found, result | {"profile": ref, "report": ref, "frozen_at": NOW.isoformat()})
+        handlers.on_freeze_done(
+            store, found, result | more | {"profile": ref, "report": ref, "frozen_at": NOW.isoformat()}
+        )
 
 
 def test_what_waits_is_shown_with_its_side(client: TestClient, handle: Any, events: Events) -> None:
@@ -45,11 +47,15 @@ def test_a_freeze_on_demand_and_its_dataset(
     asked = client.post("/v1/projects/p/freeze")
     assert (asked.status_code, asked.json()) == (202, {"job": "freeze-p-1"})
     assert client.get("/v1/projects/p/pending").json()["next_freeze"] == "now: freeze-p-1 is queued"
-    freeze(opened, tmp_path, "freeze-p-1", "a")
+    kinds = {"train": {"prompt_completion": 2, "preference": 1}, "validation": {}, "held_out": {"prompt_only": 1}}
+    freeze(opened, tmp_path, "freeze-p-1", "a", kinds=kinds)
+    newest = client.get("/v1/projects/p/pending").json()["newest"]
+    assert newest == {"number": 1, "method": "sft", "unusable": {"preference": 1}}
     again = client.post("/v1/projects/p/freeze")
     assert (again.status_code, again.json()["unchanged"]) == (200, True)
     shown = client.get("/v1/datasets/p/1").json()
     assert again.json()["dataset"] == shown
+    assert (shown["kinds"], shown["unusable"]) == (kinds, {"preference": 1})
     assert (shown["version"], shown["counts"], shown["cause"]) == ("a" * 64, {"train": 3}, "on_demand")
     report = client.get("/v1/datasets/p/1/report")
     assert report.text == "<p>page</p>"

@@ -2,19 +2,23 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from sqlmodel import select
 
 from contracts.canonical import canonical
 from contracts.events.ingestion import RecordAcceptedV1
+from contracts.kinds import KINDS, LEARNT, unusable
 from contracts.preparation import Prep
+from contracts.project import Train
 from contracts.records import canonical_record, parse_record
+from services.prep.domain import pipeline
 from services.prep.domain.reading import read
 from services.prep.domain.rows import Accepted
+from services.prep.profiling.figures import words
 from services.prep.tables import RecordRow
 from tests.unit.prep.builders import Events, Opened
-from tests.unit.prep.frames import freeze
+from tests.unit.prep.frames import frame_of, freeze, measured, never
 
 USER = {"role": "user", "content": "What color?"}
 
@@ -48,6 +52,29 @@ def test_each_kind_is_counted_and_none_is_dropped_for_what_it_has_not() -> None:
     assert dataset.drops_by_reason() == {"duplicate": 1, "empty": 1}
     assert rows["call"].completion == '{"name": "sky", "arguments": {"at": 1}}'
     assert json.loads(rows["steps"].record)["steps"] == steps
+
+
+def test_rows_are_counted_by_split_and_kind() -> None:
+    records = [
+        accepted("plain", prompt="a", completion="b"),
+        accepted("good", prompt="c", completion="d", label=True),
+        accepted("bad", prompt="e", completion="f", label=False),
+        accepted("pair", prompt="g", chosen="h", rejected="i"),
+        accepted("prompt", prompt="j", completion=""),
+        accepted("again", prompt="a", completion="b"),
+    ]
+    prep = Prep(held_out=0, validation=0)
+    frame = frame_of(measured(records), prep)
+    outcome = pipeline.freeze(frame, prep, pipeline.Means(never, words, {}))
+    kinds = outcome.kinds(frame)
+    one_each = ("preference", "prompt_completion", "prompt_only", "undesirable", "unpaired_preference")
+    assert kinds == {"train": dict.fromkeys(one_each, 1), "validation": {}, "held_out": {}}
+    assert unusable("sft", kinds["train"]) == {"preference": 1, "prompt_only": 1, "undesirable": 1}
+
+
+def test_every_way_of_training_says_what_it_learns_from() -> None:
+    assert set(get_args(Train.model_fields["method"].annotation)) == set(LEARNT)
+    assert {kind for learnt in LEARNT.values() for kind in learnt} <= set(KINDS)
 
 
 def test_tools_and_verdicts_of_steps_are_content() -> None:

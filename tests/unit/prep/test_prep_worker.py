@@ -46,6 +46,7 @@ def test_a_freeze_writes_parts_profile_and_page(
     parts = {split: rows(settings, result, split) for split in ("train", "validation", "held_out")}
     assert {split: len(part) for split, part in parts.items()} == result["counts"]
     assert result["drops"] == {"duplicate": 1}
+    assert {split: kinds.get("prompt_completion", 0) for split, kinds in result["kinds"].items()} == result["counts"]
     assert total(result["through"]) == 61
     first = parts["train"][0]
     assert set(first) <= set(RecordRow.model_fields) | {"prompt_key"}
