@@ -52,9 +52,9 @@ class AppliedBases:
         return [_served(each, base) for each in self.projects if (base := self.found.get(each.spec.base)) is not None]
 
     def awaited(self) -> dict[str, str | None]:
-        """The projects whose base is not here, and why it is not to be had; None: it is being looked for."""
-        lacking = [spec for spec in (each.spec for each in self.projects) if spec.base not in self.found]
-        return {spec.project: self.faults[spec.base][1] if spec.base in self.faults else None for spec in lacking}
+        """The projects whose base may not be here yet, and why it is not to be had; None: it is being brought."""
+        specs = [each.spec for each in self.projects]
+        return {spec.project: self.faults[spec.base][1] if spec.base in self.faults else None for spec in specs}
 
 
 def find(name: str, settings: ServingSettings, artifacts: ArtifactStore) -> BaseRef:

@@ -50,7 +50,7 @@ class Routes:
     projects: frozenset[str] = frozenset()
     retired: frozenset[str] = frozenset()
     awaited: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
-    """Projects whose base is not here yet, and why it is not to be had; None: it is being looked for."""
+    """Projects whose base is not here yet, and why it is not to be had; None: it is being brought."""
 
     def names(self) -> Sequence[str]:
         """All names that a request may give, aliases first."""
@@ -91,7 +91,7 @@ def resolve(routes: Routes, name: str) -> Target:
     """The target of a request's `model`: of a project's name its production version, else its base.
 
     Raises:
-        Unavailable: its base is being looked for, or is not to be had.
+        Unavailable: its base is being brought, or is not to be had.
         ModelNotFound: saying whether the project, its version or any deployment of it is missing.
         Invalid: it is the model that makes embeddings.
     """
@@ -113,7 +113,7 @@ def resolve(routes: Routes, name: str) -> Target:
         why = routes.awaited[project]
         if why is None:
             raise Unavailable(
-                f"The base of {project!r} is being looked for; the request can be sent again soon.", "model_loading"
+                f"The base of {project!r} is being brought here; the request can be sent again soon.", "model_loading"
             )
         said = f"The project {project!r} has no deployed model yet, and its base cannot be served: {why}"
         raise Unavailable(said, "base_unavailable", 30)

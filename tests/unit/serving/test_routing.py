@@ -49,7 +49,7 @@ def test_the_base_answers_to_a_project_of_which_nothing_was_promoted() -> None:
 @pytest.mark.parametrize(("why", "code"), [(None, "model_loading"), ("nowhere", "base_unavailable")])
 def test_a_base_that_is_not_here_is_said_with_the_reason(name: str, why: str | None, code: str) -> None:
     routes = build([], {}, ["shop"], awaited={"shop": why})
-    with pytest.raises(Unavailable, match=why or "looked for") as fault:
+    with pytest.raises(Unavailable, match=why or "being brought") as fault:
         resolve(routes, name)
     assert fault.value.code == code
     with pytest.raises(ModelNotFound, match="not deployed"):
