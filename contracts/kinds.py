@@ -1,12 +1,12 @@
 """What records are good for, and which of them a way of training learns from: the one table that all services go by."""
 
 from collections.abc import Mapping
+from typing import get_args
 
-KINDS = (
-    "messages", "prompt_completion", "text", "tools", "unpaired_preference", "undesirable", "preference", "prompt_only",
-    "stepwise",
-)  # fmt: skip
-"""Those of contracts/records.py; an unpaired preference whose label is false is `undesirable`. Others come behind these."""
+from contracts.records import Kind
+
+KINDS = (*(kind for part in get_args(Kind) for kind in get_args(part)), "undesirable")
+"""Those of contracts/records.py; an unpaired preference whose label is false is `undesirable`."""
 
 LEARNT: Mapping[str, frozenset[str]] = {
     "sft": frozenset({"messages", "prompt_completion", "text", "tools", "unpaired_preference"})

@@ -24,7 +24,8 @@ def wait_for_answer(project: str, seconds: float, told: Callable[[str], None]) -
         except Unreachable as error:
             return {"why": str(error)}
         except Refused as error:
-            why, final = str(error), error.code == NOT_HERE or error.status in (401, 403)
+            why = "the gateway has not heard of the project yet" if error.status == 404 else str(error)
+            final = error.code == NOT_HERE or error.status in (401, 403)
         else:
             if card["ready"]:
                 taken = round(time.monotonic() - began, 1)

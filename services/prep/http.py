@@ -121,9 +121,11 @@ def shown(store: SqlStore, dataset: DatasetRow) -> dict[str, Any]:
 def all_shown(store: SqlStore, datasets: Sequence[DatasetRow]) -> list[dict[str, Any]]:
     """Datasets as the API gives them."""
     said = annotations.of_datasets(store.session, datasets)
+    revisions = {(dataset.project, dataset.project_revision) for dataset in datasets}
+    specs = {revision: store.projects.at(*revision) for revision in revisions}
     return [
         dataset.model_dump(mode="json")
-        | {"unusable": _unusable(dataset, store.projects.at(dataset.project, dataset.project_revision))}
+        | {"unusable": _unusable(dataset, specs[dataset.project, dataset.project_revision])}
         | one.document()
         for dataset, one in zip(datasets, said, strict=True)
     ]

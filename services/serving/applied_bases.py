@@ -35,8 +35,10 @@ class AppliedBases:
         return [name for name in names if self.faults.get(name, (0.0, ""))[0] <= now]
 
     def due(self, now: float) -> bool:
-        """Whether a base that was not to be had is to be looked for again."""
-        return any(at <= now for at, _ in self.faults.values())
+        """Whether a base that was not to be had, and that a project still names, is to be looked for again."""
+        return any(
+            self.faults[name][0] <= now for name in {each.spec.base for each in self.projects} & self.faults.keys()
+        )
 
     def refuse(self, name: str, why: str) -> None:
         """Notes why a base is not to be had."""

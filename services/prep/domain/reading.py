@@ -117,7 +117,9 @@ def _prompt(before: Sequence[tuple[str, str]], turns: Sequence[Turn]) -> str:
 def kind(format: str, content: Mapping[str, Any]) -> str:
     """What the record is good for, as contracts/records.py and contracts/kinds.py have it."""
     if format == "unpaired_preference":
-        return "stepwise" if content.get("steps") else format if content["label"] else "undesirable"
+        if content.get("steps"):
+            return "stepwise"
+        return format if content["label"] else "undesirable"
     if format in ("text", "preference"):
         return format
     if format == "prompt_completion" and content["completion"] == "":
