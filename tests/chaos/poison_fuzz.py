@@ -5,6 +5,7 @@ Run: python -m tests.chaos.poison_fuzz TARGET --seconds 60     TARGET: envelope,
 
 import argparse
 import json
+import resource
 import sys
 import tempfile
 from collections.abc import Callable
@@ -119,7 +120,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="noria-fuzz-"))  # libFuzzer ends the process, and adds what it finds
     for number, seed in enumerate(SEEDS[arguments.target]):
         (folder / str(number)).write_bytes(seed)
-    options = [sys.argv[0], str(folder), f"-max_total_time={arguments.seconds}", "-rss_limit_mb=2048", "-timeout=10"]
+    # libFuzzer looks at the peak that getrusage tells, which a process has from the one that started it.
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024 + 2048
+    options = [sys.argv[0], str(folder), f"-max_total_time={arguments.seconds}", f"-rss_limit_mb={most}", "-timeout=10"]
     FUZZER.Setup(options, TARGETS[arguments.target])
     FUZZER.Fuzz()
 
