@@ -1,6 +1,7 @@
 """Calls the services' HTTP interfaces and turns what goes wrong into errors a person can act on. Knows no verb."""
 
 import os
+import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0
 """Seconds until a service that took a request counts as silent."""
+COMMANDS: Mapping[str, str] = {
+    "unknown_run": "`noria runs` lists them",
+    "unknown_evaluation": "`noria models` shows what was measured",
+    "unknown_dataset": "`noria datasets` lists them",
+    "unknown_model": "`noria models` lists them",
+    "model_not_found": "`noria models` lists them",
+    "unknown_project": "define it with `noria apply FILE`",
+}
+"""What to type, by an error's code, where a service names a route."""
+_ROUTE = re.compile(r"[;.] [^;.]*\b(?:GET|POST) /v1/[^;]*$")
 
 
 def get(service: str, path: str, **params: Any) -> Any:
@@ -115,12 +126,18 @@ def checked(service: str, answer: "httpx.Response") -> Any:
     if answer.is_success and body is not None:
         return body
     code, message, detail = _error(body)
-    message = message or f"{service} answered {answer.status_code}"
+    message = typed(code, message) or f"{service} answered {answer.status_code}"
     if answer.status_code == 401:
         message += f"; set {API_KEY} to one that is not revoked (`noria keys create`, `noria keys list`)"
     elif answer.status_code == 403:
         message += f"; set {API_KEY} to one that may (`noria keys list` shows what each may)"
     raise Refused(answer.status_code, code, message, detail)
+
+
+def typed(code: str, message: str) -> str:
+    """A service's message with the command in the place of the route that it sends its callers to."""
+    found = _ROUTE.search(message) if code in COMMANDS else None
+    return f"{message[: found.start()]}; {COMMANDS[code]}" if found else message
 
 
 def _error(body: Any) -> tuple[str, str, Any]:

@@ -3,7 +3,10 @@
 from typing import Any
 
 from contracts.project import APPLYING, ProjectSpec
-from services.cli.yaml_file import Kind, read
+from services.cli.yaml_file import FileInvalid, Kind, Problem, read_lines
+from services.cli.yaml_lines import Document
+from services.lm.errors import PromptInvalid
+from services.lm.prompt_template import check_prompt
 
 
 def parse(raw: bytes) -> ProjectSpec:
@@ -12,7 +15,22 @@ def parse(raw: bytes) -> ProjectSpec:
     Raises:
         FileInvalid: with all that is wrong, or the first thing where the file is not YAML.
     """
-    return read(raw, PROJECT, ProjectSpec)
+    spec, document = read_lines(raw, PROJECT, ProjectSpec)
+    try:
+        check_prompt(spec.prompt)
+    except PromptInvalid as error:
+        raise FileInvalid((_in_file(document, error),)) from error
+    return spec
+
+
+def _in_file(document: Document, error: PromptInvalid) -> Problem:
+    """The fault with its line in the file, where the template stands there line by line; else with that of its key."""
+    path = ("prompt", *error.key)
+    key, line = ".".join(path), error.line
+    if line and path in document.literal:
+        return Problem(document.literal[path] + line, key, f"{key}: {error.why}")
+    within = f"line {line} of the text: " if line and line > 1 else ""
+    return Problem(document.line(path), key, f"{key}: {within}{error.why}")
 
 
 def _right(error: Any) -> str | None:

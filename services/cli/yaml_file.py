@@ -56,7 +56,12 @@ class Kind:
 
 
 def read(raw: bytes, kind: Kind, model: type[M]) -> M:
-    """What the bytes of a YAML file of `kind` hold; `model` is the kind's.
+    """What the bytes of a YAML file of `kind` hold; `model` is the kind's. Raises as `read_lines`."""
+    return read_lines(raw, kind, model)[0]
+
+
+def read_lines(raw: bytes, kind: Kind, model: type[M]) -> tuple[M, Document]:
+    """The same with the lines in which it stands.
 
     Raises:
         FileInvalid: with all that is wrong, or the first thing where the file is not YAML.
@@ -74,7 +79,7 @@ def read(raw: bytes, kind: Kind, model: type[M]) -> M:
     switched = tuple(_booleans(document.value, found.model_dump(), document, ()))
     if switched:
         raise FileInvalid(switched)
-    return found
+    return found, document
 
 
 def _problems(document: Document, kind: Kind, error: ValidationError) -> tuple[Problem, ...]:

@@ -5,7 +5,7 @@ Aliases are refused, so that a small file cannot stand for a large one; size, de
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -33,10 +33,14 @@ class YamlRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document's value and the line of each of its parts by path; the path of a whole document is ()."""
+    """A document's value and the line of each of its parts by path; the path of a whole document is ().
+
+    `literal` has the lines of the `|` behind which a text stands line by line.
+    """
 
     value: Any
     lines: dict[Path, int] = field(default_factory=dict[Path, int])
+    literal: dict[Path, int] = field(default_factory=dict[Path, int])
 
     def line(self, path: Path) -> int:
         """The line of `path`, or of the nearest part around it."""
@@ -64,8 +68,8 @@ def load(raw: bytes) -> Document:
         raise YamlRefused(line, f"the character {error.character!r} is not allowed") from error
     if node is None:
         raise YamlRefused(1, "the file is empty")
-    lines: dict[Path, int] = {}
-    return Document(_value(node, (), lines), lines)
+    found = Document(None)
+    return replace(found, value=_value(node, (), found))
 
 
 def _text(raw: bytes) -> str:
@@ -95,20 +99,22 @@ def _bound(events: Iterator[yaml.Event]) -> None:
             raise YamlRefused(line, f"more than {MAX_NODES} values")
 
 
-def _value(node: Node, path: Path, lines: dict[Path, int]) -> Any:
+def _value(node: Node, path: Path, found: Document) -> Any:
     line = node.start_mark.line + 1
-    lines.setdefault(path, line)
+    found.lines.setdefault(path, line)
     if not isinstance(node, ScalarNode) and node.tag not in COLLECTIONS:
         raise YamlRefused(line, f"the tag {node.tag[:80]} is not taken")
     if isinstance(node, MappingNode):
-        return _mapping(node, path, lines)
+        return _mapping(node, path, found)
     if isinstance(node, SequenceNode):
-        return [_value(item, (*path, i), lines) for i, item in enumerate(node.value)]
+        return [_value(item, (*path, i), found) for i, item in enumerate(node.value)]
     assert isinstance(node, ScalarNode)  # noqa: S101 - PyYAML composes no other nodes
+    if node.style == "|":
+        found.literal[path] = line
     return _scalar(node)
 
 
-def _mapping(node: MappingNode, path: Path, lines: dict[Path, int]) -> dict[str, Any]:
+def _mapping(node: MappingNode, path: Path, found: Document) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
@@ -117,10 +123,10 @@ def _mapping(node: MappingNode, path: Path, lines: dict[Path, int]) -> dict[str,
         key = _text_of(key_node)
         if key in result:
             raise YamlRefused(
-                line, f"{_dotted((*path, key))} stands here a second time (first: line {lines[(*path, key)]})"
+                line, f"{_dotted((*path, key))} stands here a second time (first: line {found.lines[(*path, key)]})"
             )
-        lines[(*path, key)] = line
-        result[key] = _value(value_node, (*path, key), lines)
+        found.lines[(*path, key)] = line
+        result[key] = _value(value_node, (*path, key), found)
     return result
 
 

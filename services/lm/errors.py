@@ -35,11 +35,13 @@ class BaseInvalid(LanguageModelError):
 
 
 class PromptInvalid(LanguageModelError):
-    """The prompt is no template that is taken; `key` is the place under `prompt`."""
+    """The prompt is no template that is taken; `key` is the place under `prompt`, `line` that of its text, from 1."""
 
-    def __init__(self, key: tuple[str, ...], message: str) -> None:
-        super().__init__(f"prompt.{'.'.join(key)}: {message}")
+    def __init__(self, key: tuple[str, ...], why: str, line: int | None = None) -> None:
+        super().__init__(f"prompt.{'.'.join(key)}: {f'line {line}: ' if line else ''}{why}")
         self.key = key
+        self.why = why
+        self.line = line
 
 
 class TextRefused(LanguageModelError):

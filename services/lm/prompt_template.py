@@ -71,7 +71,7 @@ def check_prompt(prompt: Prompt) -> None:
     except RecursionError:
         raise PromptInvalid(("system",), f"is nested too deep; at most {MAX_DEPTH} levels are taken") from None
     except TemplateSyntaxError as error:
-        raise PromptInvalid(("system",), f"line {error.lineno}: {error.message}") from error
+        raise PromptInvalid(("system",), error.message or "is no template", error.lineno) from error
 
 
 def render_prompt(prompt: Prompt, given: Mapping[str, str]) -> Prompt:
@@ -139,8 +139,8 @@ def _check_names(used: Mapping[str, int], declared: frozenset[str]) -> None:
         raise PromptInvalid(("variables", taken[0]), "is a name of Jinja's own; take another")
     if unknown := sorted(used.keys() - declared):
         line, names = used[unknown[0]], ", ".join(sorted(declared))
-        said = f"line {line}: {unknown[0]!r} is no variable; declare it under prompt.variables, which has {names}"
-        raise PromptInvalid(("system",), said)
+        said = f"{unknown[0]!r} is no variable; declare it under prompt.variables, which has {names}"
+        raise PromptInvalid(("system",), said, line)
     if unused := sorted(declared - used.keys()):
         raise PromptInvalid(("variables", unused[0]), "is declared, but prompt.system does not use it; take it out")
 
@@ -211,10 +211,10 @@ def _check_condition(node: nodes.Node, depth: int) -> None:
 
 def _check_deep(node: nodes.Node, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise PromptInvalid(("system",), f"line {node.lineno}: is nested deeper than {MAX_DEPTH} levels")
+        raise PromptInvalid(("system",), f"is nested deeper than {MAX_DEPTH} levels", node.lineno)
 
 
 def _refused(node: nodes.Node) -> PromptInvalid:
     named = f"the filter {node.name!r}, or what it is given," if isinstance(node, nodes.Filter) else None
     what = named or _WORDS.get(type(node), type(node).__name__.lower())
-    return PromptInvalid(("system",), f"line {node.lineno}: {what} is not offered here: {_OFFERED}")
+    return PromptInvalid(("system",), f"{what} is not offered here: {_OFFERED}", node.lineno)

@@ -21,9 +21,9 @@ from tests.conftest import free_port
 from tests.soak.policy import Policy
 
 SERVICES = ("ingestion", "prep", "registry", "feedback")
+"""The trainer, the evaluator and serving cost minutes of CPU a dataset: the load tells their events in their place."""
 SEGMENT_ROWS = 25
 """So few records make a segment here, so that many are made and put together."""
-"""The trainer, the evaluator and serving cost minutes of CPU a dataset: the load tells their events in their place."""
 KAFKA = """
 log.retention.check.interval.ms=2000
 log.segment.delete.delay.ms=1000

@@ -10,8 +10,6 @@ from services.cli import api
 from services.cli.errors import Usage
 from services.cli.project_file import parse as parse_project
 from services.cli.yaml_file import FileInvalid
-from services.lm.errors import PromptInvalid
-from services.lm.prompt_template import check_prompt
 
 _NAMED = re.compile(r"^([a-z0-9][a-z0-9-]{0,62})(?:@v?([0-9]{1,9}))?$")
 
@@ -66,13 +64,9 @@ def of_file(file: Path) -> Prompt:
         Usage: the file cannot be read, or is no project file; with all that is wrong.
     """
     try:
-        prompt = parse_project(file.read_bytes()).prompt
-        check_prompt(prompt)
+        return parse_project(file.read_bytes()).prompt
     except OSError as error:
         raise Usage("cannot_read", f"{file}: {error.strerror}") from error
     except FileInvalid as error:
         problems = [{"line": p.line, "key": p.key, "message": p.message} for p in error.problems]
         raise Usage("invalid_project_file", f"{file}:\n{error}", problems) from error
-    except PromptInvalid as error:
-        raise Usage("invalid_prompt", f"{file}: {error}") from error
-    return prompt

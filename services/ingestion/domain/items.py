@@ -1,7 +1,7 @@
 """An item of an upload as the event that submits it. Knows no HTTP and no file format.
 
-An item is a bare record in any shape of docs/data.md, or an object with `record` and, where wanted, `record_id`, `subject`,
-`tags` and `project`.
+An item is a bare record in any shape of docs/data.md, its identity in the column `record_id` where it has one, or an object
+with `record` and, where wanted, `record_id`, `subject`, `tags` and `project`.
 """
 
 import json
@@ -52,8 +52,7 @@ def _fields(project: str, item: Any, columns: Columns) -> dict[str, Any]:
         raise RecordInvalid("not_an_object", f"the item is {type(item).__name__}; give a JSON object")
     fields = cast(dict[str, Any], item)
     if "record" not in fields:
-        named = {name: fields.get(columns[name]) for name in IDENTITY if name in columns}
-        return {"record": fields} | {name: _text(value) for name, value in named.items() if value is not None}
+        return _bare(fields, columns)
     unknown = sorted(set(map(str, fields)) - KEYS)
     if unknown:
         raise RecordInvalid("invalid_field", f"unknown key {unknown[0]!r}; beside record: {', '.join(sorted(KEYS))}")
@@ -64,8 +63,26 @@ def _fields(project: str, item: Any, columns: Columns) -> dict[str, Any]:
     return present | unpacked | {key: _text(present[key]) for key in IDENTITY if key in present}
 
 
+def _bare(row: dict[str, Any], columns: Columns) -> dict[str, Any]:
+    """A row with the identity that the project's columns name, where it has that one, else that of its column `record_id`.
+
+    A column `subject` is a tag unless it is named: of exams it holds physics, and no person.
+    """
+    named = {name: row.get(columns[name]) for name in IDENTITY if name in columns}
+    if (
+        "record_id" not in columns.values()
+        and named.get("record_id") is None
+        and row.get("record_id") not in (None, "")
+    ):
+        named["record_id"] = row["record_id"]
+        row = {name: value for name, value in row.items() if name != "record_id"}
+    return {"record": row} | {name: _text(value) for name, value in named.items() if value is not None}
+
+
 def _text(value: Any) -> Any:
-    """Numbers are identities too, as tables have them."""
+    """Numbers are identities too, as tables have them: whole ones, which a column with gaps holds as 17.0."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

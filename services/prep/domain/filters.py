@@ -35,7 +35,10 @@ MOST = 20
 """Filters at once."""
 LONGEST = 1000
 """Characters of one filter."""
-_FILTER = re.compile(r"\s*([A-Za-z_]+|tags\.(?:\"[^\"]*\"|[^\s\"=!<>~]+))\s*(!=|<=|>=|=|<|>|~)\s?(.*)", re.DOTALL)
+_FILTER = re.compile(
+    r"\s*([A-Za-z_]+|tags\.(?:\"(?:[^\"\\]|\\.)*\"|[^\s\"=!<>~]+))\s*(!=|<=|>=|=|<|>|~)\s?(.*)", re.DOTALL
+)
+_ESCAPED = re.compile(r"\\([\"\\])")
 
 
 class FilterInvalid(ValueError):
@@ -61,7 +64,9 @@ def parse_all(raw: Iterable[str], fields: Mapping[str, Kind]) -> tuple[Filter, .
 
 
 def parse(raw: str, fields: Mapping[str, Kind]) -> Filter:
-    """One filter: a field, an operator, a value up to the end of the text, in double quotes or not.
+    r"""One filter: a field, an operator, a value up to the end of the text, in double quotes or not.
+
+    Within the quotes \" is a quote and \\ a backslash; any other backslash is itself.
 
     Raises:
         FilterInvalid: it has another form, names no field, or its operator or value does not suit the field.
@@ -95,7 +100,7 @@ def _number(name: str, value: str) -> int:
 
 
 def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) >= 2 and value[0] == value[-1] == '"' else value
+    return _ESCAPED.sub(r"\1", value[1:-1]) if len(value) >= 2 and value[0] == value[-1] == '"' else value
 
 
 def _shown(raw: str) -> str:

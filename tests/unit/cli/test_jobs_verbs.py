@@ -51,6 +51,36 @@ def test_what_is_refused_is_told_in_the_service_s_words(services: Services, caps
     assert "its model stands" in captured.err
 
 
+@pytest.mark.parametrize(
+    ("code", "message", "told"),
+    [
+        ("unknown_run", "no run 'x; y'; GET /v1/runs lists them", "no run 'x; y'; `noria runs` lists them"),
+        (
+            "unknown_dataset",
+            "project 'p' has no dataset 3; see GET /v1/datasets",
+            "project 'p' has no dataset 3; `noria datasets` lists them",
+        ),
+        (
+            "unknown_project",
+            "no project 'p'; define it with POST /v1/projects",
+            "no project 'p'; define it with `noria apply FILE`",
+        ),
+        (
+            "model_not_found",
+            "The version '9' of 'p' is not deployed. GET /v1/models lists those that are.",
+            "The version '9' of 'p' is not deployed; `noria models` lists them",
+        ),
+        ("unknown_run", "no run 'x' any more", "no run 'x' any more"),
+    ],
+)
+def test_who_types_is_told_a_command_and_no_route(
+    services: Services, capsys: pytest.CaptureFixture[str], code: str, message: str, told: str
+) -> None:
+    services.say("POST", "/v1/runs/x/retry", (404, {"error": {"code": code, "message": message}}))
+    assert run(["runs", "retry", "x", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["message"] == told
+
+
 @pytest.mark.parametrize(("status", "words"), [("cancelled", "is cancelled"), ("running", "is told to end")])
 def test_a_run_is_cancelled(services: Services, capsys: pytest.CaptureFixture[str], status: str, words: str) -> None:
     services.say("POST", "/v1/runs/p-1-ab/cancel", (202, WAITS | {"status": status}))

@@ -72,6 +72,23 @@ def test_a_fault_is_named_with_its_line_and_what_would_be_right(old: bytes, new:
     assert problems(GOOD.replace(old, new, 1))[0].startswith(expected)
 
 
+TEMPLATE = GOOD.replace(b'prompt: {system: "One command."}', b"prompt:\n  variables: {shell: zsh}\n  system: %s")
+
+
+@pytest.mark.parametrize(
+    ("system", "expected"),
+    [
+        (b"|\n    One command.\n\n    {{ os }}", "line 8: prompt.system: 'os' is no variable"),
+        (b"|-\n    {{ shell }}\n    {% for a in b %}", "line 7: prompt.system: "),
+        (b"'{{ shell | safe }}'", "line 5: prompt.system: the filter 'safe'"),
+        (b">\n    {{ shell }}\n\n    {{ os }}", "line 5: prompt.system: line 2 of the text: 'os' is no variable"),
+        (b"'One command.'", "line 4: prompt.variables.shell: is declared, but prompt.system does not use it"),
+    ],
+)
+def test_a_fault_of_a_template_is_named_with_its_line_of_the_file(system: bytes, expected: str) -> None:
+    assert problems(TEMPLATE % system)[0].startswith(expected)
+
+
 def test_all_faults_are_told_at_once_in_the_order_of_lines() -> None:
     text = GOOD.replace(b"held_out: 0.15", b"held: 0.15").replace(b"r: 16", b"r: 0").replace(b"project:", b"projekt:")
     assert [p.split(":")[0] for p in problems(text)] == ["line 1", "line 1", "line 5", "line 8"]

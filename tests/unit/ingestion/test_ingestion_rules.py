@@ -9,6 +9,7 @@ from contracts.records import Conversation, Message, RecordInvalid
 from contracts.types import ModelRef
 from services.ingestion.domain import signals
 from services.ingestion.domain.items import submitted
+from services.ingestion.domain.policy import Policy
 from services.ingestion.domain.validation import validated
 
 CHAT: dict[str, Any] = {
@@ -69,6 +70,31 @@ def test_a_bare_record_gets_its_identity_from_its_content() -> None:
     assert bare.record_id == f"sha-{validated(bare).digest[:16]}"
     assert submitted("p", {"record": CHAT}) == bare
     assert submitted("p", {"record": {"text": "other"}}).record_id != bare.record_id
+
+
+def test_a_column_record_id_is_a_bare_row_s_identity_and_no_tag() -> None:
+    row = {"record_id": "eg-1", "prompt": "q", "completion": "a", "topic": "tar", "subject": "physics"}
+    sent = submitted("p", row)
+    assert (sent.record_id, sent.subject) == ("eg-1", None)
+    assert validated(sent).tags == {"topic": "tar", "subject": "physics"}
+    assert [submitted("p", row | {"record_id": given}).record_id for given in (17, 17.0)] == ["17", "17"]
+    bare = {name: value for name, value in row.items() if name != "record_id"}
+    for absent in (None, ""):
+        assert submitted("p", row | {"record_id": absent}).record_id == submitted("p", bare).record_id
+    for wrong in (["x"], 1.5, True, "x" * 1000):
+        with pytest.raises(RecordInvalid, match="record_id"):
+            submitted("p", row | {"record_id": wrong})
+
+
+def test_the_project_file_says_which_column_is_the_identity() -> None:
+    row = {"record_id": "eg-1", "n": "7", "prompt": "q", "completion": "a"}
+    named = submitted("p", row, Policy(columns={"record_id": "n"}))
+    assert (named.record_id, validated(named, {"record_id": "n"}).tags["record_id"]) == ("7", "eg-1")
+    unnamed = {name: value for name, value in row.items() if name != "n"}
+    assert submitted("p", unnamed, Policy(columns={"record_id": "n"})).record_id == "eg-1"
+    pairs = {"prompt": "record_id", "completion": "completion"}
+    other = submitted("p", {"record_id": "q", "completion": "a"}, Policy(columns=pairs))
+    assert other.record_id.startswith("sha-")
 
 
 def test_an_envelope_keeps_identity_subject_and_tags() -> None:

@@ -23,6 +23,10 @@ ORDER = ("digest", "record_id")
         ('subject != ""', Filter("subject", "!=", "")),
         ("revision>=2", Filter("revision", ">=", 2)),
         ("record ~ git = push", Filter("record", "~", "git = push")),
+        (r'record ~ "say \"hi\""', Filter("record", "~", 'say "hi"')),
+        (r'tags.path = "C:\\new\tar"', Filter("tags", "=", r"C:\new\tar", "path")),
+        (r"record ~ a\"b", Filter("record", "~", r"a\"b")),
+        (r'tags."the \"old\" one" = x', Filter("tags", "=", "x", 'the "old" one')),
         ("tags.tool = tar", Filter("tags", "=", "tar", "tool")),
         ('tags."my tag" != x', Filter("tags", "!=", "x", "my tag")),
     ],
@@ -101,6 +105,7 @@ def test_each_operator_filters(tmp_path: Path) -> None:
 
     assert ids('record ~ "git PUSH"') == ["r1"]
     assert ids('record ~ say "git') == ["r1"]
+    assert ids(r'record ~ "say \"git"') == ["r1"]
     assert ids('record ~ push"\nä') == ["r1"]
     assert ids("tags.tool = tar") == ["r2"]
     assert ids("tags.tool != tar") == ["r1", "r3"]
