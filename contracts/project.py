@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from contracts.gate import Rule, margins_apart, rules, share_of_one
+from contracts.learning import Learning
 from contracts.preparation import Prep
 from contracts.prompt import Prompt as Prompt
 from contracts.sections import APPLYING, Duration, Section
@@ -199,9 +200,9 @@ class Serve(Section):
     )
 
 
-def _says_nothing(section: Ingest) -> bool:
+def _says_nothing(section: Ingest | Learning) -> bool:
     """A section that a project does not have is not written, so that its revision is what it was before there was one."""
-    return section == Ingest()
+    return section == type(section)()
 
 
 class ProjectSpec(Section):
@@ -214,6 +215,7 @@ class ProjectSpec(Section):
     )
     prompt: Prompt = Prompt()
     ingest: Ingest = Field(default=Ingest(), exclude_if=_says_nothing)
+    learn: Learning = Field(default=Learning(), exclude_if=_says_nothing)
     prep: Prep = Prep()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()

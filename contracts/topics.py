@@ -6,7 +6,13 @@ from datetime import timedelta
 from contracts.envelope import Event
 from contracts.events.console import LetterSettledV1, OutboxSettledV1
 from contracts.events.evaluator import EvaluationFailedV1, ModelScoredV1
-from contracts.events.feedback import SignalRecordedV1, SignalRefusedV1
+from contracts.events.feedback import (
+    ExampleHeldV1,
+    ExampleRejectedV1,
+    ExampleReleasedV1,
+    SignalRecordedV1,
+    SignalRefusedV1,
+)
 from contracts.events.ingestion import RecordAcceptedV1, RecordRefusedV1
 from contracts.events.prep import DatasetAnnotatedV1, DatasetFrozenV1
 from contracts.events.registry import (
@@ -59,7 +65,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(
         ProjectDefinedV1,
         ("registry",),
-        ("ingestion.main", "prep.main", "trainer.main", "evaluator.main", "serving.main"),
+        ("ingestion.main", "prep.main", "trainer.main", "evaluator.main", "serving.main", "feedback.main"),
         compacted=True,
     ),
     Topic(ModelRegisteredV1, ("registry",), ("downstream",)),
@@ -70,6 +76,9 @@ TOPICS: tuple[Topic, ...] = (
     Topic(InferenceCompletedV1, ("serving",), ("feedback.main",), partitions=3, retention=_MONTH),
     Topic(SignalRecordedV1, ("feedback",), ("ingestion.main",), partitions=3),
     Topic(SignalRefusedV1, ("feedback",), ("downstream",), partitions=3, retention=_MONTH),
+    Topic(ExampleReleasedV1, ("feedback",), ("ingestion.main",), partitions=3),
+    Topic(ExampleHeldV1, ("feedback",), ("downstream",), partitions=3),
+    Topic(ExampleRejectedV1, ("feedback",), ("downstream",), partitions=3),
     Topic(LetterSettledV1, ("console",), ("downstream",)),
     Topic(OutboxSettledV1, SERVICES, ("downstream",)),
 )

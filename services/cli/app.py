@@ -26,6 +26,7 @@ from services.cli.verbs import (
     project,
     prompt,
     replay,
+    review,
     stack,
     watch,
 )
@@ -54,6 +55,7 @@ app.command()(decisions.reject)
 app.command()(decisions.retire)
 app.command()(chat.chat)
 app.command()(feedback.feedback)
+app.add_typer(review.app, name="review")
 app.command()(watch.watch)
 app.command()(groups.groups)
 app.command()(replay.replay)

@@ -1,1 +1,1 @@
-"""Feedback: consumes serving.inference.completed.v1; emits feedback.signal.recorded.v1, feedback.signal.refused.v1."""
+"""Consumes requests and project definitions; emits feedback.signal.* and what is learnt of them, feedback.example.*."""

@@ -11,10 +11,14 @@ from typing import Any
 
 from contracts.envelope import Event, Meta
 from contracts.events.feedback import SignalRecordedV1, SignalRefusedV1
+from contracts.events.registry import ProjectDefinedV1
 from contracts.events.serving import InferenceCompletedV1
 from contracts.records import RecordInvalid
+from services.chassis.storage.projects import on_project_defined
+from services.feedback.domain.normal_form import answer_digest, question_digest
 from services.feedback.domain.records import Request, as_record, record_id
 from services.feedback.domain.signals import Feedback, Signal, identity, says_the_same, signals
+from services.feedback.learning import learn
 from services.feedback.store import Entry, Store
 
 AT_ONCE = 200
@@ -44,8 +48,8 @@ def give(feedback: Feedback, now: datetime, store: Store) -> tuple[list[Entry], 
         if new:
             store.put(entry)
             if request is not None:
-                entry, event = _record(entry, request, store)
-                events.append(event)
+                entry, further = _record(entry, request, store)
+                events += further
         entries.append(entry)
     return entries, events
 
@@ -66,7 +70,7 @@ def _entry(signal: Signal, now: datetime, request: Request | None, store: Store)
 
 def _record_waiting(request: Request, store: Store) -> list[Event]:
     """Records what waits for a request, before anything newer is: else an earlier word would come last."""
-    return [_record(entry, request, store)[1] for entry in store.waiting_for(request.request_id)]
+    return [event for entry in store.waiting_for(request.request_id) for event in _record(entry, request, store)[1]]
 
 
 def settle_waiting(deadline: timedelta, store: Store, now: datetime) -> Iterable[Event]:
@@ -77,15 +81,16 @@ def settle_waiting(deadline: timedelta, store: Store, now: datetime) -> Iterable
     """
     detail = f"no answer with this request id arrived within {deadline.total_seconds():g} s"
 
-    def outcome(entry: Entry) -> Event:
+    def outcome(entry: Entry) -> list[Event]:
         request = store.request(entry.signal.request_id)
         return (_record(entry, request, store) if request else _refuse(entry, "", UNKNOWN, detail, store))[1]
 
-    events = [outcome(entry) for entry in store.waiting_with_request(AT_ONCE)]
-    return [*events, *(outcome(entry) for entry in store.waiting_since(now - deadline, AT_ONCE))]
+    events = [event for entry in store.waiting_with_request(AT_ONCE) for event in outcome(entry)]
+    overdue = store.waiting_since(now - deadline, AT_ONCE)
+    return [*events, *(event for entry in overdue for event in outcome(entry))]
 
 
-def _record(entry: Entry, request: Request, store: Store) -> tuple[Entry, Event]:
+def _record(entry: Entry, request: Request, store: Store) -> tuple[Entry, list[Event]]:
     try:
         record = as_record(entry.signal, request)
     except RecordInvalid as error:
@@ -94,23 +99,28 @@ def _record(entry: Entry, request: Request, store: Store) -> tuple[Entry, Event]
     recorded = replace(entry, status="recorded", project=request.project, record_id=name, reason=None, detail=None)
     store.put(recorded)
     said = asdict(entry.signal)
-    return recorded, SignalRecordedV1(
+    event = SignalRecordedV1(
         project=request.project,
         model=request.model,
         record_id=name,
         record=record,
         prompt_variables=None if record is None or not request.prompt_variables else dict(request.prompt_variables),
+        by_policy=True,
+        question=question_digest(request),
+        answer=answer_digest(request.output),
         **said,
     )
+    return recorded, [event, *learn(entry.signal, request, entry.received_at, store)]
 
 
-def _refuse(entry: Entry, project: str, reason: str, detail: str, store: Store) -> tuple[Entry, Event]:
+def _refuse(entry: Entry, project: str, reason: str, detail: str, store: Store) -> tuple[Entry, list[Event]]:
     refused = replace(entry, status="refused", project=project or None, reason=reason, detail=detail)
     store.put(refused)
     ids = {"signal_id": entry.signal.signal_id, "request_id": entry.signal.request_id}
-    return refused, SignalRefusedV1(project=project, reason=reason, detail=detail, **ids)
+    return refused, [SignalRefusedV1(project=project, reason=reason, detail=detail, **ids)]
 
 
 HANDLERS: Mapping[type[Event], Callable[[Any, Meta, Any], Iterable[Event]]] = {
     InferenceCompletedV1: on_inference_completed,
+    ProjectDefinedV1: on_project_defined,
 }

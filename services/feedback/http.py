@@ -14,16 +14,22 @@ from services.chassis.http import idempotency
 from services.chassis.http.application import ApiError, errors
 from services.chassis.http.guard import By, Caller, needs
 from services.chassis.storage.pages import decode, moment, page
-from services.feedback import handlers
+from services.feedback import handlers, review
 from services.feedback.domain.signals import Feedback
+from services.feedback.examples_store import Kept
 from services.feedback.store import Entry, SqlStore, Store
 
 
 def make_router(ctx: Context[SqlStore]) -> APIRouter:
-    """The routes under /v1/feedback."""
-    router = APIRouter(prefix="/v1/feedback", tags=["feedback"])
+    """The routes under /v1/feedback and /v1/review."""
+    router = APIRouter()
+    _add_feedback(router, ctx)
+    review.add_routes(router, ctx)
+    return router
 
-    @router.post("", status_code=202, responses=errors(409))
+
+def _add_feedback(router: APIRouter, ctx: Context[SqlStore]) -> None:
+    @router.post("/v1/feedback", tags=["feedback"], status_code=202, responses=errors(409))
     @needs("feedback", by_handler=True)
     async def give(feedback: Feedback, by: By, key: idempotency.Key = None) -> dict[str, Any]:
         """Take feedback on an answer; it waits where the answer's own record has not arrived yet."""
@@ -35,17 +41,23 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
 
         return taken(await ctx.transact(write))
 
-    @router.get("/{signal_id}", responses=errors(404))
+    @router.get("/v1/feedback/{signal_id}", tags=["feedback"], responses=errors(404))
     @needs("read", by_handler=True)
     async def show(signal_id: str, by: By) -> dict[str, Any]:
-        """What became of a signal."""
-        entry = await ctx.read(lambda store: store.entry(signal_id))
+        """What became of a signal, and of the training examples that it made."""
+
+        def read(store: SqlStore) -> tuple[Entry | None, list[Kept]]:
+            entry = store.entry(signal_id)
+            made = [] if entry is None else store.examples.of_request(entry.signal.request_id)
+            return entry, [kept for kept in made if kept.example.signal_id == signal_id]
+
+        entry, made = await ctx.read(read)
         if entry is None:
             raise ApiError(404, "unknown_signal", f"there is no signal {signal_id!r}")
         by.check(entry.project)
-        return document(entry)
+        return document(entry) | {"examples": [brief(kept) for kept in made]}
 
-    @router.get("")
+    @router.get("/v1/feedback", tags=["feedback"])
     async def newest(
         request_id: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50, after: str | None = None
     ) -> dict[str, Any]:
@@ -54,8 +66,6 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
         rows = await ctx.read(lambda store: store.newest(request_id, place, limit + 1))
         shown = page(rows, limit, lambda entry: [entry.received_at.isoformat(), entry.signal.signal_id])
         return shown | {"items": [document(entry) for entry in shown["items"]]}
-
-    return router
 
 
 def given_once(
@@ -106,3 +116,10 @@ def document(entry: Entry) -> dict[str, Any]:
     state = {"status": entry.status, "project": entry.project, "record_id": entry.record_id}
     why = {"reason": entry.reason, "detail": entry.detail}
     return said | state | why | {"received_at": entry.received_at.isoformat()}
+
+
+def brief(kept: Kept) -> dict[str, Any]:
+    """What became of an example, without its texts."""
+    example = kept.example
+    said = {"example_id": example.example_id, "source": example.source, "status": kept.status}
+    return said | {"reason": kept.reason, "detail": kept.detail, "by": kept.by, "note": kept.note}

@@ -3,19 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
-from sqlalchemy import JSON, Column, Index, MetaData, Table, and_, or_
-from sqlmodel import Field, SQLModel, col, select
+from sqlalchemy import and_, or_
+from sqlmodel import Session, col, select
 
 from contracts.types import ModelRef
 from services.chassis.retention.pruning import Horizon
+from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
-from services.chassis.storage.tables import UtcDateTime
 from services.feedback.domain.records import Request
 from services.feedback.domain.signals import Signal, about
+from services.feedback.examples_store import Examples, SqlExamples
+from services.feedback.examples_store import horizons as of_examples
+from services.feedback.tables import RequestRow, SignalRow, table_of
 
-METADATA = MetaData()
 Status = Literal["waiting", "recorded", "refused"]
 
 
@@ -36,47 +38,18 @@ class Entry:
     number: int = 1
 
 
-class Base(SQLModel):
-    """Base of feedback's tables."""
-
-    metadata = METADATA
-
-
-class RequestRow(Base, table=True):
-    """A request; `body` is JSON, which holds any text, a NUL too."""
-
-    __tablename__ = "request"  # pyright: ignore[reportAssignmentType]
-
-    request_id: str = Field(primary_key=True)
-    completed_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False, index=True))
-    body: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
-
-
-class SignalRow(Base, table=True):
-    """A signal; `body` holds the Signal's fields, `about` says which signals replace one another."""
-
-    __tablename__ = "signal"  # pyright: ignore[reportAssignmentType]
-    __table_args__ = (
-        Index("signal_newest", "received_at", "signal_id"),
-        Index("signal_waiting", "status", "received_at"),
-        Index("signal_last", "about", "number", unique=True),
-    )
-
-    signal_id: str = Field(primary_key=True)
-    request_id: str = Field(index=True)
-    received_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
-    status: str
-    project: str | None = None
-    record_id: str | None = None
-    reason: str | None = None
-    detail: str | None = None
-    about: str
-    number: int
-    body: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
-
-
 class Store(Protocol):
     """What handlers and HTTP ask for, within one transaction."""
+
+    @property
+    def projects(self) -> Projects:
+        """The projects feedback knows."""
+        ...
+
+    @property
+    def examples(self) -> Examples:
+        """Examples and opinions."""
+        ...
 
     def request(self, request_id: str) -> Request | None:
         """The request, or None where its record has not arrived or is no longer kept."""
@@ -117,6 +90,10 @@ class Store(Protocol):
 
 class SqlStore(ChassisStore):
     """`Store` in the service's database."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.examples = SqlExamples(session)
 
     def request(self, request_id: str) -> Request | None:
         """The request, or None where its record has not arrived or is no longer kept."""
@@ -190,17 +167,14 @@ class SqlStore(ChassisStore):
 
 
 def horizons(requests: timedelta, signals: timedelta) -> tuple[Horizon, ...]:
-    """Requests, and signals that wait no more, are kept for so long."""
-    request, signal = _table(RequestRow), _table(SignalRow)
+    """Requests, and signals that wait no more with what was made of them, are kept for so long."""
+    request, signal = table_of(RequestRow), table_of(SignalRow)
     settled = signal.c.status != "waiting"
     return (
         Horizon(request, request.c.completed_at, requests),
         Horizon(signal, signal.c.received_at, signals, settled),
+        *of_examples(signals),
     )
-
-
-def _table(model: type[SQLModel]) -> Table:
-    return cast(Table, getattr(model, "__table__"))  # noqa: B009 - SQLModel's types do not know the attribute
 
 
 def _entry(row: SignalRow) -> Entry:

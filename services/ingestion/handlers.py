@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from contracts.envelope import Event, Meta
-from contracts.events.feedback import SignalRecordedV1
+from contracts.events.feedback import ExampleReleasedV1, SignalRecordedV1
 from contracts.events.ingestion import RecordAcceptedV1, RecordRefusedV1
 from contracts.events.registry import ProjectDefinedV1
 from contracts.events.upstream import RecordSubmittedV1
@@ -29,13 +29,22 @@ def on_record_submitted(event: RecordSubmittedV1, meta: Meta, store: Store) -> I
 
 
 def on_signal_recorded(event: SignalRecordedV1, meta: Meta, store: Store) -> Iterable[Event]:
-    """A correction or comparison is a record like any other, tagged with its request."""
+    """A correction or comparison of before there were examples is a record like any other."""
     try:
         submitted = signals.submitted(event)
     except RecordInvalid as error:
         identity = signals.identity(event)
         return refused(event.project, identity, error.code, str(error), (meta.source, meta.id), store)
     return () if submitted is None else take(Submission(submitted, meta.source, meta.id), store)
+
+
+def on_example_released(event: ExampleReleasedV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """What is learnt of feedback is a record like any other, tagged with its request."""
+    try:
+        submitted = signals.of_example(event)
+    except RecordInvalid as error:
+        return refused(event.project, event.example_id, error.code, str(error), (meta.source, meta.id), store)
+    return take(Submission(submitted, meta.source, meta.id), store)
 
 
 def on_project_defined(event: ProjectDefinedV1, meta: Meta, store: Store) -> Iterable[Event]:
@@ -121,5 +130,6 @@ def refused(
 HANDLERS: dict[type[Event], Any] = {
     RecordSubmittedV1: on_record_submitted,
     SignalRecordedV1: on_signal_recorded,
+    ExampleReleasedV1: on_example_released,
     ProjectDefinedV1: on_project_defined,
 }

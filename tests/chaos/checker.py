@@ -25,6 +25,8 @@ DEPLOYED = "serving.deployment.changed.v1"
 ANSWERED = "serving.inference.completed.v1"
 SIGNALLED = "feedback.signal.recorded.v1"
 NOT_SIGNALLED = "feedback.signal.refused.v1"
+RELEASED = "feedback.example.released.v1"
+HELD = "feedback.example.held.v1"
 
 NATURAL: dict[str, Callable[[dict[str, Any]], object]] = {
     ACCEPTED: lambda b: (b["project"], b["record_id"], b["revision"]),
@@ -40,6 +42,7 @@ NATURAL: dict[str, Callable[[dict[str, Any]], object]] = {
     ANSWERED: lambda b: b["request_id"],
     SIGNALLED: lambda b: b["signal_id"],
     NOT_SIGNALLED: lambda b: b["signal_id"],
+    RELEASED: lambda b: (b["example_id"], b["signal_id"]),
 }
 """What an event is about, whatever its id: of each there is one."""
 
@@ -138,14 +141,24 @@ def effects_have_causes(seen: Observed) -> Iterator[Finding]:
             yield Finding("without_cause", PROMOTED, f"{message.identity[1]}: {message.body['detail']!r}")
 
 
+def corrections_are_learnt_or_held(seen: Observed) -> Iterator[Finding]:
+    """Each correction that was recorded is an example that was released or held, and each example is of a recorded signal."""
+    examples = {m.body["signal_id"] for m in seen.events(RELEASED, HELD)}
+    signals = {m.body["signal_id"]: m.body["kind"] for m in seen.first(SIGNALLED)}
+    for signal, kind in signals.items():
+        if kind == "correction" and signal not in examples:
+            yield Finding("lost", SIGNALLED, f"{signal} was neither released nor held")
+    for signal in examples - signals.keys():
+        yield Finding("without_cause", RELEASED, f"an example of {signal}, which was never recorded")
+
+
 def records_follow_their_submissions(seen: Observed) -> Iterator[Finding]:
     """The accepted revisions of a record are its submitted contents, repeats left out, in their order."""
     wanted: dict[tuple[str, str], list[str]] = defaultdict(list)
     for message in seen.first(UPSTREAM):
         _revise(wanted, message.body["project"], message.body["record_id"], message.body["record"])
-    for message in seen.first(SIGNALLED):
-        if message.body.get("record") is not None:
-            _revise(wanted, message.body["project"], message.body["record_id"], message.body["record"])
+    for message in seen.first(RELEASED):
+        _revise(wanted, message.body["project"], message.body["example_id"], message.body["record"])
     told: dict[tuple[str, str], list[str]] = defaultdict(list)
     for message in seen.first(ACCEPTED):
         told[message.body["project"], message.body["record_id"]].append(_plain(message.body["record"]))
@@ -296,6 +309,7 @@ RULES: tuple[Callable[[Observed], Iterable[Finding]], ...] = (
     an_id_has_one_body,
     a_thing_has_one_event,
     effects_have_causes,
+    corrections_are_learnt_or_held,
     records_follow_their_submissions,
     the_wheel_turned_once,
     history_was_told,

@@ -81,6 +81,8 @@ def bounds(policy: Policy, flow: Flow, datasets: int) -> dict[str, int]:
         "table serving.prompt": len(PROJECTS),
         "table feedback.request": requests,
         "table feedback.signal": signals + 50,
+        "table feedback.example": signals + 50,
+        "table feedback.opinion": 2 * signals + 100,
     }
     return found | _bytes(found)
 

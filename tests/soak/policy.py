@@ -62,6 +62,8 @@ SHORT = (
     "serving.inference.completed.v1",
     "feedback.signal.recorded.v1",
     "feedback.signal.refused.v1",
+    "feedback.example.released.v1",
+    "feedback.example.held.v1",
 )
 NAMING = (
     "prep.dataset.frozen.v1",

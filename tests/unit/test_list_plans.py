@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from contracts.records import PlainText
 from contracts.types import ModelRef
 from services.chassis.jobs.failures import Failure, RetryPolicy
 from services.chassis.jobs.job import Job
@@ -17,6 +18,8 @@ from services.chassis.settings import Settings
 from services.chassis.storage.tables import OPEN_JOB
 from services.evaluator.store import SqlStore as Evaluator
 from services.evaluator.store import horizons as of_evaluator
+from services.feedback.domain.examples import Example
+from services.feedback.examples_store import Place
 from services.feedback.store import SqlStore as Feedback
 from services.feedback.store import horizons as of_feedback
 from services.ingestion.store import SqlStore as Ingestion
@@ -70,12 +73,37 @@ def bad(steps: Sequence[Step]) -> list[Step]:
     return [step for step in steps if grows(step)]
 
 
+EXAMPLE = Example(
+    example_id="e",
+    project="p",
+    source="corrections",
+    request_id="r1",
+    signal_id="s",
+    model=ModelRef(name="p", version=1),
+    user="u",
+    record=PlainText(text="x"),
+    tags={},
+    question="q",
+    good="g",
+    bad="b",
+    said_at=NOW,
+)
+
+
 def ask_feedback(store: Any) -> None:
     store.newest(None, (NOW, "s"), 10)
     store.newest("r1", None, 10)
     store.waiting_for("r1")
     store.waiting_since(NOW, 10)
     store.waiting_with_request(10)
+    for project in (None, "p"):
+        store.examples.held(project, None, 10)
+        store.examples.held(project, (NOW, "e"), 10)
+    store.examples.due(NOW)
+    store.examples.disputed("p", "q")
+    store.examples.of_request("r1")
+    store.examples.seen(EXAMPLE)
+    store.examples.opine("a", (), Place("p", "q", "u", NOW))
     for rule in of_feedback(30 * DAY, 90 * DAY):
         prune(store.session.connection(), rule, NOW)
 

@@ -50,27 +50,38 @@ def as_record(signal: Signal, request: Request) -> Record | None:
     """
     match signal.kind:
         case "correction":
-            raw: dict[str, Any] = {"messages": [*_turns(request), _answer(signal.correction)]}
+            raw: dict[str, Any] = {"messages": [*request_turns(request), answer_turn(signal.correction)]}
         case "comparison":
             raw = {
-                "prompt": _turns(request),
-                "chosen": [_answer(signal.chosen)],
-                "rejected": [_answer(signal.rejected)],
+                "prompt": request_turns(request),
+                "chosen": [answer_turn(signal.chosen)],
+                "rejected": [answer_turn(signal.rejected)],
             }
         case _:
             return None
     _, record = parse_record(raw)
-    size = len(record.model_dump_json().encode())
-    if size > MAX_RECORD_BYTES:
-        raise RecordInvalid("too_large", f"the record has {size} bytes; at most {MAX_RECORD_BYTES} are taken")
+    bounded(record)
     return record
 
 
-def _answer(content: str | None) -> dict[str, str]:
+def bounded(record: Record) -> None:
+    """Raises RecordInvalid where a record is larger than an event can carry."""
+    size = len(record.model_dump_json().encode())
+    if size > MAX_RECORD_BYTES:
+        raise RecordInvalid("too_large", f"the record has {size} bytes; at most {MAX_RECORD_BYTES} are taken")
+
+
+def answer_turn(content: str | None) -> dict[str, str]:
+    """A text as the assistant's turn."""
     return {"role": "assistant", "content": content or ""}
 
 
-def _turns(request: Request) -> list[dict[str, Any]]:
+def request_turns(request: Request) -> list[dict[str, Any]]:
+    """The turns before the answer.
+
+    Raises:
+        RecordInvalid: they fit no record format.
+    """
     if request.messages is None:
         return [{"role": "user", "content": request.prompt or ""}]
     return conversation(list(request.messages), "messages")

@@ -94,6 +94,21 @@ def with_deployments(*told_by: tuple[str, float]) -> Observed:
     return replace(seen, topics={**seen.topics, checker.DEPLOYED: said})
 
 
+def with_correction(*examples: tuple[str, str]) -> Observed:
+    """A correction that was recorded, and examples of it: (topic, signal)."""
+    seen = well()
+    signal = {"signal_id": "sig", "kind": "correction"}
+    made = {topic: [] for topic, _ in examples} | {checker.SIGNALLED: told(checker.SIGNALLED, "c", "", **signal)}
+    for topic, of in examples:
+        made[topic] += told(topic, f"x-{of}", "", example_id="r", signal_id=of, record={"text": "two"})
+    return replace(seen, topics={**seen.topics, **made})
+
+
+def test_a_correction_is_released_or_held() -> None:
+    assert checker.check(with_correction((checker.HELD, "sig"))) == []
+    assert checker.check(with_correction((checker.RELEASED, "sig"))) == []
+
+
 def test_a_requested_evaluation_and_what_serving_says_of_a_promotion_are_well() -> None:
     seen = with_request("eval-run-r1")
     again = told(checker.SCORED, "e2", "job:evaluate:ev:done", results=REF, evaluation_id="eval-run-r1")
@@ -115,6 +130,8 @@ DEFECTS: list[tuple[str, Kind, Observed]] = [
         replace(well(), inbox={"ingestion.main": frozenset({("s", "u1"), (f"kafka:{UPSTREAM}/0/2/7", "")})}),
     ),
     ("taken and not handled", "lost", with_topic(ACCEPTED, lambda m: m[:1])),
+    ("correction without an example", "lost", with_correction()),
+    ("example of no signal", "without_cause", with_correction((checker.HELD, "sig"), (checker.HELD, "other"))),
     ("prep is behind", "lost", replace(well(), records=[])),
     ("no dead letter", "lost", with_topic(DLQ, lambda _: [])),
     ("run without an end", "lost", with_topic(checker.TRAINED, lambda _: [])),

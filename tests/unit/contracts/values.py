@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, timedelta
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from hypothesis import strategies as st
-from pydantic import BaseModel, JsonValue, Tag
+from pydantic import AwareDatetime, BaseModel, JsonValue, Tag
 from pydantic.fields import FieldInfo
 
 from contracts.project import ProjectSpec
@@ -147,4 +147,5 @@ PLAIN: dict[Any, Callable[[Mapping[str, Any]], Strategy]] = {
     float: floats,
     str: texts,
     timedelta: lambda _: DURATIONS,
+    AwareDatetime: lambda _: st.datetimes(timezones=st.just(UTC)),
 }

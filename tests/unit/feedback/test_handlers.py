@@ -14,8 +14,10 @@ from sqlalchemy import Engine, text
 from sqlmodel import Session
 
 from contracts.envelope import new_meta
-from contracts.events.feedback import SignalRecordedV1, SignalRefusedV1
+from contracts.events.feedback import ExampleReleasedV1, SignalRecordedV1, SignalRefusedV1
+from contracts.events.registry import ProjectDefinedV1
 from contracts.events.serving import InferenceCompletedV1
+from contracts.project import ProjectSpec
 from contracts.types import ModelRef
 from services.chassis.context import Context
 from services.chassis.observability.metrics import Metrics
@@ -33,12 +35,17 @@ from tests.conftest import wait_until_locked
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DEADLINE = timedelta(minutes=10)
 MIGRATIONS = Path(handlers.__file__).parent / "migrations"
+DEFINED = ProjectDefinedV1(
+    project="shell-copilot", revision="0" * 64, spec=ProjectSpec(project="shell-copilot", base="b")
+)
 
 
 @pytest.fixture
 def engine(database_url: str, tmp_path: Path) -> Iterator[Engine]:
     engine = open_engine(FeedbackSettings(home=tmp_path, database=database_url))
     migrate(engine, "feedback", MIGRATIONS)
+    with opened(engine) as store:
+        store.projects.remember(DEFINED, NOW)
     yield engine
     engine.dispose()
 
@@ -71,9 +78,11 @@ def test_feedback_on_a_known_request_is_recorded_with_a_record(engine: Engine) -
     with opened(engine) as store:
         entries, events = handlers.give(Feedback(request_id="r1", thumb="down", correction="tar -t"), NOW, store)
     assert [(e.signal.kind, e.status) for e in entries] == [("correction", "recorded"), ("thumb", "recorded")]
-    correction, thumb = events
+    correction, released, thumb = events
     assert isinstance(correction, SignalRecordedV1)
     assert isinstance(thumb, SignalRecordedV1)
+    assert isinstance(released, ExampleReleasedV1)
+    assert (released.example_id, released.source, released.record) == ("feedback-r1", "corrections", correction.record)
     assert (correction.project, correction.model.version, correction.record_id) == ("shell-copilot", 1, "feedback-r1")
     assert correction.record is not None
     assert correction.record.model_dump()["messages"][-1] == {"role": "assistant", "content": "tar -t"}
@@ -86,10 +95,13 @@ def test_a_record_brings_the_values_of_the_prompt_s_variables_as_tags(engine: En
     with opened(engine) as store:
         arrive(store, inference().model_copy(update={"prompt_variables": given}))
     with opened(engine) as store:
-        _, (correction, thumb) = handlers.give(Feedback(request_id="r1", thumb="up", correction="tar -t"), NOW, store)
+        _, (correction, released, thumb) = handlers.give(
+            Feedback(request_id="r1", thumb="up", correction="tar -t"), NOW, store
+        )
     assert isinstance(correction, SignalRecordedV1)
     assert isinstance(thumb, SignalRecordedV1)
-    assert (correction.prompt_variables, thumb.prompt_variables) == (given, None)
+    assert isinstance(released, ExampleReleasedV1)
+    assert (correction.prompt_variables, released.tags, thumb.prompt_variables) == (given, given, None)
 
 
 def test_the_same_feedback_again_records_nothing_twice(engine: Engine) -> None:
@@ -258,7 +270,7 @@ def test_old_requests_and_settled_signals_are_forgotten(engine: Engine) -> None:
             handlers.give(thumb, NOW - timedelta(days=days), store)
     with writing(engine) as connection:
         rules = horizons(kept.retention, kept.signal_retention)
-        assert [prune(connection, rule, NOW) for rule in rules] == [1, 1]
+        assert [prune(connection, rule, NOW) for rule in rules] == [1, 1, 0, 0]
     with opened(engine) as store:
         assert store.request("old") is None
         assert store.request("new") is not None

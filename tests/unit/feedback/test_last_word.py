@@ -37,6 +37,7 @@ class Stream:
         self.ingestion = Link("ingestion", IngestionSettings(home=home), home)
         self.prep = Link("prep", PrepSettings(home=home), home)
         defined = ProjectDefinedV1(project="p", revision="0" * 64, spec=ProjectSpec(project="p", base="b"))
+        self.feedback.take([message(defined, "defined")])
         self.ingestion.take([message(defined, "defined")])
 
     def say(self, **said: Any) -> list[Any]:

@@ -1,0 +1,144 @@
+"""What is learnt of a signal: its opinions and examples are kept, and each example is released, held or left out by the policy.
+
+A held example comes free when its time has come, when others say the same, or when a reviewer lets it in.
+"""
+
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from contracts.envelope import Event
+from contracts.events.feedback import ExampleHeldV1, ExampleRejectedV1, ExampleReleasedV1
+from contracts.learning import Learning
+from contracts.records import RecordInvalid, parse_record
+from services.feedback.domain.examples import Example, examples, opinions_on
+from services.feedback.domain.normal_form import answer_digest, question_digest, user_digest
+from services.feedback.domain.policy import Verdict, judged, wanted
+from services.feedback.domain.records import Request, answer_turn, bounded
+from services.feedback.domain.signals import Signal, about
+from services.feedback.examples_store import Kept, Place
+from services.feedback.store import Store
+
+POLICY = "policy"
+"""Who rejected what the project does not learn from."""
+PATIENCE = timedelta(seconds=10)
+"""So long an example waits for its project's definition; then it is judged by the defaults."""
+
+
+DEFAULTS: tuple[Learning, tuple[str, ...]] = (Learning(), ("sft",))
+
+
+class NotHeld(Exception):
+    """A reviewer decides on an example that waits no more, or that was said anew meanwhile."""
+
+
+def learn(signal: Signal, request: Request, said_at: datetime, store: Store) -> list[Event]:
+    """Keeps what a signal says and makes of it; the events of all examples that change by it."""
+    policy = _policy(request.project, store)
+    learning, methods = policy or DEFAULTS
+    question, user = question_digest(request), user_digest(request.project, signal.user)
+    place = Place(request.project, question, user, said_at)
+    store.examples.opine(about(signal), opinions_on(signal, answer_digest(request.output), learning), place)
+    events: list[Event] = []
+    for example in examples(signal, request, learning, said_at):
+        if wanted(example, learning, methods):
+            seen = store.examples.seen(example)
+            verdict = unknown(said_at) if policy is None else judged(example, learning, seen, said_at)
+            events.append(_settle(example, verdict, store))
+    return [*events, *_judge_again(store.examples.disputed(request.project, question), said_at, store)]
+
+
+def unknown(said_at: datetime) -> Verdict:
+    """What becomes of an example whose project is not known yet: after a start definitions may come behind feedback."""
+    return Verdict("held", "project_unknown", "its project's definition has not arrived", said_at + PATIENCE)
+
+
+def settle_due(store: Store, now: datetime) -> Iterable[Event]:
+    """Judges the examples whose time has come."""
+    return _judge_again(store.examples.due(now), now, store)
+
+
+def accept(kept: Kept, by: str, answer: str | None, store: Store) -> list[Event]:
+    """A reviewer lets a held example in, perhaps with another answer in place of the good one.
+
+    Raises:
+        NotHeld: it waits no more.
+        RecordInvalid: it makes no record with that answer, or a larger one than an event carries.
+    """
+    if kept.status != "held":
+        raise NotHeld(_fate(kept))
+    example = kept.example if answer is None else edited(kept.example, answer)
+    return [_release(example, by, store)]
+
+
+def reject(kept: Kept, by: str, note: str, store: Store) -> list[Event]:
+    """A reviewer says that a held example is not to be learnt.
+
+    Raises:
+        NotHeld: it waits no more.
+    """
+    if kept.status != "held":
+        raise NotHeld(_fate(kept))
+    return [_reject(kept.example, by, note, store)]
+
+
+def edited(example: Example, answer: str) -> Example:
+    """The example with another answer in place of the good one.
+
+    Raises:
+        RecordInvalid: a verdict that an answer is bad has no good one, or it makes no record.
+    """
+    raw = example.record.model_dump(mode="json")
+    if example.good is None:
+        raise RecordInvalid("no_good_answer", "the example says of an answer that it is bad; it has none to be edited")
+    side = next(name for name in ("chosen", "completion", "messages") if name in raw)
+    _, record = parse_record(raw | {side: [*raw[side][:-1], answer_turn(answer)]})
+    bounded(record)
+    return replace(example, record=record, good=answer_digest(answer))
+
+
+def _judge_again(held: Iterable[Kept], now: datetime, store: Store) -> list[Event]:
+    events: list[Event] = []
+    for kept in held:
+        example = kept.example
+        learning, methods = _policy(example.project, store) or DEFAULTS
+        if not wanted(example, learning, methods):
+            events.append(_reject(example, POLICY, "the project does not learn from it", store))
+            continue
+        verdict = judged(example, learning, store.examples.seen(example), now)
+        if (verdict.status, verdict.reason, verdict.until) != (kept.status, kept.reason, kept.until):
+            events.append(_settle(example, verdict, store))
+    return events
+
+
+def _policy(project: str, store: Store) -> tuple[Learning, tuple[str, ...]] | None:
+    """What the project learns, and by which methods; None where it is not known yet."""
+    known = store.projects.current(project)
+    return None if known is None else (known[1].learn, (known[1].train.method,))
+
+
+def _settle(example: Example, verdict: Verdict, store: Store) -> Event:
+    if verdict.status == "released":
+        return _release(example, "", store)
+    reason, detail = verdict.reason or "", verdict.detail or ""
+    store.examples.put(Kept(example, "held", reason, detail, verdict.until))
+    return ExampleHeldV1(**_told(example), reason=reason, detail=detail, until=verdict.until)
+
+
+def _release(example: Example, by: str, store: Store) -> Event:
+    store.examples.put(Kept(example, "released", by=by))
+    return ExampleReleasedV1(**_told(example), by=by)
+
+
+def _reject(example: Example, by: str, note: str, store: Store) -> Event:
+    store.examples.put(Kept(example, "rejected", by=by, note=note))
+    return ExampleRejectedV1(project=example.project, example_id=example.example_id, by=by, note=note)
+
+
+def _told(example: Example) -> dict[str, Any]:
+    return {field.name: getattr(example, field.name) for field in fields(example)}
+
+
+def _fate(kept: Kept) -> str:
+    return f"{kept.example.example_id} is {kept.status}" + (f" by {kept.by}" if kept.by else "")
