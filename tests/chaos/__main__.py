@@ -99,12 +99,14 @@ def run(running: system.SystemUnderTest, dice: random.Random, seconds: float, ki
     resting = time.monotonic() - rested
     watch.stop()
     seen = observe.observe(running, load.operations)
-    findings += check(seen) + idle(load.operations)
+    compacted = sum(row["segment"] is not None for row in seen.records)
+    findings += check(seen) + idle(load.operations) + uncompacted(compacted)
     return {
         "seconds": round(rested - began, 1),
         "rest_seconds": round(resting, 1),
         "kills": chaos.kills,
         "operations": dict(Counter(d.what for d in load.operations if d.acknowledged)),
+        "compacted": compacted,
         "events": {topic: len(messages) for topic, messages in sorted(seen.topics.items()) if messages},
         "recovery": table(watch),
         "findings": {k: n for k in KINDS if (n := sum(f.kind == k for f in findings))},
@@ -116,6 +118,11 @@ def idle(operations: Sequence[Operation]) -> list[Finding]:
     """A run in which some kind of operation never succeeded proves nothing of it."""
     done = {operation.what for operation in operations if operation.acknowledged}
     return [Finding("stuck", "load", f"no {what} was ever acknowledged") for what in get_args(What) if what not in done]
+
+
+def uncompacted(records: int) -> list[Finding]:
+    """Nor does one in which no freeze put records into segments prove anything of compaction."""
+    return [] if records else [Finding("stuck", "prep", "no record was ever put into a segment")]
 
 
 def storm(chaos: faults.Chaos, began: float, seconds: float, kills: int) -> None:
@@ -155,7 +162,7 @@ def render(report: dict[str, Any]) -> str:
     lines = [
         f"{report['kills']} kills in {report['seconds']:.0f} s on {report['database']}, seed {report['seed']};"
         f" at rest {report['rest_seconds']:.0f} s later",
-        f"acknowledged: {report['operations']}",
+        f"acknowledged: {report['operations']}; {report['compacted']} records lie in segments",
         "",
         f"{'fault':<36}{'times':>7}{'median s':>10}{'worst s':>10}",
         *(f"{fault:<36}{n:>7}{middle:>10}{worst:>10}" for fault, n, middle, worst in report["recovery"]),

@@ -14,4 +14,5 @@ def test_every_size_keeps_its_bound() -> None:
     reached = report["reached"]
     assert reached["events taken"] > 2000
     assert reached["datasets"] > 0
+    assert reached["segments"] > 0
     assert reached["feedback"] > 0

@@ -71,6 +71,7 @@ def run(
         wait_for("everything to be taken", lambda: measure.lag(running) == 0, REST_SECONDS)
         taken, sent = measure.taken(running), measure.produced(running)
         reached = dict(load.done) | {"events taken": sum(taken.values())}
+        reached["segments"] = looks[100].get("table prep.segment", measure.Size(0)).count
         reached["promotions"] = sent.get("registry.model.promoted.v1", 0)
         # Each redrive is a transaction and ends with a marker that has an offset, one of a command that failed, too.
         markers = load.done["letters redrive"] + LETTERS_AT_ONCE * sum(load.failures.values())
@@ -148,11 +149,12 @@ def compared(reached: Mapping[str, int]) -> str:
 def too_little(database: str, reached: Mapping[str, int], seconds: float) -> list[str]:
     """What was reached too little of for the sizes to say anything."""
     wanted, share = Amounts(), LEAST * seconds / MEANT_SECONDS
-    return [
+    few = [
         f"{database}: {reached.get(name, 0)} {field}, less than {LEAST:.0%} of what {seconds:.0f} s are meant for"
         for name, field in AMOUNTS.items()
         if reached.get(name, 0) < share * getattr(wanted, field)
     ]
+    return few if reached.get("segments") else [*few, f"{database}: no record was ever put into a segment"]
 
 
 def render(report: dict[str, Any]) -> str:

@@ -107,11 +107,12 @@ def test_kafka_closes_its_segments_in_time_to_delete_them() -> None:
 
 
 def test_a_run_that_did_too_little_proves_nothing() -> None:
-    enough = {"events taken": 100_000, "datasets": 30, "promotions": 10}
+    enough = {"events taken": 100_000, "datasets": 30, "promotions": 10, "segments": 2}
     assert too_little("sqlite", enough, 600) == []
     assert too_little("sqlite", enough | {"datasets": 29}, 600) == [
         "sqlite: 29 datasets, less than 10% of what 600 s are meant for"
     ]
-    assert too_little("sqlite", {"events taken": 10_000, "datasets": 3}, 60) == [
+    assert too_little("sqlite", enough | {"segments": 0}, 600) == ["sqlite: no record was ever put into a segment"]
+    assert too_little("sqlite", {"events taken": 10_000, "datasets": 3, "segments": 1}, 60) == [
         "sqlite: 0 promotions, less than 10% of what 60 s are meant for"
     ]
