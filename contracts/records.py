@@ -166,10 +166,22 @@ def parse_record(raw: Any) -> tuple[RecordFormat, Record]:
     try:
         return name, cls.__pydantic_validator__.validate_python(raw)  # model_validate, only quicker
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        first = next(each for each in error.errors(include_url=False, include_input=False) if _of_its_kind(each, raw))
+        where = ".".join(str(part) for part in first["loc"] if part not in _TEXT_OR_TURNS)
         said = " is empty; give at least one" if first["type"] == "too_short" else f": {first['msg']}"
         raise RecordInvalid("invalid_field", f"record.{where}{said}") from error
+
+
+_TEXT_OR_TURNS = ("constrained-str", "tuple[Message, ...]")
+"""What pydantic calls the two that a prompt or an answer may be: it tells what keeps it from being either."""
+
+
+def _of_its_kind(error: Any, raw: dict[str, Any]) -> bool:
+    """Whether the error is of what was sent: of a text that it is too long, and not that it is no list of turns."""
+    field, *within = error["loc"]
+    if not within or within[0] not in _TEXT_OR_TURNS:
+        return True
+    return (within[0] == _TEXT_OR_TURNS[0]) == isinstance(raw[field], str)
 
 
 def _with_further(keys: Any) -> tuple[RecordFormat, type[Record]] | None:

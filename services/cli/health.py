@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from services.cli import alerts, api
+from services.cli import alerts, api, freezes
 from services.cli.errors import ConsoleError, Refused
 from services.cli.failures import decided, is_settled, unsettled
 from services.cli.output import brief, clock, note, plain_table, table
@@ -58,16 +58,37 @@ def document(settings: "StackSettings") -> dict[str, Any]:
 
 
 def failures() -> list[dict[str, Any]]:
-    """The failed runs, evaluations and deployments that nothing later made good and nobody settled, newest first."""
+    """The failed freezes, runs, evaluations and deployments that nothing later made good and nobody settled, newest first."""
     in_service = cache(_in_service)
     runs = _failed("trainer", "/v1/runs", "run", "run_id", in_service)
     evaluations = _failed("evaluator", "/v1/evaluations", "evaluation", "evaluation_id", in_service)
     deployments = _failed("serving", "/v1/deployments", "deployment", "model", in_service)
     project, versions = cache(_project), cache(_versions)
     found: list[dict[str, Any]] = []
-    for each in (runs, evaluations, deployments):
+    for each in (_freezes(), runs, evaluations, deployments):
         open_ = (f for f in each if not is_settled(f, project(f["project"]), versions(f["project"])))
         found += islice(open_, FAILURES)
+    return sorted(found, key=lambda f: str(f["time"]), reverse=True)
+
+
+def _freezes() -> list[dict[str, Any]]:
+    """The failed freezes in the form of the other failures; none where prep cannot tell."""
+    try:
+        rows = freezes.failed()
+    except ConsoleError:
+        return []
+    found = [
+        {
+            "kind": "freeze",
+            "id": row.get("job"),
+            "project": row["project"],
+            "run_id": None,
+            "cause": row.get("code"),
+            "detail": row.get("detail"),
+            "time": row.get("asked_at") or "",
+        }
+        for row in rows
+    ]
     return sorted(found, key=lambda f: str(f["time"]), reverse=True)
 
 

@@ -18,9 +18,9 @@ import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
 from tests.chaos import faults, observe, sandbox, system
-from tests.chaos.checker import check
+from tests.chaos.checker import FROZEN, check
 from tests.chaos.load import Load, wait_for
-from tests.chaos.observed import KINDS, Finding, Operation, What
+from tests.chaos.observed import KINDS, Finding, Observed, Operation, What
 from tests.chaos.recovery import Watch, table
 from tests.integration.serving_parts import TEMPLATE
 from tests.integration.tiny_model import make_base
@@ -99,7 +99,7 @@ def run(running: system.SystemUnderTest, dice: random.Random, seconds: float, ki
     resting = time.monotonic() - rested
     watch.stop()
     seen = observe.observe(running, load.operations)
-    compacted = sum(row["segment"] is not None for row in seen.records)
+    compacted = segments(seen)
     findings += check(seen) + idle(load.operations) + uncompacted(compacted)
     return {
         "seconds": round(rested - began, 1),
@@ -120,9 +120,15 @@ def idle(operations: Sequence[Operation]) -> list[Finding]:
     return [Finding("stuck", "load", f"no {what} was ever acknowledged") for what in get_args(What) if what not in done]
 
 
-def uncompacted(records: int) -> list[Finding]:
-    """Nor does one in which no freeze put records into segments prove anything of compaction."""
-    return [] if records else [Finding("stuck", "prep", "no record was ever put into a segment")]
+def segments(seen: Observed) -> int:
+    """How many segments of records the freezes made and told of."""
+    frozen = [json.loads(message.value or b"{}") for message in seen.topics.get(FROZEN, ())]
+    return len({digest for event in frozen for digest in event.get("segments") or ()})
+
+
+def uncompacted(made: int) -> list[Finding]:
+    """Nor does a run in which no freeze put records into segments prove anything of compaction."""
+    return [] if made else [Finding("stuck", "prep", "no record was ever put into a segment")]
 
 
 def storm(chaos: faults.Chaos, began: float, seconds: float, kills: int) -> None:
@@ -162,7 +168,7 @@ def render(report: dict[str, Any]) -> str:
     lines = [
         f"{report['kills']} kills in {report['seconds']:.0f} s on {report['database']}, seed {report['seed']};"
         f" at rest {report['rest_seconds']:.0f} s later",
-        f"acknowledged: {report['operations']}; {report['compacted']} records lie in segments",
+        f"acknowledged: {report['operations']}; {report['compacted']} segments of records",
         "",
         f"{'fault':<36}{'times':>7}{'median s':>10}{'worst s':>10}",
         *(f"{fault:<36}{n:>7}{middle:>10}{worst:>10}" for fault, n, middle, worst in report["recovery"]),

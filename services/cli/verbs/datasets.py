@@ -54,7 +54,8 @@ def freeze(
     if answer.get("unchanged"):
         said = f"nothing changed since dataset #{answer['dataset']['number']} of {project}"
     else:
-        said = f"{project} is frozen by job {answer['job']}; `noria datasets` shows the dataset once it is there"
+        look = f"`noria datasets --project {project}` shows the dataset once it is there, or why there is none"
+        said = f"{project} is frozen by job {answer['job']}; {look}"
     show(answer, as_json, lambda: said)
 
 

@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
-from services.cli import api
+from services.cli import api, freezes
 from services.cli.addresses import settings
 from services.cli.errors import Refused
 from services.cli.output import AsJson, Limit, Project, brief, clock, metric, note, show, table
@@ -32,6 +32,9 @@ def datasets(project: str | None, tag: str | None, limit: int, as_json: bool) ->
     if project:
         with suppress(Refused):  # nobody defined it
             note("\n".join(waiting(api.get("prep", f"/v1/projects/{quote(project, safe='')}/pending"))))
+    else:
+        for one in freezes.failed():
+            note(f"{one['project']}: {last_failed(one)}")
     if found["items"]:
         newest = found["items"][0]
         note(
@@ -45,8 +48,12 @@ def waiting(pending: dict[str, Any]) -> list[str]:
     told = (
         f"{pending['changed']} of {pending['total']} records are in no dataset yet as they are now; the next is frozen "
     )
-    failed = [f"the last freeze failed: {failure['code']}: {failure['detail']}"] if failure else []
-    return [told + pending["next_freeze"], *failed]
+    return [told + pending["next_freeze"], *([last_failed(failure)] if failure else [])]
+
+
+def last_failed(failure: dict[str, Any]) -> str:
+    """Why a project's last freeze failed."""
+    return f"the last freeze failed: {failure['code']}: {failure['detail']}"
 
 
 def runs(project: Project = None, limit: Limit = 50, as_json: AsJson = False) -> None:

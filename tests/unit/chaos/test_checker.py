@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.chaos import checker
+from tests.chaos.__main__ import segments, uncompacted
 from tests.chaos.observed import KINDS, POISON, Kind, Message, Observed, Operation
 
 DIGEST = "a" * 64
@@ -209,3 +210,14 @@ def test_a_defect_is_found(kind: Kind, seen: Observed) -> None:
 
 def test_every_kind_of_finding_is_produced() -> None:
     assert {kind for _, kind, _ in DEFECTS} == set(KINDS)
+
+
+def test_a_run_without_compaction_proves_nothing() -> None:
+    world = well()
+    assert segments(world) == 0
+    assert [finding.kind for finding in uncompacted(segments(world))] == ["stuck"]
+    frozen = [
+        told(checker.FROZEN, id, "j", segments=made)[0] for id, made in (("f", [DIGEST]), ("g", [DIGEST, "b" * 64]))
+    ]
+    made = segments(replace(world, topics={**world.topics, checker.FROZEN: frozen}))
+    assert (made, uncompacted(made)) == (2, [])

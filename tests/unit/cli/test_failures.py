@@ -75,10 +75,13 @@ class Stack:
         self.retired: set[str] = set()
         self.version = {"run_id": "r1", "stage": "candidate", "evaluation": {"status": "failed"}, **version}
         self.away = False
+        self.freezes: list[dict[str, Any]] = []
 
     def get(self, service: str, path: str, **_: Any) -> Any:
         if self.away:
             raise ConsoleError("unreachable", service)
+        if path == "/v1/datasets":
+            return {"items": [], "next": None, "failures": self.freezes}
         return {"project": path.rsplit("/", 1)[1], "retired": path.rsplit("/", 1)[1] in self.retired}
 
     def items(self, service: str, path: str, limit: int, **_: Any) -> dict[str, Any]:
@@ -92,6 +95,23 @@ def shown(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr("services.cli.api.get", stack.get)
     monkeypatch.setattr("services.cli.api.items", stack.items)
     return [failure["id"] for failure in health.failures()]
+
+
+def test_a_freeze_that_failed_is_shown_until_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = Stack(stage="rejected")
+    code, said = "empty_dataset", "nothing is left to train on; the step pattern left out the last of them"
+    asked = {"p": "2026-01-02T00:00:00+00:00", "q": "2026-01-03T00:00:00+00:00"}
+    stack.freezes = [
+        {"project": name, "code": code, "detail": said, "job": f"freeze-{name}-3", "asked_at": at}
+        for name, at in asked.items()
+    ]
+    assert shown(stack, monkeypatch) == ["freeze-q-3", "freeze-p-3", "r2"]
+    failure = health.failures()[0]
+    assert (failure["kind"], failure["project"], failure["cause"], failure["detail"]) == ("freeze", "q", code, said)
+    stack.retired = {"q"}
+    assert shown(stack, monkeypatch) == ["freeze-p-3"]
+    stack.freezes = []
+    assert shown(stack, monkeypatch) == []
 
 
 def test_nothing_of_a_retired_project_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +143,7 @@ def test_a_failure_behind_the_many_runs_of_another_project_is_shown(monkeypatch:
         return {"items": (rows[project] if project else [x for of in rows.values() for x in of])[:limit]}
 
     monkeypatch.setattr("services.cli.api.items", items)
-    monkeypatch.setattr("services.cli.api.get", lambda _, path: {"retired": path.endswith("gone")})
+    monkeypatch.setattr("services.cli.api.get", lambda _, path, **more: {"retired": path.endswith("gone")})
     assert [failure["id"] for failure in health.failures()] == ["q1"]
     assert asked == ["all", "fine", "quiet"]
 

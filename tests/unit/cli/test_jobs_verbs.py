@@ -112,6 +112,9 @@ def test_what_a_project_waits_for_and_why_its_freeze_failed_is_told(
     assert "the last freeze failed: empty_dataset: the step pattern" in shown
     assert run(["datasets", "--project", "p"]) == 0
     assert "failed" not in capsys.readouterr().err
+    services.say("GET", "/v1/datasets", (200, {"items": [], "next": None, "failures": [{"project": "q", **failure}]}))
+    assert run(["datasets"]) == 0
+    assert "q: the last freeze failed: empty_dataset: the step pattern" in capsys.readouterr().err
 
 
 def test_a_version_that_is_decided_on_is_measured_again_by_its_newest_evaluation(

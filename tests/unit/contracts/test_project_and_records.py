@@ -103,6 +103,20 @@ def test_bad_records(raw: Any, code: str) -> None:
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("x" * 100_001, "record.prompt: String should have at most 100000 characters"),
+        ([{"role": "user", "content": "x" * 100_001}], "record.prompt.0.content: String should have at most 100000"),
+        ([], "record.prompt is empty; give at least one"),
+    ],
+)
+def test_a_fault_of_a_text_or_turns_is_told_of_what_was_sent(prompt: Any, said: str) -> None:
+    with pytest.raises(RecordInvalid) as caught:
+        parse_record({"prompt": prompt, "completion": "a"})
+    assert str(caught.value).startswith(said)
+
+
 def test_own_system_turn_wins() -> None:
     _, record = parse_record({"messages": [{"role": "system", "content": "mine"}, *TURNS]})
     assert conversation(Prompt(system="S"), record)[0][0]["content"] == "mine"

@@ -22,8 +22,8 @@ from contracts.project import ProjectSpec, Prompt
 from contracts.schema import project_file_schema, schema
 from contracts.sections import Duration, duration_text
 from contracts.topics import TOPICS, Topic
-from services.cli.project_file import parse
-from services.cli.yaml_file import FileInvalid
+from services.cli.project_file import PROJECT, parse
+from services.cli.yaml_file import FileInvalid, read
 from tests.unit.contracts.values import DURATIONS, instances
 
 SLOW = settings(
@@ -56,7 +56,9 @@ def test_project_survives_json_and_yaml_and_fits_its_schema(spec: ProjectSpec) -
     again = ProjectSpec.model_validate_json(json.dumps(written))
     assert again == spec
     assert canonical(again.model_dump(mode="json")) == canonical(written), "its revision is the same"
-    assert parse(yaml.safe_dump(written).encode()) == spec
+    assert read(yaml.safe_dump(written).encode(), PROJECT, ProjectSpec) == spec, (
+        "any prompt: what is none is told later"
+    )
     validator(None).validate(written)
 
 
