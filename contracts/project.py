@@ -21,6 +21,7 @@ from contracts.preparation import Prep
 from contracts.prompt import Prompt as Prompt
 from contracts.sections import APPLYING, Duration, Section
 from contracts.shapes import SHAPES, Column, readings
+from contracts.teacher import Teacher
 from contracts.types import ProjectName
 
 
@@ -188,6 +189,10 @@ class GateRules(Section):
         return rules(self.require, {str(metric): margin for metric, margin in self.margins.items()})
 
 
+def _is_none(value: Teacher | None) -> bool:
+    return value is None
+
+
 class Serve(Section):
     """How the model answers where a request does not say."""
 
@@ -197,6 +202,11 @@ class Serve(Section):
         default=timedelta(seconds=30),
         gt=timedelta(0),
         description="A request that would wait longer for its turn is refused at once, with the time to come back after",
+    )
+    teacher: Teacher | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="Somebody else's model that answers until a version of the project's own is promoted",
     )
 
 

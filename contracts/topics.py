@@ -73,7 +73,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(ModelRejectedV1, ("registry",), ("downstream",)),
     Topic(EvaluationRequestedV1, ("registry",), ("evaluator.main",)),
     Topic(DeploymentChangedV1, ("serving",), ("registry.main", "downstream")),
-    Topic(InferenceCompletedV1, ("serving",), ("feedback.main",), partitions=3, retention=_MONTH),
+    Topic(InferenceCompletedV1, ("serving",), ("feedback.main", "serving.main"), partitions=3, retention=_MONTH),
     Topic(SignalRecordedV1, ("feedback",), ("ingestion.main",), partitions=3),
     Topic(SignalRefusedV1, ("feedback",), ("downstream",), partitions=3, retention=_MONTH),
     Topic(ExampleReleasedV1, ("feedback",), ("ingestion.main",), partitions=3),

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from contracts.envelope import Event
-from contracts.types import JsonObject, ModelRef, ProjectName
+from contracts.types import JsonObject, ModelRef, ProjectName, Value
 
 
 class DeploymentChangedV1(Event):
@@ -21,6 +21,19 @@ class DeploymentChangedV1(Event):
     promotion: int | None = Field(
         default=None, description="The promotion that it is about, as registry.model.promoted counts"
     )
+
+
+class TeacherAnswer(Value):
+    """That the project's teacher answered, `serve.teacher` of its file, and what that cost."""
+
+    model: str = Field(description="The model's name at the teacher's")
+    host: str
+    cost: float | None = Field(default=None, ge=0, description="Money; null: the project names no price")
+    currency: str | None = None
+    estimated: bool = Field(
+        default=False, description="The teacher did not say its tokens: a quarter of the characters was taken"
+    )
+    attempts: int = Field(default=1, ge=0, description="Times that it was asked")
 
 
 class InferenceCompletedV1(Event):
@@ -55,6 +68,9 @@ class InferenceCompletedV1(Event):
     seconds: float = 0.0
     status: Literal["ok", "error", "cancelled"] = "ok"
     error: str | None = None
+    teacher: TeacherAnswer | None = Field(
+        default=None, description="Who answered in place of a version; `model` is the base then, version 0"
+    )
 
     @property
     def key(self) -> str:

@@ -26,6 +26,7 @@ from services.cli.verbs import (
     project,
     prompt,
     replay,
+    report,
     review,
     stack,
     watch,
@@ -49,6 +50,7 @@ app.command()(jobs.evaluate)
 app.command()(lists.models)
 app.command()(lineage.lineage)
 app.command()(explain.explain)
+app.command()(report.report)
 app.command()(decisions.promote)
 app.command()(decisions.rollback)
 app.command()(decisions.reject)

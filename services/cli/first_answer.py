@@ -8,8 +8,8 @@ from services.cli import api
 from services.cli.errors import Refused, Unreachable
 
 POLL_SECONDS = 0.25
-NOT_HERE = "base_unavailable"
-"""The gateway's code for a base that is not to be had: waiting does not help."""
+NOT_HERE = ("base_unavailable", "teacher_not_allowed", "teacher_key_missing")
+"""The gateway's codes for a base that is not to be had and a teacher that is not set up: waiting does not help."""
 
 
 def wait_for_answer(project: str, seconds: float, told: Callable[[str], None]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def wait_for_answer(project: str, seconds: float, told: Callable[[str], None]) -
             return {"why": str(error)}
         except Refused as error:
             why = "the gateway has not heard of the project yet" if error.status == 404 else str(error)
-            final = error.code == NOT_HERE or error.status in (401, 403)
+            final = error.code in NOT_HERE or error.status in (401, 403)
         else:
             if card["ready"]:
                 taken = round(time.monotonic() - began, 1)

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import random
 import time
 import uuid
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from contracts.prompt import Prompt
+from services.lm.template import Rendered
 from services.serving.completion import Completion
 from services.serving.domain.answers import Head
 from services.serving.domain.asked import Asked
@@ -16,9 +18,12 @@ from services.serving.domain.errors import ApiFault, Invalid, Unavailable
 from services.serving.domain.fair_queue import Flow
 from services.serving.domain.forms import FORMS
 from services.serving.domain.project_prompt import apply_prompt
-from services.serving.domain.routing import Target, resolve
+from services.serving.domain.routing import Target
 from services.serving.domain.sampling import offered_tools, sampling_parameters, token_limit
+from services.serving.domain.teacher_request import characters, tools_of
+from services.serving.domain.teacher_routing import answerer
 from services.serving.runtime import Runtime
+from services.serving.teacher.hindrance import hindrance
 from services.serving.triton.client import Triton
 from services.serving.triton.grammar_trial import check_grammar
 from services.serving.triton.grammars import GrammarRefused
@@ -29,8 +34,10 @@ KNOWN_GRAMMARS = 64
 
 async def admit(
     runtime: Runtime, asked: Asked, key: str, started: float, prompt: Prompt | None = None
-) -> tuple[list[Completion], Triton]:
+) -> tuple[list[Completion], Triton | None]:
     """The completions of a request, one for each choice, and the connection to Triton; `depart` gives their places back.
+
+    Without a connection it is the project's teacher that is asked.
 
     Args:
         runtime: of the gateway.
@@ -42,17 +49,18 @@ async def admit(
     Raises:
         ModelNotFound: nothing answers to the name.
         Invalid: the prompt's variables, the template, the model's length or what the answer must look like refuse it.
-        Unavailable: Triton is away, the model is loading, its turn would come too late, too many requests wait for the
-            template, answers cannot be recorded, or the gateway stops.
+        Unavailable: Triton or the teacher is away, the model is loading, its turn would come too late, too many requests wait
+            for the template, answers cannot be recorded, or the gateway stops.
     """
-    asked, target = apply_prompt(asked, resolve(runtime.routes, asked.model), prompt)
-    at_hand(runtime, target)
+    asked, target = apply_prompt(asked, _answerer(runtime, asked), prompt)
+    _source(runtime, target)
     # A request that is refused anyway shall not wait for its template first.
     runtime.turns.foresee(target.triton_model, _flow(target, key), token_limit(asked, target), 0, _most(target))
     id = FORMS[asked.endpoint].prefix + uuid.uuid4().hex
     completions = [await _begin(runtime, part, target, started, id) for part in parts(asked)]
-    await _check_structure(completions[0])
-    triton = at_hand(runtime, target)
+    if target.teacher is None:
+        await _check_structure(completions[0])
+    triton = _source(runtime, target)
     try:
         for each in completions:
             _join(runtime, each, key)
@@ -62,21 +70,53 @@ async def admit(
     return completions, triton
 
 
+def _answerer(runtime: Runtime, asked: Asked) -> Target:
+    """Who answers: where a teacher should and cannot, what does instead is counted."""
+    draw = random.random()  # noqa: S311 - a share of the traffic, no secret
+    target, fault = answerer(
+        runtime.routes,
+        asked.model,
+        draw,
+        partial(hindrance, runtime, asked),
+        lambda instead: runtime.answers(instead.triton_model),
+    )
+    if fault is not None and runtime.metrics:
+        runtime.metrics.teacher_fallbacks.labels(fault.code or "").inc()
+    return target
+
+
+def _source(runtime: Runtime, target: Target) -> Triton | None:
+    """The connection to Triton, None for a teacher.
+
+    Raises:
+        Unavailable: the target cannot answer now, or its answer not be recorded, and why.
+    """
+    if target.teacher is None:
+        return at_hand(runtime, target)
+    _recordable(runtime)
+    return None
+
+
 def at_hand(runtime: Runtime, target: Target) -> Triton:
     """The connection to Triton, if the target can answer now and its answer be recorded.
 
     Raises:
         Unavailable: it cannot, and why.
     """
-    refuse_stopping(runtime)
-    if runtime.record is None or runtime.record_fault:
-        why = runtime.record_fault or "the spool is not open yet"
-        raise Unavailable(f"Answers cannot be recorded now: {why}. None is given unrecorded.", "record_unavailable", 5)
+    _recordable(runtime)
     if runtime.triton is None or not runtime.up:
         raise Unavailable("Triton does not answer; the request can be sent again soon.", "triton_unavailable")
     if not runtime.answers(target.triton_model):
         raise Unavailable(f"{target.name} is being loaded; the request can be sent again soon.", "model_loading")
     return runtime.triton
+
+
+def _recordable(runtime: Runtime) -> None:
+    """Raises Unavailable where no answer is given: the gateway ends, or none could be recorded."""
+    refuse_stopping(runtime)
+    if runtime.record is None or runtime.record_fault:
+        why = runtime.record_fault or "the spool is not open yet"
+        raise Unavailable(f"Answers cannot be recorded now: {why}. None is given unrecorded.", "record_unavailable", 5)
 
 
 def refuse_stopping(runtime: Runtime) -> None:
@@ -95,18 +135,19 @@ def depart(runtime: Runtime, completions: Sequence[Completion]) -> None:
 
 async def _begin(runtime: Runtime, asked: Asked, target: Target, started: float, id: str) -> Completion:
     """A choice of the answer with this id."""
-    sampling = sampling_parameters(asked, target)
-    text = await runtime.templates.prompt_text(asked, target)
+    sampling, taught = sampling_parameters(asked, target), target.teacher is not None
+    text = Rendered("") if taught else await runtime.templates.prompt_text(asked, target)
     head = Head(
         id,
         asked.endpoint,
         int(time.time()),
         target,
         asked.include_usage,
-        offered_tools(asked, target),
+        tools_of(asked) if taught else offered_tools(asked, target),
         asked.index,
         asked.logprobs,
         asked.shown,
+        asked.model if taught else "",
     )
     return Completion(head, asked, text, sampling, f"{id}-{asked.index}" if asked.index else id, started)
 
@@ -133,9 +174,8 @@ def _grammar_fault(structured: str) -> str | None:
 def _join(runtime: Runtime, completion: Completion, key: str) -> None:
     target, tokens = completion.head.target, completion.sampling["max_tokens"]
     completion.key = key
-    completion.ticket = runtime.turns.join(
-        target.triton_model, _flow(target, key), tokens, len(completion.text.text), _most(target)
-    )
+    length = len(completion.text.text) if target.teacher is None else characters(completion.asked, target)
+    completion.ticket = runtime.turns.join(target.triton_model, _flow(target, key), tokens, length, _most(target))
     completion.restarts = runtime.restarts[target.triton_model]
 
 

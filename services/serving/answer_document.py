@@ -75,7 +75,7 @@ class ChatChoice(Closed):
     index: int
     message: Message
     logprobs: ChatLogprobs | None
-    finish_reason: Literal["stop", "length", "tool_calls"]
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class _Choices(Closed):
@@ -108,7 +108,7 @@ class TextChoice(Closed):
     index: int
     text: str
     logprobs: TextLogprobs | None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "content_filter"]
 
 
 class CompletionAnswer(_Choices):

@@ -12,6 +12,7 @@ from services.chassis.service import Service
 from services.serving import deployer, embedder_loading, model_cache, request_spool
 from services.serving.completion_response import openai_shape
 from services.serving.edge import edge
+from services.serving.figures import horizons
 from services.serving.handlers import HANDLERS
 from services.serving.http import make_router
 from services.serving.metrics import gateway_metrics
@@ -19,6 +20,7 @@ from services.serving.restore import RESTORE
 from services.serving.runtime import Runtime, drain, spool_check, stopping_check, triton_check
 from services.serving.settings import ServingSettings
 from services.serving.store import SqlStore, artifact_references
+from services.serving.teacher import spending
 
 
 def make_service(settings: ServingSettings) -> Service:
@@ -29,7 +31,10 @@ def make_service(settings: ServingSettings) -> Service:
         runtime.metrics = gateway_metrics(ctx.metrics, runtime.settings)
         try:
             await asyncio.gather(
-                deployer.run(runtime, ctx), request_spool.run(runtime, ctx), embedder_loading.keep(runtime, ctx)
+                deployer.run(runtime, ctx),
+                request_spool.run(runtime, ctx),
+                embedder_loading.keep(runtime, ctx),
+                spending.keep(runtime, ctx),
             )
         finally:
             runtime.templates.end()
@@ -41,6 +46,7 @@ def make_service(settings: ServingSettings) -> Service:
         migrations=Path(__file__).parent / "migrations",
         restore=RESTORE,
         artifact_references=artifact_references(),
+        horizons=horizons(settings.answer_days),
         router=make_router(runtime),
         ready={
             "triton": partial(triton_check, runtime),

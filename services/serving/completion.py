@@ -44,12 +44,13 @@ class Completion:
     @property
     def headers(self) -> dict[str, str]:
         """Who answered: on every answer from here on."""
-        version = str(self.head.target.model.version)
-        return {"x-noria-request-id": self.id, "x-noria-model-version": version}
+        return {"x-noria-request-id": self.id, "x-noria-model-version": self.head.target.answerer}
 
 
 def broken_off(runtime: Runtime, completion: Completion) -> bool:
     """Whether its model was lost meanwhile. A long silence makes the deployer look: a killed process says nothing."""
+    if completion.head.target.teacher is not None:
+        return False
     model = completion.head.target.triton_model
     if completion.last_piece and time.perf_counter() - completion.last_piece > runtime.settings.suspect_seconds:
         runtime.suspect(model)
@@ -81,7 +82,7 @@ async def pieces(runtime: Runtime, triton: Triton, completion: Completion) -> As
                 if completion.progress.first_token is None:
                     _echo(completion, chunk)
                     chunk = replace(chunk, text=begun(completion.asked, completion.head.target) + chunk.text)
-                _note(runtime, completion, chunk)
+                note(runtime, completion, chunk)
                 yield chunk
     except client.TritonFault as fault:
         raise _translated(runtime, completion.head.target, fault) from fault
@@ -139,7 +140,8 @@ def _echo(completion: Completion, chunk: Chunk) -> None:
         completion.progress.echoed = list(chunk.prompt_logprobs) if completion.asked.logprobs is not None else []
 
 
-def _note(runtime: Runtime, completion: Completion, chunk: Chunk) -> None:
+def note(runtime: Runtime, completion: Completion, chunk: Chunk) -> None:
+    """Lets `completion.progress` grow by a piece, and counts it."""
     progress, now = completion.progress, time.perf_counter()
     progress.text += chunk.text
     progress.scores += chunk.logprobs

@@ -24,6 +24,7 @@ from services.serving.domain.record import Outcome
 from services.serving.domain.token_scores import Score
 from services.serving.recording import record
 from services.serving.runtime import Runtime
+from services.serving.teacher.pieces import teacher_pieces
 from services.serving.triton.client import Chunk, Triton
 
 _STREAM_HEADERS = {
@@ -38,7 +39,7 @@ _LOOK = 2.0
 class CompletionResponse(Response):
     """The response of a request's completions: an answer raced against the client's leaving."""
 
-    def __init__(self, runtime: Runtime, completions: Sequence[Completion], triton: Triton) -> None:
+    def __init__(self, runtime: Runtime, completions: Sequence[Completion], triton: Triton | None) -> None:
         self.runtime = runtime
         self.completions = completions
         self.triton = triton
@@ -129,7 +130,9 @@ async def _all(choices: Sequence[Coroutine[Any, Any, None]]) -> None:
 
 async def _choice(response: CompletionResponse, completion: Completion, stream: "_Stream | None") -> None:
     """One choice, from its first token to its record and what ends it in a stream."""
-    async with aclosing(pieces(response.runtime, response.triton, completion)) as chunks:
+    runtime, triton = response.runtime, response.triton
+    made = teacher_pieces(runtime, completion) if triton is None else pieces(runtime, triton, completion)
+    async with aclosing(made) as chunks:
         async for chunk in chunks:
             if stream and (chunk.text or chunk.logprobs):
                 await stream.take(completion, chunk)

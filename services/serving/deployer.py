@@ -15,6 +15,7 @@ from services.serving import rollout
 from services.serving.deployer_state import ROUND_SECONDS, DeployerState, Kind
 from services.serving.domain.reconcile import List, Load, Unload, plan, triton_target
 from services.serving.domain.served_version import Applied, ServedVersion, kept_of_all, seen_here, with_bases
+from services.serving.domain.teacher_routing import teacher_target
 from services.serving.model_loading import carry_out, look
 from services.serving.runtime import Runtime
 from services.serving.store import Store
@@ -70,7 +71,8 @@ def _give_up_tries(state: DeployerState) -> None:
 async def _reconcile(state: DeployerState) -> bool:
     """Routes, starts what is to be brought, loaded, listed or tried, removes. Whether nothing is left to do."""
     settings = state.runtime.settings
-    versions, applied, state.projects = await state.ctx.read(_wanted)
+    versions, applied, state.projects, taught = await state.ctx.read(_wanted)
+    state.teachers = [target for each in taught if (target := teacher_target(each)) is not None]
     wanted = kept_of_all(versions, settings.keep_versions)
     keep = [s for s in _kept_here(state, versions, wanted) if s.prompt is not None]
     state.remember(keep)
@@ -90,10 +92,11 @@ async def _reconcile(state: DeployerState) -> bool:
     return state.runtime.up and all(done) and not state.lingering
 
 
-def _wanted(store: Store) -> tuple[list[ServedVersion], list[Applied], dict[str, bool]]:
-    """The versions that live, the projects without any, and every known project."""
+def _wanted(store: Store) -> tuple[list[ServedVersion], list[Applied], dict[str, bool], list[Applied]]:
+    """The versions that live, the projects without any, every known project, and those with a teacher."""
     versions = store.live_versions()
-    return versions, store.applied({version.deployment.project for version in versions}), _projects(store)
+    without = store.applied({version.deployment.project for version in versions})
+    return versions, without, _projects(store), store.taught()
 
 
 def _find_bases(state: DeployerState) -> None:

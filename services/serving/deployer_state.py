@@ -10,7 +10,7 @@ from typing import Literal
 from services.chassis.context import Context
 from services.serving.applied_bases import AppliedBases
 from services.serving.domain.reconcile import Deployment, TritonTarget, production
-from services.serving.domain.routing import build
+from services.serving.domain.routing import Target, build
 from services.serving.domain.served_version import ServedVersion
 from services.serving.model_files import MaterialisedVersion
 from services.serving.runtime import Runtime
@@ -47,6 +47,7 @@ class DeployerState:
     """What nobody wants any more, and until when it stays: requests routed a moment ago may still need it."""
     projects: dict[str, bool] = field(default_factory=dict[str, bool])
     """Every known project, and whether it is out of service."""
+    teachers: list[Target] = field(default_factory=list[Target])
     answered: dict[Key, int] = field(default_factory=dict[Key, int])
     """With which promotion each version answered last in this instance's own Triton."""
     seen: dict[Promotion, float] = field(default_factory=dict[Promotion, float])
@@ -125,7 +126,7 @@ class DeployerState:
             by_project.setdefault(deployment.project, []).append(deployment)
         now = {project: production(group) for project, group in by_project.items()}
         answering = {p: d.version for p, d in now.items() if d}
-        self.runtime.routes = build(targets, answering, self.projects, out, self.bases.awaited())
+        self.runtime.routes = build(targets, answering, self.projects, out, self.bases.awaited(), self.teachers)
 
 
 def promotion(deployment: Deployment) -> Promotion:

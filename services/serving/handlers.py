@@ -1,10 +1,11 @@
-"""What serving does on each event: it writes down what should be served. The deployer sees to it that it is."""
+"""What serving does on each event: it writes down what should be served, and what was. The deployer sees to the first."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from contracts.envelope import Event, Meta
 from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
+from contracts.events.serving import InferenceCompletedV1
 from services.serving.domain.served_version import deployment_changed
 from services.serving.store import Store
 
@@ -31,4 +32,14 @@ def on_project_defined(event: ProjectDefinedV1, meta: Meta, store: Store) -> Ite
     return [deployment_changed(deployment, "removed", RETIRED) for deployment in ended]
 
 
-HANDLERS: dict[type[Event], Any] = {ModelPromotedV1: on_model_promoted, ProjectDefinedV1: on_project_defined}
+def on_inference_completed(event: InferenceCompletedV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """Keeps the answer's figures. The gateways' own records come back to all of them: so each knows what others spent."""
+    store.keep_answer(event, meta.time)
+    return ()
+
+
+HANDLERS: dict[type[Event], Any] = {
+    ModelPromotedV1: on_model_promoted,
+    ProjectDefinedV1: on_project_defined,
+    InferenceCompletedV1: on_inference_completed,
+}

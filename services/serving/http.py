@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -31,15 +32,19 @@ from services.serving.domain.embeddings import embedder_card
 from services.serving.domain.errors import ApiFault, PromptNotFound, UnknownUrl
 from services.serving.domain.requests import ChatBody, CompletionBody, parse_chat, parse_completion
 from services.serving.domain.responses_request import ResponsesBody, parse_responses
-from services.serving.domain.routing import EMBEDDER, project_of, resolve
+from services.serving.domain.routing import EMBEDDER, project_of
+from services.serving.domain.savings import report
+from services.serving.domain.teacher_routing import WHOLE, answerer
 from services.serving.edge import whole_body
 from services.serving.embedder import check_files, has_embedder
 from services.serving.embeddings_route import add_embeddings
 from services.serving.request_document import request_document
 from services.serving.runtime import Runtime
 from services.serving.store import Store
+from services.serving.teacher.hindrance import set_up_fault
 
 Limit = Annotated[int, Query(ge=1, le=200)]
+Days = Annotated[float, Query(gt=0, le=3650)]
 
 
 def make_router(runtime: Runtime) -> Callable[[Context[Store]], APIRouter]:
@@ -63,6 +68,15 @@ def make_router(runtime: Runtime) -> Callable[[Context[Store]], APIRouter]:
             mine = by.projects if project is None else {project}
             versions = await ctx.read(lambda store: store.deployments(mine, limit + 1, place))
             return page([v.body() for v in versions], limit, _place)
+
+        @routes.get("/v1/answers/{project}")
+        @needs("read", by_handler=True)
+        async def answers(project: str, by: By, days: Days = 7) -> dict[str, Any]:
+            """What a project's answers cost and how long they took, by who gave them; what its own versions saved."""
+            by.check(project)
+            since = datetime.now(UTC) - timedelta(days=days)
+            found = await ctx.read(lambda store: store.answered(project, since))
+            return {**report(project, found), "days": days}
 
         @routes.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "DELETE", "PATCH"], include_in_schema=False)
         @needs(*SCOPES, by_handler=True)
@@ -119,7 +133,7 @@ def _add_models(routes: APIRouter, runtime: Runtime) -> None:
     async def models(by: By) -> dict[str, Any]:
         """All names that answer."""
         names = [name for name in runtime.routes.names() if by.sees(project_of(name))]
-        cards = [_card(runtime, name) for name in names]
+        cards = [card for name in names if (card := _card_if_any(runtime, name)) is not None]
         return {"object": "list", "data": [*cards, *([embedder_card()] if has_embedder(runtime.settings) else [])]}
 
     @routes.get("/v1/models/{name}", responses={**answer_document(ModelCard), **errors(404, 503)})
@@ -137,8 +151,23 @@ def _add_models(routes: APIRouter, runtime: Runtime) -> None:
 
 
 def _card(runtime: Runtime, name: str) -> dict[str, Any]:
-    target = resolve(runtime.routes, name)
-    return model_card(name, target, ready=runtime.answers(target.triton_model))
+    """What answers to a name where nothing is in the teacher's way but its set-up, which no request would mend."""
+    target, _ = answerer(
+        runtime.routes,
+        name,
+        WHOLE,
+        lambda teacher: set_up_fault(runtime, teacher),
+        lambda instead: runtime.answers(instead.triton_model),
+    )
+    return model_card(name, target, ready=target.teacher is not None or runtime.answers(target.triton_model))
+
+
+def _card_if_any(runtime: Runtime, name: str) -> dict[str, Any] | None:
+    """None where a teacher should answer to the name and is not set up here."""
+    try:
+        return _card(runtime, name)
+    except ApiFault:
+        return None
 
 
 async def _generate(

@@ -28,6 +28,9 @@ class GatewayMetrics:
     of_project: Counter
     project_tokens: Counter
     project_seconds: Counter
+    teacher_failures: Counter
+    teacher_fallbacks: Counter
+    teacher_cost: Counter
     project: Bounded
     key: Bounded
 
@@ -64,6 +67,11 @@ def gateway_metrics(metrics: Metrics, settings: ServingSettings) -> GatewayMetri
         of_project=metrics.counter("project_requests_total", "Requests by who sent them", *by_caller, "status"),
         project_tokens=metrics.counter("project_tokens_total", "Tokens read and written", *by_caller, "kind"),
         project_seconds=metrics.counter("project_seconds_total", "Seconds from request to end", *by_caller),
+        teacher_failures=metrics.counter("teacher_failures_total", "Requests that a teacher failed", "code"),
+        teacher_fallbacks=metrics.counter(
+            "teacher_fallbacks_total", "Requests that a model here answered since the teacher could not", "code"
+        ),
+        teacher_cost=metrics.counter("teacher_cost_total", "Money for answers of teachers", "project", "currency"),
         project=Bounded(settings.metrics_values),
         key=Bounded(settings.metrics_values),
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime
 
 from contracts.events.serving import InferenceCompletedV1
 from services.chassis.observability import traces
@@ -9,6 +10,7 @@ from services.serving.completion import Completion
 from services.serving.domain.errors import Unavailable
 from services.serving.domain.generation_span import generation
 from services.serving.domain.record import Outcome, inference
+from services.serving.domain.spending import Paid, day_of
 from services.serving.runtime import Runtime
 
 
@@ -27,12 +29,24 @@ async def record(runtime: Runtime, completion: Completion, outcome: Outcome, err
         event = inference(
             completion.id, completion.asked, completion.head.target, completion.progress, outcome, error, seconds
         )
+        _pay(runtime, event)
         completion.record = asyncio.ensure_future(_write(runtime, event))
         _count(runtime, completion, outcome, seconds)
         name, attributes = generation(completion.asked, completion.head.id, completion.head.target, completion.progress)
         code = error.partition(":")[0] if error else None
         traces.note(name, "CLIENT", seconds, attributes, code or (outcome if outcome != "ok" else None))
     await asyncio.shield(completion.record)
+
+
+def _pay(runtime: Runtime, event: InferenceCompletedV1) -> None:
+    """Counts what a teacher's answer cost against the day's budget, before its record has come back from Kafka."""
+    if event.teacher is None or not event.teacher.cost:
+        return
+    paid = Paid(event.request_id, event.project, day_of(datetime.now(UTC)), event.teacher.cost)
+    runtime.teachers.spending.pay(paid)
+    if (metrics := runtime.metrics) is not None:
+        currency = event.teacher.currency or ""
+        metrics.teacher_cost.labels(metrics.project(event.project), currency).inc(paid.cost)
 
 
 async def _write(runtime: Runtime, event: InferenceCompletedV1) -> None:

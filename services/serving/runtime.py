@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from contracts.events.serving import InferenceCompletedV1
 from services.serving.domain.liveness import Progress
 from services.serving.domain.reconcile import Loaded
-from services.serving.domain.routing import EMBEDDER, Routes
+from services.serving.domain.routing import EMBEDDER, TEACHER, Routes
 from services.serving.domain.waiting import slowed
 from services.serving.embedder import Embedder
 from services.serving.metrics import GatewayMetrics
 from services.serving.settings import ServingSettings
+from services.serving.teacher.state import Teachers
 from services.serving.templates import Templates
 from services.serving.triton.client import Triton
 from services.serving.triton.status import EngineStatus
@@ -47,6 +48,7 @@ class Runtime:
     metrics: GatewayMetrics | None = None
     in_flight: int = 0
     embedder: Embedder = field(default_factory=Embedder)
+    teachers: Teachers = field(default_factory=Teachers)
     turns: Turns = field(init=False)
     templates: Templates = field(init=False)
     stopping: bool = False
@@ -60,6 +62,8 @@ class Runtime:
         """Answers that the Triton model makes at once, as its engine says; else as many as it was told to."""
         if model == EMBEDDER:
             return 1
+        if model.startswith(f"{TEACHER}:"):
+            return self.settings.teacher_in_flight
         status = self.statuses.get(model)
         return status.capacity if status and status.capacity > 0 else self.settings.max_sequences
 

@@ -1,5 +1,6 @@
 """Serving's settings: environment NORIA_SERVING_..., NORIA_... ."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -32,6 +33,14 @@ class ServingSettings(Settings):
     """Longer requests get 413; an event must hold request and answer, and Kafka takes 1 MB."""
     embeddings: bool = True
     """Whether the packaged embedder answers at /v1/embeddings; Triton loads it with the first request."""
+    teacher_hosts: str = ""
+    """Hosts that a project's serve.teacher may name, with commas between them; over https, unless one begins with http://."""
+    teacher_in_flight: int = Field(default=64, ge=1)
+    """Requests of a project that its teacher answers at once; more wait for their turn."""
+    secrets: Path | None = None
+    """Folder whose files hold the secrets that project files name; else the environment's NORIA_SECRET_<NAME> do."""
+    answer_days: float = Field(default=30.0, gt=0)
+    """For so long the figures of each answer are kept, for `noria report` and for the teacher's budget of the day."""
     cors_origins: str = ""
     """Origins whose pages a browser may let call the gateway, with commas between them; `*` is all, empty none."""
     max_in_flight: int = Field(default=512, ge=1)

@@ -15,6 +15,7 @@ from services.chassis.storage.store import ChassisStore
 from services.chassis.storage.tables import ProjectRevision
 from services.serving.domain.reconcile import Deployment, Outcome, Status, may_become
 from services.serving.domain.served_version import Applied, ServedVersion
+from services.serving.figures import FigureQueries, FigureStore
 from services.serving.prompts import PromptQueries, PromptStore
 from services.serving.tables import LIVE, ChangeCounterRow, DeploymentRow
 
@@ -30,7 +31,7 @@ class NamedProjects(Projects, Protocol):
         ...
 
 
-class Store(PromptStore, Protocol):
+class Store(PromptStore, FigureStore, Protocol):
     """What handlers, routes and the deployer need of the database."""
 
     @property
@@ -58,6 +59,10 @@ class Store(PromptStore, Protocol):
         """The projects in service but those that are `served`."""
         ...
 
+    def taught(self) -> list[Applied]:
+        """The projects in service that have a teacher."""
+        ...
+
     def deployments(
         self, projects: Iterable[str] | None, limit: int, after: Place | None = None
     ) -> list[ServedVersion]:
@@ -77,7 +82,7 @@ class Store(PromptStore, Protocol):
         ...
 
 
-class SqlStore(PromptQueries, ChassisStore):
+class SqlStore(PromptQueries, FigureQueries, ChassisStore):
     """`Store` in the service's database."""
 
     def promote(self, event: ModelPromotedV1, at: datetime) -> None:
@@ -136,6 +141,10 @@ class SqlStore(PromptQueries, ChassisStore):
     def applied(self, served: Collection[str]) -> list[Applied]:
         """The projects in service but those that are `served`."""
         return [found for name in self.projects.names() if name not in served and (found := self._applied(name))]
+
+    def taught(self) -> list[Applied]:
+        """The projects in service that have a teacher."""
+        return [found for found in self.applied(()) if found.spec.serve.teacher is not None]
 
     def _applied(self, project: str) -> Applied | None:
         now = None if self.projects.is_retired(project) else self.projects.current(project)

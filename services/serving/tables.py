@@ -63,3 +63,23 @@ class PromptRow(Base, table=True):
     project: str = Field(primary_key=True)
     number: int = Field(primary_key=True)
     prompt: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class AnswerRow(Base, table=True):
+    """An answer's figures, without anybody's words; `answerer` is an exact name, or a teacher's model and host."""
+
+    __tablename__ = "answer"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (Index("answer_of", "project", "at"),)
+
+    request_id: str = Field(primary_key=True)
+    project: str
+    at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False, index=True))
+    answerer: str
+    teacher: bool
+    status: str
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    first_token: float | None = None
+    cost: float | None = None
+    currency: str | None = None

@@ -12,6 +12,7 @@ from compose.local import settings
 from contracts import export, schema, topics
 from contracts.compat import breaking_changes
 from contracts.envelope import Event, decode, encode
+from contracts.events.serving import InferenceCompletedV1
 from contracts.topics import TOPICS, Topic
 
 ROOT = Path(__file__).parents[2]
@@ -54,17 +55,26 @@ def test_every_event_has_producer_and_consumer(topic: Topic) -> None:
     assert "_" not in topic.name
 
 
+def test_the_golden_message_of_a_teachers_answer_is_read() -> None:
+    message = json.loads((schema.EXAMPLES / f"{InferenceCompletedV1.TOPIC}.teacher.json").read_text())
+    _is_read(InferenceCompletedV1, message)
+    assert message["data"]["teacher"]["cost"] > 0
+
+
 @by_topic
 def test_golden_message_is_read_by_todays_class_and_schema(topic: Topic) -> None:
-    message = golden(topic.event)
+    _is_read(topic.event, golden(topic.event))
+
+
+def _is_read(event: type[Event], message: dict[str, Any]) -> None:
     headers = [(name, value.encode()) for name, value in message["headers"].items()]
-    received = decode(topic.event, headers, json.dumps(message["data"]).encode())
+    received = decode(event, headers, json.dumps(message["data"]).encode())
     assert received.data.model_dump(mode="json") == message["data"]
     assert received.data.key == message["key"]
     key, _, again = encode(received.data, received.meta)
     assert key.decode() == message["key"]
     assert dict(again) == dict(headers)
-    jsonschema.validate(message["data"], schema.schema(topic.event))
+    jsonschema.validate(message["data"], schema.schema(event))
 
 
 @by_topic

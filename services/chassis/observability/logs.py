@@ -38,7 +38,7 @@ def configure_logging(service: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=max(number, logging.INFO), force=True)
-    for name in ("aiokafka", "faststream", "uvicorn.access", "alembic", "asyncio"):
+    for name in ("aiokafka", "faststream", "uvicorn.access", "alembic", "asyncio", "httpx"):
         logging.getLogger(name).setLevel(
             logging.CRITICAL if name in ("aiokafka", "uvicorn.access") else logging.WARNING
         )

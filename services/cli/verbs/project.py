@@ -15,7 +15,7 @@ Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait unti
 def apply(
     file: Annotated[Path, typer.Argument(help="A project file (YAML).")], wait: Wait = 60, as_json: AsJson = False
 ) -> None:
-    """Apply a project file: define the project, or change it. Its base answers at once, until a version is promoted."""
+    """Apply a project file: define the project, or change it. Its teacher or base answers until a version is promoted."""
     from services.cli.first_answer import wait_for_answer
     from services.cli.project_file import parse
     from services.cli.yaml_file import FileInvalid

@@ -70,6 +70,13 @@ class Head:
     """How many likeliest tokens are told beside each; None tells of none."""
     shown: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What the answer repeats of the request."""
+    named: str = ""
+    """The model's name in the answer, where it is not the target's."""
+
+    @property
+    def model(self) -> str:
+        """What the answer calls its model."""
+        return self.named or self.target.name
 
     def parser(self) -> ToolCallParser | None:
         """A new reader of the choice's calls; None where it may make none."""

@@ -83,7 +83,7 @@ def _around(head: Head, kind: str) -> dict[str, Any]:
         "id": head.id,
         "object": kind,
         "created": head.created,
-        "model": head.target.name,
+        "model": head.model,
         "system_fingerprint": head.target.fingerprint,
     }
 

@@ -7,9 +7,12 @@ ApiFault
 ├── ModelNotFound       404 model_not_found
 ├── PromptNotFound      404 prompt_not_found
 ├── UnknownUrl          404 unknown_url
+├── TeacherFailed       502: the teacher's answer is an error, or none that can be read
 └── Unavailable         503 with Retry-After: Triton is away, the model is loading, the record cannot be written
     ├── Overloaded      503: the answer would begin too late
     ├── ShareFull       429: it would not, but for what the same key has at work
+    ├── TeacherAway     503: the teacher is not set up here, does not answer, or is left alone for a while
+    ├── TeacherBusy     429: it takes no more requests now, or the day's budget for it is spent
     ├── Cut             503: the answer took longer than any may
     └── ReaderStalled   the client reads nothing: it gets no further byte
 
@@ -107,6 +110,23 @@ class ShareFull(Unavailable):
     def __init__(self, message: str, retry_after: int) -> None:
         text = f"Your share of the model is in use: {message}. Try again in {retry_after} s."
         super().__init__(text, "share_in_use", retry_after)
+
+
+class TeacherFailed(ApiFault):
+    """The project's teacher answered with an error, or with what is no answer."""
+
+    status = 502
+
+
+class TeacherAway(Unavailable):
+    """The project's teacher cannot be asked, or does not answer."""
+
+
+class TeacherBusy(Unavailable):
+    """The project's teacher takes no more requests now, or no more are paid for."""
+
+    status = 429
+    kind = "rate_limit_error"
 
 
 class Cut(Unavailable):

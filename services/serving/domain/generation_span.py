@@ -7,6 +7,7 @@ https://github.com/open-telemetry/semantic-conventions, docs/gen-ai/gen-ai-spans
 from services.serving.domain.asked import Asked
 from services.serving.domain.record import Progress
 from services.serving.domain.routing import Target
+from services.serving.domain.teacher_hosts import host_of
 
 PROVIDER = "triton"
 OPERATIONS = {"chat.completions": "chat", "completions": "text_completion", "responses": "chat"}
@@ -19,7 +20,7 @@ def generation(
     operation = OPERATIONS[asked.endpoint]
     attributes: dict[str, str | bool | int | float | list[str] | None] = {
         "gen_ai.operation.name": operation,
-        "gen_ai.provider.name": PROVIDER,
+        "gen_ai.provider.name": PROVIDER if target.teacher is None else host_of(target.teacher.url),
         "gen_ai.request.model": asked.model,
         "gen_ai.request.stream": asked.stream,
         "gen_ai.request.max_tokens": asked.max_tokens,
@@ -31,7 +32,7 @@ def generation(
         "gen_ai.request.frequency_penalty": asked.penalties.get("frequency_penalty"),
         "gen_ai.request.presence_penalty": asked.penalties.get("presence_penalty"),
         "gen_ai.response.id": id,
-        "gen_ai.response.model": target.name,
+        "gen_ai.response.model": target.name if target.teacher is None else target.teacher.model,
         "gen_ai.response.finish_reasons": [progress.finish_reason] if progress.finish_reason else None,
         "gen_ai.response.time_to_first_chunk": progress.first_token if asked.stream else None,
         "gen_ai.usage.input_tokens": progress.usage.prompt_tokens,

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from contracts.events.serving import InferenceCompletedV1
+from contracts.events.serving import InferenceCompletedV1, TeacherAnswer
 from services.serving.domain.answers import Usage
 from services.serving.domain.asked import Asked
 from services.serving.domain.routing import Target
+from services.serving.domain.teacher_hosts import host_of
 from services.serving.domain.token_scores import Score
 
 Outcome = Literal["ok", "error", "cancelled"]
@@ -24,6 +25,10 @@ class Progress:
     echo: str = ""
     """The prompt, where the answer's text begins with it."""
     echoed: list[Score] = field(default_factory=list[Score])
+    attempts: int = 0
+    """Times that a teacher was asked."""
+    estimated: bool = False
+    """Whether the usage is a guess: the teacher did not tell it."""
 
 
 def inference(
@@ -61,6 +66,21 @@ def inference(
         seconds=seconds,
         status=outcome,
         error=error if asked.store or error is None else error.partition(":")[0],
+        teacher=_teacher(target, progress),
+    )
+
+
+def _teacher(target: Target, progress: Progress) -> TeacherAnswer | None:
+    """Who answered and for how much, where that was a teacher."""
+    if (teacher := target.teacher) is None:
+        return None
+    return TeacherAnswer(
+        model=teacher.model,
+        host=host_of(teacher.url),
+        cost=teacher.cost(progress.usage.prompt_tokens, progress.usage.completion_tokens),
+        currency=teacher.price.currency if teacher.price else None,
+        estimated=progress.estimated,
+        attempts=progress.attempts,
     )
 
 

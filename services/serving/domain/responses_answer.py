@@ -37,7 +37,7 @@ def _response(
         "background": False,
         "error": error,
         "incomplete_details": dict(_INCOMPLETE) if status == "incomplete" else None,
-        "model": head.target.name,
+        "model": head.model,
         "output": list(output),
         "previous_response_id": None,
         "reasoning": {"effort": None, "summary": None},

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from contracts.project import Prompt, Serve
+from contracts.teacher import Teacher
 from contracts.types import ModelRef
 from services.lm.template import ChatTemplate
 from services.serving.domain.errors import Invalid, ModelNotFound, Unavailable
@@ -13,6 +14,8 @@ EMBEDDER = "all-MiniLM-L6-v2"
 """The model that makes embeddings; no project can have its name, which has capitals."""
 BASE = "base"
 """`project@base` and version 0 are the base model, untouched, with the project's prompt."""
+TEACHER = "teacher"
+"""`project@teacher` is somebody else's model, as the project file names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +34,18 @@ class Target:
     deployed_at: datetime
     prompt_version: int | None = None
     """The number of `prompt` in its project; None where nobody counted it, or none of the project's prompts stands there."""
+    teacher: Teacher | None = None
+    """Who is asked instead of Triton; `model` is version 0 then, and `triton_model` names only whose turn it is."""
 
     @property
     def name(self) -> str:
         """The exact name, `project@version`."""
-        return exact_name(self.model)
+        return exact_name(self.model) if self.teacher is None else f"{self.model.name}@{TEACHER}"
+
+    @property
+    def answerer(self) -> str:
+        """The version as a header tells it: a number, or "teacher"."""
+        return str(self.model.version) if self.teacher is None else TEACHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +61,14 @@ class Routes:
     retired: frozenset[str] = frozenset()
     awaited: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
     """Projects whose base is not here yet, and why it is not to be had; None: it is being brought."""
+    teachers: Mapping[str, Target] = field(default_factory=dict[str, Target])
+    """By project."""
 
     def names(self) -> Sequence[str]:
         """All names that a request may give, aliases first."""
         bases = {project for project in self.projects if exact_name(ModelRef(name=project, version=0)) in self.targets}
-        return (*sorted(self.production.keys() | bases), *sorted(self.targets))
+        exact = sorted([*self.targets, *(teacher.name for teacher in self.teachers.values())])
+        return (*sorted(self.production.keys() | bases | self.teachers.keys()), *exact)
 
 
 def exact_name(model: ModelRef) -> str:
@@ -74,6 +87,7 @@ def build(
     projects: Iterable[str],
     retired: Iterable[str] = (),
     awaited: Mapping[str, str | None] | None = None,
+    teachers: Iterable[Target] = (),
 ) -> Routes:
     """The table of `targets`; a project's production version is routed only where it is among them."""
     by_name = {t.name: t for t in targets}
@@ -84,6 +98,7 @@ def build(
         frozenset(projects),
         frozenset(retired),
         awaited or {},
+        {teacher.model.name: teacher for teacher in teachers},
     )
 
 

@@ -79,6 +79,9 @@ class Fake:
     def applied(self, served: set[str]) -> list[Applied]:
         return [each for each in self.waiting if each.spec.project not in served]
 
+    def taught(self) -> list[Applied]:
+        return [each for each in self.waiting if each.spec.serve.teacher is not None]
+
     def set_status(self, model: Any, sequence: int, status: Any, *_: Any) -> bool:
         self.put(*(
             replace(s, deployment=replace(s.deployment, status=status, answered=sequence if status == "deployed" else 0))
@@ -266,6 +269,19 @@ def test_the_base_of_an_applied_project_answers_until_a_version_does(
         fake.put(served("other", OTHER, sequence=2))
         await until(lambda: fake.answers("other"))
         assert len(fake.loads) == 1
+
+    play(fake, story)
+
+
+def test_a_teacher_is_routed_though_its_project_has_no_model_here(fake: Fake) -> None:
+    serve = Serve.model_validate({"teacher": {"url": "https://api.example.com", "model": "large-1"}})
+    fake.waiting = [Applied(ProjectSpec(project="slow", base="x", serve=serve), NOW, 4)]
+    fake.changes += 1
+
+    async def story() -> None:
+        await until(lambda: "slow" in fake.runtime.routes.teachers)
+        teacher = fake.runtime.routes.teachers["slow"]
+        assert (teacher.name, teacher.prompt_version, teacher.teacher) == ("slow@teacher", 4, serve.teacher)
 
     play(fake, story)
 

@@ -4,21 +4,22 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlmodel import Session
 
 from contracts.envelope import Meta
 from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
-from contracts.events.serving import DeploymentChangedV1
-from contracts.project import ProjectSpec, Prompt
+from contracts.events.serving import DeploymentChangedV1, InferenceCompletedV1
+from contracts.project import ProjectSpec, Prompt, Serve
 from contracts.types import ModelRef
 from services.chassis.storage.database import open_engine, writing
 from services.chassis.storage.migration import migrate
 from services.serving import prompts
 from services.serving.domain.reconcile import Outcome
 from services.serving.domain.served_version import kept_of_all, with_bases
-from services.serving.handlers import on_model_promoted, on_project_defined
+from services.serving.handlers import on_inference_completed, on_model_promoted, on_project_defined
 from services.serving.settings import ServingSettings
 from services.serving.store import SqlStore
 
@@ -186,3 +187,56 @@ def test_a_version_is_served_under_the_prompt_of_its_promotion(store: SqlStore) 
     found = {v.deployment.version: (v.prompt and v.prompt.system, v.prompt_version) for v in store.live_versions()}
     assert found[2] == ("Newer.", 2)
     assert store.prompt("shop", 2) == Prompt(system="Newer.")
+
+
+GOLDEN = json.loads((ROOT / "contracts" / "examples" / "serving.inference.completed.v1.teacher.json").read_text())[
+    "data"
+]
+
+
+def answer(store: SqlStore, name: str, minute: int = 0, **changes: Any) -> None:
+    event = InferenceCompletedV1.model_validate(GOLDEN | {"project": "shop", "request_id": name, **changes})
+    on_inference_completed(event, meta(minute), store)
+
+
+def test_what_was_spent_on_a_day_is_that_of_its_answers(store: SqlStore) -> None:
+    teacher = GOLDEN["teacher"]
+    answer(store, "a", teacher=teacher | {"cost": 1.0})
+    answer(store, "a", teacher=teacher | {"cost": 1.0})  # comes again behind the inbox's horizon
+    answer(store, "b", 719, teacher=teacher | {"cost": 2.0})
+    answer(store, "late", 720, teacher=teacher | {"cost": 4.0})  # 1 February, 00:00
+    answer(store, "other", teacher=teacher | {"cost": 8.0}, project="bank")
+    answer(store, "own", teacher=None)
+    day = START.date()
+    assert store.spent("shop", day, ()) == (3.0, set())
+    assert store.spent("shop", day, ["b", "nobody", "late"]) == (3.0, {"b", "late"})
+    assert store.spent("shop", day + timedelta(days=1), ()) == (4.0, set())
+    assert store.spent("nobody", day, ()) == (0.0, set())
+
+
+def test_answers_are_counted_by_who_gave_them(store: SqlStore) -> None:
+    model = {"name": "shop", "version": 2}
+    for n, seconds in enumerate((3.0, 1.0, 2.0)):
+        answer(store, f"own-{n}", n, teacher=None, model=model, seconds=seconds, time_to_first_token=None)
+    answer(store, "failed", teacher=None, model=model, seconds=99.0, status="error")
+    answer(store, "base", teacher=None, model=model | {"version": 0})
+    answer(store, "theirs", seconds=5.0, time_to_first_token=0.5)
+    answer(store, "before", -60, teacher=None, model=model)
+    found = store.answered("shop", START - timedelta(minutes=1))
+    own, *rest = found
+    assert [each.by for each in rest] == ["large-1 (api.example.com)", "shop@base"]
+    assert (own.by, own.teacher, own.answers, own.failed, own.cost) == ("shop@2", False, 4, 1, None)
+    assert (own.seconds, own.first_tokens, own.completion_tokens) == ([1.0, 2.0, 3.0], [], 32)
+    assert (rest[0].teacher, rest[0].currency, rest[0].seconds, rest[0].first_tokens) == (True, "USD", [5.0], [0.5])
+    assert rest[0].cost == pytest.approx(0.0000107)
+
+
+def test_projects_with_a_teacher_are_told_whether_promoted_or_not(store: SqlStore) -> None:
+    define(store)
+    assert store.taught() == []
+    serve = Serve.model_validate({"teacher": {"url": "https://api.example.com/v1", "model": "large-1"}})
+    for project, retired in (("shop", None), ("gone", 1)):
+        spec = ProjectSpec(project=project, base="b", serve=serve)
+        event = ProjectDefinedV1(project=project, revision="b" * 64, spec=spec, retired_after=retired)
+        on_project_defined(event, meta(1), store)
+    assert [each.spec.project for each in store.taught()] == ["shop"]
