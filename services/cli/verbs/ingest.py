@@ -91,7 +91,7 @@ def report(project: str, file: str, answers: Answers, as_json: bool) -> None:
     document = {"project": project, "file": file, **counts, "accepted": answers.accepted, "refused": answers.refused}
     show(document, as_json, lambda: summary(answers.done.accepted, answers.done.refused, answers.refused))
     if not answers.done.accepted:
-        note("noria: no record was accepted")
+        note("noria: no record was accepted" if answers.done.refused else f"noria: {file} has no rows")
         raise typer.Exit(1)
 
 

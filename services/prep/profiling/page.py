@@ -45,7 +45,7 @@ def page(project: str, profile: Profile) -> str:
         *(_head(title, profile), _figures(profile), _make(profile), _lengths(profile)),
         *(sections.topics(profile["topics"]), sections.preferences(profile["preferences"]), _drops(profile)),
         *(sections.repeats(profile["repeats"]), sections.leakage(profile["leakage"]), sections.placeholders(profile)),
-        sections.pii(profile),
+        *(sections.pii(profile), sections.quality(profile)),
         sections.longest(profile["longest"]),
     )
     examples = "".join(_examples(split, rows) for split, rows in profile["examples"].items())

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.placeholders import HIDDEN, HIDDEN_BY_OTHERS
-from services.prep.domain import languages, pii
+from services.prep.domain import languages, pii, quality
 from services.prep.domain.frame import CountTokens
 from services.prep.domain.rows import DROPS, SPLITS
 from services.prep.profiling import leakage, repeats, sources, texts, topics
@@ -27,7 +28,7 @@ BRIEF = 200
 TOKENISED = 5_000
 """Rows of the sample whose tokens are counted and whose language is told."""
 SEARCHED = 2_000
-"""Rows of the sample that are searched for secrets and personal data, 0.3 ms each."""
+"""Rows of the sample that are searched for secrets and personal data, 0.3 ms each, and held against the rules of quality."""
 JUDGED = 2_000
 """Rows of each split that are compared with the training's."""
 PLACEHOLDER = re.compile(rf"<({'|'.join(sorted({*HIDDEN, *HIDDEN_BY_OTHERS}))})(?:_\d+)?>")
@@ -70,6 +71,7 @@ def profile(
         "preferences": preferences(some),
         "placeholders": top(Counter(kind for row in some for kind in placeholders(row))),
         "pii": _pii(evenly(some, SEARCHED)),
+        "quality": _quality(evenly(some, SEARCHED)),
         "drops": left_out,
         "repeats": repeats.repeats(files, SPLITS),
         "leakage": _leakage(some),
@@ -115,6 +117,13 @@ def _pii(some: Sequence[Sampled]) -> dict[str, Any]:
     """Rows by the kinds of secrets and personal data that they hold, as the step `pii` finds them."""
     kinds = Counter(kind for row in some for kind in pii.kinds_in([row.prompt, row.completion, row.rejected or ""]))
     return {"sampled": len(some), "found": top(kinds)}
+
+
+def _quality(some: Sequence[Sampled]) -> dict[str, Any]:
+    """Rows by the rules that their completion breaks, as the step `quality` finds them; those that none breaks are left out."""
+    completions = pa.array([row.completion for row in some], pa.string())
+    broken = {name: int(rule(completions).sum()) for name, rule in quality.RULES.items()} if some else {}
+    return {"sampled": len(some), "found": top(Counter({name: n for name, n in broken.items() if n}))}
 
 
 def _leakage(some: Sequence[Sampled]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from services.prep.domain.quality import RULES
 from services.prep.profiling import plots
 
 Part = Mapping[str, Any]
@@ -114,6 +115,28 @@ def pii(profile: Part) -> str:
     title = f"Rows that hold them, of {found['sampled']:,} sampled"
     content = card(title, plots.bars(title, found["found"]))
     return f'<h2>Secrets and personal data</h2><div class="grid">{content}</div>'
+
+
+def quality(profile: Part) -> str:
+    """The rules of quality that completions of sampled rows break; made for the web, they say little of short answers."""
+    found = profile.get("quality", {"found": {}})
+    if not found["found"]:
+        return ""
+    title = f"Rows that break them, of {found['sampled']:,} sampled"
+    said = "What the step <code>quality</code> would leave out by each rule; they were made for pages of the web."
+    rows = [
+        (f"<code>{escape(name)}</code>", f"{n:,}", f"{100 * n / found['sampled']:.0f} %", escape(_meaning(name)))
+        for name, n in found["found"].items()
+    ]
+    plot = card(title, plots.bars(title, found["found"]))
+    told = table(("rule", "rows", "share", "a completion of"), rows)
+    return f'<h2>Quality</h2><p><small>{said}</small></p><div class="grid">{plot}</div>{told}'
+
+
+def _meaning(rule: str) -> str:
+    """What the rule's function says of itself, without its source."""
+    said = (RULES[rule].__doc__ or "") if rule in RULES else ""
+    return said.partition(": ")[2].rstrip(".")
 
 
 def longest(rows: Sequence[Part]) -> str:

@@ -80,7 +80,12 @@ def test_nothing_accepted_is_a_failure(services: Services, tmp_path: Path, capsy
     (tmp_path / "a.jsonl").write_text("x\n")
     services.say("POST", PATH, (422, {"accepted": [], "refused": [{"line": 1, "reason": "not_json"}]}))
     assert run(["ingest", "p", str(tmp_path / "a.jsonl")]) == 1
-    assert "line 1: not_json" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "line 1: not_json" in said.out
+    assert "no record was accepted" in said.err
+    (tmp_path / "b.csv").write_text("prompt,completion\n")
+    assert run(["ingest", "p", str(tmp_path / "b.csv")]) == 1
+    assert "b.csv has no rows" in capsys.readouterr().err
 
 
 def test_an_unknown_project_fails_as_a_whole(

@@ -76,6 +76,26 @@ def test_secrets_and_personal_data_are_counted_by_the_rows_that_hold_them(tmp_pa
     assert "Secrets and personal data" not in page("p", without), "a profile of before has none"
 
 
+def test_rules_of_quality_are_counted_by_the_rows_that_break_them(tmp_path: Path) -> None:
+    prose = "The towns of the river have walls, and that is why people come to see them with their children. " * 6
+    said = [prose, f"{prose} Lorem ipsum dolor.", "{" + prose + "}", "{}"]
+    rows = [{"record_id": f"r{i}", "record": {"prompt": f"q{i}", "completion": text}} for i, text in enumerate(said)]
+    found = made(write(tmp_path, {"train": rows, "validation": [], "held_out": []}))
+    broken = found["quality"]["found"]
+    assert found["quality"]["sampled"] == 4
+    assert {name: broken[name] for name in ("c4_braces", "c4_lorem_ipsum", "gopher_words")} == {
+        "c4_braces": 2,
+        "c4_lorem_ipsum": 1,
+        "gopher_words": 1,
+    }
+    assert "c4_javascript" not in broken
+    html = page("p", found)
+    assert "Rows that break them, of 4 sampled" in html
+    assert "<td><code>c4_braces</code></td><td>2</td><td>50 %</td><td>a curly brace" in html
+    without = {name: part for name, part in found.items() if name != "quality"}
+    assert "<h2>Quality</h2>" not in page("p", without), "a profile of before has none"
+
+
 def test_a_large_dataset_is_sampled_evenly_and_says_so(files: dict[str, Path]) -> None:
     found = made(files, 10)
     assert found["sampled"] == found["tokens"]["sampled"] == found["tokens"]["completion"]["n"] == 10
