@@ -52,13 +52,14 @@ def quiet(progress: ProgressRow, positions: Positions, now: datetime) -> float:
 
 
 def freeze_now(project: str, revision: str, store: Store) -> str | DatasetRow:
-    """The job of a freeze on demand, or the newest dataset where nothing has changed since."""
+    """The job of a freeze on demand, or the newest dataset where nothing has changed since: what failed between is made good."""
     progress = store.progress(project)
     if progress.job is not None:
         store.jobs.retry_now(progress.job)
         return progress.job
     newest, positions = store.newest(project), store.positions(project)
     if newest is not None and progress.announced == revision and positions == progress.frozen_positions:
+        progress.failure = None
         return newest
     return ask(progress, positions, revision, "on_demand", store)
 

@@ -176,6 +176,22 @@ def test_a_changed_project_gets_the_newest_dataset_announced_again(opened: Opene
     assert on_demand(opened, changed) == 1
 
 
+@pytest.mark.usefixtures("three")
+def test_a_failure_is_over_once_the_project_is_again_what_the_newest_dataset_was_made_for(
+    opened: Opened, events: Events
+) -> None:
+    first = events.defined(**POLICY).revision
+    on_demand(opened, first)
+    finish(opened, "freeze-p-1", result("a", through(opened)))
+    assert on_demand(opened, "f" * 64) == "freeze-p-2"
+    finish(opened, "freeze-p-2", Failure("empty_dataset", "nothing is left"))
+    with opened() as store:
+        assert len(store.failures("p")) == 1
+    assert on_demand(opened, first) == 1
+    with opened() as store:
+        assert store.failures("p") == []
+
+
 def test_a_project_that_is_not_defined_is_not_frozen(opened: Opened, handle: Handle, events: Events) -> None:
     handle([events.accepted(f"r{i}", str(i)) for i in range(10)])
     assert tick(opened, 0) is None
