@@ -9,6 +9,8 @@ from contracts.learning import SourceName
 from contracts.records import Record
 from contracts.types import ModelRef, ProjectName
 
+TEACHER = "The model of the project's teacher that gave the answer; null: `model` gave it"
+
 
 class SignalRecordedV1(Event):
     """What a person said of an answer, attributed to its request."""
@@ -41,6 +43,7 @@ class SignalRecordedV1(Event):
         description="Digest of what was asked, in normal form; signals on one question are weighed together",
     )
     answer: str | None = Field(default=None, description="Digest of the answer that was given, in normal form")
+    teacher: str | None = Field(default=None, description=TEACHER)
 
     @property
     def key(self) -> str:
@@ -81,6 +84,7 @@ class _Example(Event):
     good: str | None = Field(default=None, description="Digest of the answer that it calls good")
     bad: str | None = Field(default=None, description="Digest of the answer that it calls bad")
     said_at: AwareDatetime
+    teacher: str | None = Field(default=None, description=TEACHER)
 
     @property
     def key(self) -> str:

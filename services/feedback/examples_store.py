@@ -187,7 +187,7 @@ def horizons(signals: timedelta) -> tuple[Horizon, ...]:
     )
 
 
-_IN_BODY = ("signal_id", "model", "record", "tags", "good", "bad")
+_IN_BODY = ("signal_id", "model", "record", "tags", "good", "bad", "teacher")
 
 
 def _row(kept: Kept) -> ExampleRow:

@@ -33,7 +33,8 @@ def on_inference_completed(event: InferenceCompletedV1, meta: Meta, store: Store
     if not event.stored:
         return ()
     said, variables = (event.messages, event.prompt, event.output), event.prompt_variables
-    request = Request(event.request_id, event.project, event.model, *said, prompt_variables=variables)
+    teacher = event.teacher.model if event.teacher else None
+    request = Request(event.request_id, event.project, event.model, *said, prompt_variables=variables, teacher=teacher)
     store.remember(request, meta.time)
     return _record_waiting(request, store)
 
@@ -108,6 +109,7 @@ def _record(entry: Entry, request: Request, store: Store) -> tuple[Entry, list[E
         by_policy=True,
         question=question_digest(request),
         answer=answer_digest(request.output),
+        teacher=request.teacher,
         **said,
     )
     return recorded, [event, *learn(entry.signal, request, entry.received_at, store)]

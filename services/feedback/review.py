@@ -142,7 +142,7 @@ def document(kept: Kept) -> dict[str, Any]:
         "bad": bad,
         "request_id": example.request_id,
         "signal_id": example.signal_id,
-        "model": f"{example.model.name}@{example.model.version}",
+        "model": example.teacher or f"{example.model.name}@{example.model.version}",
         "user": example.user,
         "said_at": example.said_at.isoformat(),
         "by": kept.by,

@@ -113,6 +113,7 @@ class SqlStore(ChassisStore):
             "prompt": request.prompt,
             "output": request.output,
             **({"prompt_variables": dict(request.prompt_variables)} if request.prompt_variables else {}),
+            **({"teacher": request.teacher} if request.teacher else {}),
         }
         self.session.merge(RequestRow(request_id=request.request_id, completed_at=completed_at, body=body))
         self.session.flush()

@@ -33,6 +33,7 @@ class Example:
     good: str | None
     bad: str | None
     said_at: datetime
+    teacher: str | None = None
 
     @property
     def text(self) -> str:
@@ -95,6 +96,7 @@ def examples(signal: Signal, request: Request, learning: Learning, said_at: date
                 good=good,
                 bad=bad,
                 said_at=said_at,
+                teacher=request.teacher,
             )
         )
     return tuple(made)

@@ -25,6 +25,8 @@ class Request:
     prompt: str | None
     output: str
     prompt_variables: Mapping[str, str] | None = None
+    teacher: str | None = None
+    """The model of the project's teacher that answered; None: `model` did."""
 
 
 def record_id(signal: Signal) -> str | None:

@@ -16,7 +16,7 @@ from sqlmodel import Session
 from contracts.envelope import new_meta
 from contracts.events.feedback import ExampleReleasedV1, SignalRecordedV1, SignalRefusedV1
 from contracts.events.registry import ProjectDefinedV1
-from contracts.events.serving import InferenceCompletedV1
+from contracts.events.serving import InferenceCompletedV1, TeacherAnswer
 from contracts.project import ProjectSpec
 from contracts.types import ModelRef
 from services.chassis.context import Context
@@ -70,6 +70,25 @@ def inference(request_id: str = "r1", content: Any = "tar: list") -> InferenceCo
 
 def arrive(store: SqlStore, event: InferenceCompletedV1, at: datetime = NOW) -> list[object]:
     return list(handlers.on_inference_completed(event, new_meta(event, "urn:x", "1", time=at), store))
+
+
+def test_feedback_on_a_teachers_answer_names_the_teacher(engine: Engine) -> None:
+    """The request is read back from the database, the example too, which a reviewer sees."""
+    teacher = TeacherAnswer(model="large-1", host="api.example.com", cost=0.01, currency="USD")
+    with opened(engine) as store:
+        arrive(store, inference().model_copy(update={"teacher": teacher}))
+        arrive(store, inference("r2"))
+    with opened(engine) as store:
+        for request_id, named in (("r1", "large-1"), ("r2", None)):
+            feedback = Feedback(request_id=request_id, correction="tar -t", user="u")
+            _, (signal, *examples) = handlers.give(feedback, NOW, store)
+            assert isinstance(signal, SignalRecordedV1)
+            (example,) = examples
+            assert isinstance(example, ExampleReleasedV1)
+            assert (signal.teacher, example.teacher) == (named, named)
+            kept = store.examples.get(f"feedback-{request_id}")
+            assert kept is not None
+            assert kept.example.teacher == named
 
 
 def test_feedback_on_a_known_request_is_recorded_with_a_record(engine: Engine) -> None:
