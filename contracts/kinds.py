@@ -1,6 +1,6 @@
 """What records are good for, and which of them a way of training learns from: the one table that all services go by."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from contracts.records import Kind
@@ -8,12 +8,17 @@ from contracts.records import Kind
 KINDS = (*(kind for part in get_args(Kind) for kind in get_args(part)), "undesirable")
 """Those of contracts/records.py; an unpaired preference whose label is false is `undesirable`."""
 
+_SUPERVISED = frozenset({"messages", "prompt_completion", "text", "tools"})
 LEARNT: Mapping[str, frozenset[str]] = {
-    "sft": frozenset({"messages", "prompt_completion", "text", "tools", "unpaired_preference"})
+    "sft": _SUPERVISED | {"unpaired_preference"},
+    "dpo": _SUPERVISED | {"unpaired_preference", "preference"},
+    "kto": _SUPERVISED | {"unpaired_preference", "undesirable", "preference"},
+    "orpo": _SUPERVISED | {"unpaired_preference", "preference"},
 }
-"""`train.method` -> the kinds that it learns from."""
+"""A method of `train` -> the kinds that it learns from; beside preferences those that are replayed as rows of sft."""
 
 
-def unusable(method: str, kinds: Mapping[str, int]) -> dict[str, int]:
-    """Of so many records of each kind those that `method` learns nothing from."""
-    return {kind: n for kind, n in sorted(kinds.items()) if n and kind not in LEARNT[method]}
+def unusable(methods: Iterable[str], kinds: Mapping[str, int]) -> dict[str, int]:
+    """Of so many records of each kind those that none of the `methods` learns from."""
+    learnt = {kind for method in methods for kind in LEARNT.get(method, ())}
+    return {kind: n for kind, n in sorted(kinds.items()) if n and kind not in learnt}

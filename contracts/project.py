@@ -22,6 +22,9 @@ from contracts.prompt import Prompt as Prompt
 from contracts.sections import APPLYING, Duration, Section
 from contracts.shapes import SHAPES, Column, readings
 from contracts.teacher import Teacher
+from contracts.training import Adapter as Adapter
+from contracts.training import Learn as Learn
+from contracts.training import Train as Train
 from contracts.types import ProjectName
 
 
@@ -83,40 +86,6 @@ class Ingest(Section):
         if len(set(self.columns.values())) < len(self.columns):
             raise ValueError("two columns have one name; name each once")
         return self
-
-
-class Adapter(Section):
-    """LoRA in PEFT's words (https://huggingface.co/docs/peft/package_reference/lora), or full fine-tuning."""
-
-    kind: Literal["lora", "none"] = "lora"
-    r: int = Field(default=16, ge=1, le=256)
-    alpha: int | None = Field(default=None, ge=1, description="lora_alpha; 2 r where absent")
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    layers_to_transform: tuple[int, ...] | None = None
-
-
-Learn = Literal["all", "last"]
-"""Whose turns of a conversation are learnt: all of the assistant's, or its last one alone."""
-
-
-class Train(Section):
-    """The training recipe; names as in transformers' TrainingArguments where they exist."""
-
-    method: Literal["sft"] = "sft"
-    adapter: Adapter = Adapter()
-    learn: Learn = Field(
-        default="all", description="Assistant turns of a conversation that are learnt: all, or the last"
-    )
-    epochs: float = Field(default=3.0, gt=0, le=1000)
-    max_steps: int | None = Field(default=None, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0, le=10)
-    lr_scheduler: Literal["linear", "cosine", "constant"] = "linear"
-    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    batch_size: int = Field(default=8, ge=1, le=4096, description="Examples a step")
-    max_length: int = Field(default=512, ge=8, le=1_000_000, description="Tokens an example; longer ones are cut")
-    seed: int = Field(default=7, ge=0, lt=2**32)
 
 
 class Evaluate(Section):

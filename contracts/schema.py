@@ -6,7 +6,7 @@ Events are open at every level, the project file is closed: so the specification
 from pathlib import Path
 from typing import Any, cast
 
-from contracts import gate
+from contracts import gate, training
 from contracts.compat import OTHERS
 from contracts.envelope import Event
 from contracts.project import ProjectSpec
@@ -31,10 +31,13 @@ def schema(event: type[Event]) -> dict[str, Any]:
 def project_file_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a project file, for editors: closed, so that a misspelt key is seen.
 
-    A file may write margins into rules; events hold them apart.
+    A file may write margins into rules, and a stage as the method; events hold them apart.
     """
     body = closed(ProjectSpec.model_json_schema(mode="validation"))
     body["$defs"]["GateRules"]["properties"]["require"]["items"]["pattern"] = gate.WRITTEN
+    recipe, methods = body["$defs"]["Train"]["properties"], list(training.METHODS)
+    recipe["method"] = {**{k: v for k, v in recipe["method"].items() if k != "const"}, "enum": methods}
+    recipe["stages"]["items"] = {"enum": methods}
     return {"$schema": DIALECT, "$id": f"{SCHEMA_BASE}{PROJECT_FILE}.json", **body}
 
 

@@ -69,7 +69,7 @@ TOPICS: tuple[Topic, ...] = (
         compacted=True,
     ),
     Topic(ModelRegisteredV1, ("registry",), ("downstream",)),
-    Topic(ModelPromotedV1, ("registry",), ("serving.main", "evaluator.main", "downstream")),
+    Topic(ModelPromotedV1, ("registry",), ("serving.main", "trainer.main", "evaluator.main", "downstream")),
     Topic(ModelRejectedV1, ("registry",), ("downstream",)),
     Topic(EvaluationRequestedV1, ("registry",), ("evaluator.main",)),
     Topic(DeploymentChangedV1, ("serving",), ("registry.main", "downstream")),

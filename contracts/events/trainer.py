@@ -6,7 +6,7 @@ from pydantic import Field
 
 from contracts.envelope import Event
 from contracts.project import ProjectSpec
-from contracts.types import BaseRef, DatasetRef, Files, ProjectName, Sha256
+from contracts.types import ArtifactRef, BaseRef, DatasetRef, Files, ModelRef, ProjectName, Sha256, Value
 
 
 class RunProgressedV1(Event):
@@ -25,6 +25,24 @@ class RunProgressedV1(Event):
     tokens: int = Field(description="Non-padding tokens seen so far")
     tokens_per_second: float
     eta_seconds: float
+    method: str | None = Field(default=None, description="Of the stage under way: sft, dpo, kto or orpo")
+    preference: dict[str, float] | None = Field(
+        default=None,
+        description="Of dpo, kto and orpo, means since the epoch began: rewards_chosen, rewards_rejected, margin, accuracy, ...",
+    )
+
+
+class Reference(Value):
+    """What a stage of preference tuning kept near to."""
+
+    method: str = Field(description="Of the stage: dpo or kto")
+    of: str = Field(description="champion, base, or the method of the stage before, whose outcome it is")
+    model: ModelRef | None = Field(default=None, description="The champion")
+    weights: Sha256 = Field(description="Digest of its weights; of the base, that of its files")
+    rows: int = Field(ge=1)
+    log_probabilities: ArtifactRef = Field(
+        description="Of the rows under it (safetensors); later runs take them from there"
+    )
 
 
 class RunFailedV1(Event):
@@ -60,11 +78,14 @@ class ModelTrainedV1(Event):
     code: Sha256 = Field(description="Digest of the training code")
     environment: Sha256 = Field(description="Digest of the installed packages")
     figures: dict[str, float] = Field(
-        description="train_loss, validation_loss, tokens, seconds, tokens_per_second, steps"
+        description="train_loss, validation_loss, tokens, seconds, tokens_per_second, steps; of preferences accuracy, margin, ..."
     )
     left_out: dict[str, int] = Field(
         default_factory=dict[str, int],
         description="Records of the training split that nothing was learnt of, by reason",
+    )
+    references: tuple[Reference, ...] = Field(
+        default=(), description="What the stages of preference tuning kept near to, in their order"
     )
     spec: ProjectSpec | None = Field(
         default=None, description="What project_revision says: whoever never saw that definition needs no other event"

@@ -133,7 +133,7 @@ def all_shown(store: SqlStore, datasets: Sequence[DatasetRow]) -> list[dict[str,
 
 def _unusable(dataset: DatasetRow, spec: ProjectSpec | None) -> dict[str, int] | None:
     """Of a dataset's training records those that the project's method learns nothing from, by kind; None where nobody knows."""
-    return None if spec is None or dataset.kinds is None else unusable(spec.train.method, dataset.kinds["train"])
+    return None if spec is None or dataset.kinds is None else unusable(spec.train.methods, dataset.kinds["train"])
 
 
 def _datasets(
@@ -172,7 +172,7 @@ def _pending(store: SqlStore, project: str, now: datetime) -> dict[str, Any]:
     newest = store.newest(project)
     return {
         "newest": newest
-        and {"number": newest.number, "method": spec.train.method, "unusable": _unusable(newest, spec)},
+        and {"number": newest.number, "method": ", ".join(spec.train.methods), "unusable": _unusable(newest, spec)},
         "changed": store.changed(project, frozen),
         "total": store.total(project),
         "compacted": store.total(project) - segments.tail_rows(store.session.connection(), project),

@@ -6,19 +6,29 @@ from typing import Any
 
 from contracts.envelope import Event, Meta
 from contracts.events.prep import DatasetFrozenV1
-from contracts.events.registry import ProjectDefinedV1
+from contracts.events.registry import ModelPromotedV1, ProjectDefinedV1
 from contracts.project import ProjectSpec, same_weights
 from services.chassis.jobs.job import Job
 from services.chassis.jobs.queue import Failure
 from services.chassis.storage import projects
 from services.chassis.storage.projects import specification
-from services.trainer.domain.run_state import Run, failed, plan, progressed, superseded, supersedes, trained
+from services.trainer.domain.run_state import (
+    Run,
+    champion_of,
+    failed,
+    plan,
+    progressed,
+    superseded,
+    supersedes,
+    trained,
+)
 from services.trainer.store import Store
 
 KIND = "train"
 """The kind of the job."""
 LOOKED_BACK = 50
-"""So many runs of a project, the newest, are looked through for one on the dataset that is announced again."""
+"""So many runs of a project, the newest, are looked through for one on the dataset that is announced again, and for
+log-probabilities of the champion."""
 
 
 def on_dataset_frozen(event: DatasetFrozenV1, meta: Meta, store: Store) -> Iterable[Event]:
@@ -30,7 +40,8 @@ def on_dataset_frozen(event: DatasetFrozenV1, meta: Meta, store: Store) -> Itera
     if store.projects.is_retired(event.project):
         return ()
     spec = specification(event, store)
-    run, order = plan(event, spec, meta.time)
+    champion = champion_of(store.champion(event.project))
+    run, order = plan(event, spec, meta.time, champion, store.runs(event.project, LOOKED_BACK))
     if store.run(run.run_id) is not None or _weights_come(run, spec, store):
         return ()
     ended = supersede(run, store)
@@ -78,7 +89,7 @@ def on_trained(store: Store, job: Job, result: dict[str, Any]) -> Iterable[Event
     """Keeps the figures and announces the model."""
     run = _run(store, job)
     event = trained(run, result, store.projects.at(run.project, run.project_revision))
-    ended = {"status": "done", "figures": event.figures, "left_out": event.left_out}
+    ended = {"status": "done", "figures": event.figures, "left_out": event.left_out, "references": event.references}
     store.keep(run.model_copy(update={**ended, "cause": None, "detail": None, "successor": None}))
     return (event,)
 
@@ -107,7 +118,14 @@ def on_project_defined(event: ProjectDefinedV1, meta: Meta, store: Store) -> Ite
     return ()
 
 
+def on_model_promoted(event: ModelPromotedV1, meta: Meta, store: Store) -> Iterable[Event]:
+    """Preference tuning begins at this version from now on. Runs that are planned already keep to the one before."""
+    store.set_champion(event)
+    return ()
+
+
 HANDLERS: Mapping[type[Event], Callable[[Any, Meta, Any], Iterable[Event]]] = {
     DatasetFrozenV1: on_dataset_frozen,
     ProjectDefinedV1: on_project_defined,
+    ModelPromotedV1: on_model_promoted,
 }

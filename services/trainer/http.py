@@ -117,6 +117,7 @@ def view(run: Run, job: Job | None) -> dict[str, Any]:
         "progress": job.progress if job else None,
         "figures": run.figures,
         "left_out": run.left_out,
+        "references": [reference.model_dump(mode="json") for reference in run.references],
         "cause": run.cause if over else None,
         "detail": run.detail if over else None,
         "successor": run.successor if over else None,

@@ -15,7 +15,8 @@ AS_IF_NEVER_ENDED = {"cause": None, "detail": None, "successor": None}
 
 def on_model_trained(event: ModelTrainedV1, meta: Meta, store: SqlStore) -> Iterable[Event]:
     """The run is done."""
-    ended = {**AS_IF_NEVER_ENDED, "status": "done", "figures": event.figures, "left_out": event.left_out}
+    told = {name: getattr(event, name) for name in ("figures", "left_out", "references")}
+    ended = {**AS_IF_NEVER_ENDED, "status": "done", **told}
     store.keep(_run(event.run_id, store).model_copy(update=ended))
     return ()
 

@@ -1,4 +1,4 @@
-"""What the trainer keeps: its runs. Decides nothing."""
+"""What the trainer keeps: its runs, and each project's champion. Decides nothing."""
 
 from datetime import datetime
 from typing import Any, Protocol
@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from sqlalchemy import JSON, Column, Index, MetaData, Table, and_, or_
 from sqlmodel import Field, SQLModel, col, select
 
+from contracts.events.registry import ModelPromotedV1
 from services.chassis.jobs.job import Jobs
 from services.chassis.retention.references import ArtifactReference
 from services.chassis.storage.projects import Projects
@@ -32,6 +33,16 @@ class RunRow(SQLModel, table=True):
     document: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
 
+class ChampionRow(SQLModel, table=True):
+    """The promotion that is in force in a project, as its event's JSON."""
+
+    __tablename__ = "champion"  # pyright: ignore[reportAssignmentType]
+    metadata = METADATA
+
+    project: str = Field(primary_key=True)
+    promotion: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
 class Store(Protocol):
     """What handlers and HTTP ask for, within one transaction."""
 
@@ -43,6 +54,14 @@ class Store(Protocol):
     @property
     def projects(self) -> Projects:
         """The projects that were defined."""
+        ...
+
+    def champion(self, project: str) -> ModelPromotedV1 | None:
+        """The promotion in force; None where the base answers."""
+        ...
+
+    def set_champion(self, promotion: ModelPromotedV1) -> None:
+        """Puts a promotion in force."""
         ...
 
     def run(self, run_id: str) -> Run | None:
@@ -60,6 +79,15 @@ class Store(Protocol):
 
 class SqlStore(ChassisStore):
     """`Store` in the service's database."""
+
+    def champion(self, project: str) -> ModelPromotedV1 | None:
+        """The promotion in force; None where the base answers."""
+        row = self.session.get(ChampionRow, project)
+        return None if row is None else ModelPromotedV1.model_validate(row.promotion)
+
+    def set_champion(self, promotion: ModelPromotedV1) -> None:
+        """Puts a promotion in force."""
+        self.session.merge(ChampionRow(project=promotion.project, promotion=promotion.model_dump(mode="json")))
 
     def run(self, run_id: str) -> Run | None:
         """A run, or None."""
@@ -83,6 +111,10 @@ class SqlStore(ChassisStore):
 
 
 def artifact_references() -> tuple[ArtifactReference, ...]:
-    """Runs name what their documents name."""
-    run: Table = getattr(RunRow, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
-    return (ArtifactReference(run, (run.c.document,), run.c.created_at),)
+    """Runs and champions name what their documents name."""
+    run: Table = getattr(RunRow, "__table__")  # noqa: B009
+    champion: Table = getattr(ChampionRow, "__table__")  # noqa: B009
+    return (
+        ArtifactReference(run, (run.c.document,), run.c.created_at),
+        ArtifactReference(champion, (champion.c.promotion,)),
+    )

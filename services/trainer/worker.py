@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from contracts.types import BaseRef
-from services.chassis.errors import ArtifactError, ArtifactUnavailable, JobFailed, JobStopped
+from services.chassis.errors import (
+    ArtifactCorrupt,
+    ArtifactError,
+    ArtifactMissing,
+    ArtifactUnavailable,
+    JobFailed,
+    JobStopped,
+)
 from services.chassis.jobs.checkpoints import Uploader
 from services.chassis.jobs.child import cancelled, stop_requested
 from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.lm import bases
 from services.lm.base_files import base_ref
 from services.lm.errors import LanguageModelError
-from services.trainer.domain.failures import Cancelled, of_base
+from services.trainer.domain.failures import BadRecipe, Cancelled, of_base
 from services.trainer.domain.run_state import Order
-from services.trainer.domain.spec import Progress, TrainSpec
+from services.trainer.domain.spec import Champion, Progress, Reference, TrainSpec
 from services.trainer.settings import TrainerSettings
 
 Report = Callable[[dict[str, Any]], None]
@@ -51,7 +58,7 @@ def train(order: Order, workdir: Path, report: Report) -> dict[str, Any]:
     report({"started_at": began, "stage": "preparing"})
     directory = bases.resolve(order.base, settings.cache)
     base = base_ref(order.base, directory, artifacts.put_file)
-    spec = spec_of(order, base, directory, artifacts, settings)
+    spec = spec_of(order, base, directory, artifacts, settings, workdir)
 
     def report_progress(progress: Progress) -> None:
         final = progress.step == progress.total_steps
@@ -83,13 +90,31 @@ def train(order: Order, workdir: Path, report: Report) -> dict[str, Any]:
         "environment": result.environment,
         "figures": result.figures,
         "left_out": result.left_out,
+        "references": [told(reference, order, artifacts) for reference in result.references],
+    }
+
+
+def told(reference: Reference, order: Order, artifacts: ArtifactStore) -> dict[str, Any]:
+    """A stage's reference as the event says it, its file in the store."""
+    champion = order.champion if reference.of == "champion" else None
+    return {
+        "method": reference.method,
+        "of": reference.of,
+        "model": champion.model.model_dump(mode="json") if champion else None,
+        "weights": reference.weights,
+        "rows": reference.rows,
+        "log_probabilities": artifacts.put_file(reference.file).model_dump(mode="json"),
     }
 
 
 def spec_of(
-    order: Order, base: BaseRef, directory: Path, artifacts: ArtifactStore, settings: TrainerSettings
+    order: Order, base: BaseRef, directory: Path, artifacts: ArtifactStore, settings: TrainerSettings, workdir: Path
 ) -> TrainSpec:
-    """The order with everything it refers to as local files."""
+    """The order with everything it refers to as local files.
+
+    Raises:
+        BadRecipe: the champion stands on another base.
+    """
     held = order.dataset.files.get("validation")
     return TrainSpec(
         base=directory,
@@ -106,4 +131,28 @@ def spec_of(
             "project_revision": order.project_revision,
         },
         checkpoint_seconds=settings.checkpoint_seconds,
+        champion=_champion(order, base, artifacts, workdir),
+        reference=_known(order, artifacts),
     )
+
+
+def _champion(order: Order, base: BaseRef, artifacts: ArtifactStore, workdir: Path) -> Champion | None:
+    champion = order.champion
+    if champion is None:
+        return None
+    name = f"{champion.model.name}@{champion.model.version}"
+    if champion.base != base.digest:
+        raise BadRecipe(
+            f"{name} is in production and stands on another base than {order.base!r}, so it is no reference for it; "
+            f"begin with sft: train.stages: [sft, {', '.join(order.recipe.methods)}]"
+        )
+    directory = artifacts.materialise(champion.files, workdir / "champion")
+    return Champion(name, directory, champion.kind, champion.weights)
+
+
+def _known(order: Order, artifacts: ArtifactStore) -> Path | None:
+    """What an earlier run kept; where it is lost it is computed anew."""
+    try:
+        return artifacts.get(order.reference) if order.reference else None
+    except (ArtifactMissing, ArtifactCorrupt):
+        return None

@@ -121,9 +121,11 @@ def noria(recipe: str, most: int, steps: int, without: str = "") -> dict[str, An
     from contracts.project import Adapter, Train
     from services.lm import measured
     from services.lm.memory import keep_pages
-    from services.trainer.compute import loop, model, run
+    from services.trainer.compute import loop, model, run, stages
     from services.trainer.compute.checkpoint import State
+    from services.trainer.compute.data import Data, Stage
     from services.trainer.domain.packing import common_prefix
+    from services.trainer.domain.units import learn
 
     keep_pages()
     compute = measured.choose(CACHE)
@@ -138,9 +140,10 @@ def noria(recipe: str, most: int, steps: int, without: str = "") -> dict[str, An
     if without == "packing":
         prefix, limits = 0, replace(limits, tokens=1)
     optimizer = loop.make_optimizer(weights, train)
-    task = loop.Task(train, rows, len(rows), prefix, limits, compute, net, weights, optimizer, measured.pool(compute))
+    found = Data([learn(row) for row in rows], [Stage(train, range(len(rows)), (), {}, {})], prefix)
+    task = stages.task_of(found, 0, limits, compute, net, weights, optimizer, measured.pool(compute))
     began = time.perf_counter()
-    task.lower = None if without == "frozen_layers" else run.keep_lower(task, lambda: None)
+    task.lower = None if without == "frozen_layers" else run.keep_lower(task, found, lambda: None)
     lower = time.perf_counter() - began
     state, seconds, tokens = State(identity=""), list[float](), list[int]()
     for _step in range(steps):

@@ -37,7 +37,7 @@ def hub_rows(address: str) -> Iterator[Row]:
     """
     name, revision, config, split = parse(address)
     try:
-        from datasets import load_dataset  # pyright: ignore[reportMissingImports]
+        from datasets import load_dataset
     except ImportError as error:
         detail = "hf:// is read by the datasets library; pip install 'noria[hub]', or give the downloaded files"
         raise Unreadable("no_datasets_library", detail) from error

@@ -127,4 +127,7 @@ def _progress(row: Any) -> str | None:
     if not done.get("total_steps"):
         return None
     loss = f", loss {done['loss']:.3f}" if done.get("loss") is not None else ""
-    return f"{done.get('step', 0)}/{done['total_steps']}{loss}"
+    preferred = done.get("preference") or {}
+    told = [f", {name} {preferred[name]:.3g}" for name in ("margin", "accuracy") if name in preferred]
+    method = f" {done['method']}" if preferred else ""
+    return f"{done.get('step', 0)}/{done['total_steps']}{method}{loss}{''.join(told)}"

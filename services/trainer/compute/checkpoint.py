@@ -1,7 +1,8 @@
 """What a run needs to go on as if it had never stopped: trained weights, optimiser, random state, counters. Never a pickle.
 
 A checkpoint is a directory `checkpoint-<step>` of two files, written aside and renamed; the newest one counts. With the
-best epoch's weights, which it may name, it goes into the artifact store too, from where another machine takes it over.
+best epoch's weights and the reference's log-probabilities, which it may name, it goes into the artifact store too, from where
+another machine takes it over.
 """
 
 import json
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from services.chassis.jobs import checkpoints
 from services.chassis.storage.artifacts import ArtifactStore
-from services.lm.files import publish
+from services.lm.files import publish, sha256_file
 
 STATE, TENSORS = "state.json", "tensors.safetensors"
 
@@ -37,11 +38,33 @@ class State:
     best_loss: float | None = None
     epoch_loss: float = 0.0
     """Sum of losses since the epoch began."""
-    epoch_targets: int = 0
+    epoch_targets: float = 0
+    """Targets since then; of preferences, units."""
+    epoch_figures: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    """Sum and count since then of what preferences are told by."""
+    train_figures: dict[str, float] = field(default_factory=dict[str, float])
+    """Their means over the last finished epoch."""
+    best_figures: dict[str, float] = field(default_factory=dict[str, float])
+    """The validation's at `best_step`."""
+    stage: int = 0
+    """Which of the recipe's methods is under way."""
+    began: int = 0
+    """The step after which the stage began."""
+    ended: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """What came of each stage before."""
+    reference: str | None = None
+    """The file of the reference's log-probabilities that the stage needs, in the job's folder."""
+    references: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """Of all stages so far: method, what it is, file, rows and identity."""
     seconds: float = 0.0
     """Time in training so far, over all attempts."""
     computed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """Device, dtype, threads and platform of each machine that took a turn; one after the other differs."""
+
+    @property
+    def stage_step(self) -> int:
+        """Steps of the stage."""
+        return self.step - self.began
 
 
 def save(workdir: Path, state: State, weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
@@ -69,7 +92,7 @@ def load(workdir: Path, identity: str, weights: dict[str, nn.Parameter], optimiz
             tensors = load_file(directory / TENSORS)
         except (OSError, ValueError, TypeError, SafetensorError):
             continue  # damaged by a failing disk: an older one or the beginning is still right
-        if state.identity == identity and _has_best(workdir, state):
+        if state.identity == identity and _has_all(workdir, state):
             _restore(tensors, weights, optimizer)
             return state
     return State(identity=identity)
@@ -79,6 +102,7 @@ def files(workdir: Path, state: State) -> dict[str, Path]:
     """What another machine needs to go on from `state`, which `save` has published, by name below the job's folder."""
     final = workdir / f"checkpoint-{state.step:09d}"
     found = [final / TENSORS, final / STATE, *([best_file(workdir, state.best_step)] if state.best_step else [])]
+    found += [workdir / reference["file"] for reference in state.references]
     return {path.relative_to(workdir).as_posix(): path for path in found}
 
 
@@ -92,14 +116,18 @@ def take_over(workdir: Path, artifacts: ArtifactStore) -> None:
     fetched = checkpoints.fetch(workdir, artifacts, beyond=local)
     if fetched is None:
         return
-    for file in fetched.glob("best-*.safetensors"):
+    for file in [*fetched.glob("best-*.safetensors"), *fetched.glob("reference-*.safetensors")]:
         file.replace(workdir / file.name)
     for directory in _all(fetched):  # last: what it names is there by now
         directory.rename(workdir / directory.name)
     shutil.rmtree(fetched)
 
 
-def _has_best(workdir: Path, state: State) -> bool:
+def _has_all(workdir: Path, state: State) -> bool:
+    for reference in state.references:
+        file = workdir / reference["file"]
+        if not file.is_file() or sha256_file(file) != reference["log_probabilities"]:
+            return False
     return state.best_step is None or state.best_step == state.step or best_file(workdir, state.best_step).is_file()
 
 

@@ -1,4 +1,4 @@
-"""Frozen lower layers are run once a row: what comes out of them is kept and put in their place for all later epochs.
+"""Frozen lower layers are run once a unit: what comes out of them is kept and put in their place for all later epochs.
 
 Knows the stack of layers and nothing of what is trained above. Correct because a frozen layer's output for a row never changes.
 """
@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from services.lm.learning import Row
 from services.trainer.compute.forward import Pack, collate, logits
 from services.trainer.compute.model import decoder_layers
 from services.trainer.domain.packing import Limits, split
+from services.trainer.domain.units import Unit
 
 LIMIT_BYTES = 2 * 2**30
 """Above this the lower layers are computed at every step instead."""
@@ -44,7 +44,7 @@ class CachedLowerLayers(nn.Module):
 
     def set_pack(self, pack: Pack) -> None:
         """Choose the states of `pack`, in its order, (1, T, hidden), for the passes of this thread."""
-        parts = [self.prefix, *(self.states[i] for i in pack.rows)]
+        parts = [self.prefix, *(self.states[i] for i in pack.units)]
         blank = pack.ids.shape[1] - sum(len(part) for part in parts)
         self._current.states = torch.cat([*parts, self.prefix.new_zeros(blank, parts[-1].shape[1])])[None]
 
@@ -53,15 +53,15 @@ class CachedLowerLayers(nn.Module):
         return self._current.states
 
 
-def size(rows: Sequence[Row], used: Iterable[int], prefix: int, hidden: int, dtype: torch.dtype) -> int:
-    """Bytes that the states of the rows `used` take."""
-    return (prefix + sum(len(rows[i].ids) - prefix for i in used)) * hidden * dtype.itemsize
+def size(units: Sequence[Unit], used: Iterable[int], prefix: int, hidden: int, dtype: torch.dtype) -> int:
+    """Bytes that the states of the units `used` take."""
+    return (prefix + sum(units[i].size - prefix for i in used)) * hidden * dtype.itemsize
 
 
 def compute(
     model: Any,
     first: int,
-    rows: Sequence[Row],
+    units: Sequence[Unit],
     used: Sequence[int],
     prefix: int,
     limits: Limits,
@@ -70,7 +70,7 @@ def compute(
     pool: ThreadPoolExecutor,
     together: int,
 ) -> CachedLowerLayers:
-    """States that enter layer `first` for the rows `used`, `together` packs at once; `check` is called before and may raise.
+    """States that enter layer `first` for the units `used`, `together` packs at once; `check` is called before and may raise.
 
     Packs are made of `used` in one fixed order, so that the states do not depend on where a resumed run begins.
     """
@@ -79,7 +79,7 @@ def compute(
         raise _ReachedLayer(args[0] if args else kwargs["hidden_states"])
 
     def entering(chosen: Sequence[int]) -> Tensor:
-        pack = collate(chosen, rows, prefix, device, dtype)
+        pack = collate(chosen, units, prefix, device, dtype)
         try:
             with torch.no_grad():
                 logits(model, pack, dtype)
@@ -93,19 +93,19 @@ def compute(
     head: Tensor | None = None
     hook = layers[first].register_forward_pre_hook(catch, with_kwargs=True)
     try:
-        packs = split(sorted(used), rows, prefix, limits)
+        packs = split(sorted(used), units, prefix, limits)
         for at in range(0, len(packs), together):
             check()
             several = packs[at : at + together]
             for chosen, hidden in zip(several, pool.map(entering, several), strict=True):
                 head = hidden[:prefix].clone() if head is None else head
-                lengths = [len(rows[i].ids) - prefix for i in chosen]
+                lengths = [units[i].size - prefix for i in chosen]
                 parts = hidden[prefix : prefix + sum(lengths)].split(lengths)
                 states |= {i: part.clone() for i, part in zip(chosen, parts, strict=True)}
     finally:
         hook.remove()
     if head is None:
-        raise ValueError("no row to compute the lower layers for")
+        raise ValueError("no unit to compute the lower layers for")
     return CachedLowerLayers(head, states)
 
 

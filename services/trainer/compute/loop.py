@@ -1,4 +1,4 @@
-"""The training loop: steps, validation, checkpoints, progress."""
+"""The training loop of one stage: steps, validation, checkpoints, progress."""
 
 import math
 import time
@@ -13,16 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from contracts.project import Train
-from services.lm.learning import Row
 from services.lm.measured import Compute
 from services.trainer.compute import checkpoint
 from services.trainer.compute.checkpoint import State
-from services.trainer.compute.forward import collate, loss_sum
+from services.trainer.compute.forward import Pack, collate, log_probs, loss_sum
 from services.trainer.compute.frozen_layers import CachedLowerLayers
+from services.trainer.compute.objective import Batch, Figures, Objective, add, means
 from services.trainer.domain import schedule
 from services.trainer.domain.failures import LossNotFinite
 from services.trainer.domain.packing import Limits, deal, split, step_rows
 from services.trainer.domain.spec import Progress
+from services.trainer.domain.units import Unit
 
 MAX_GRAD_NORM = 1.0
 """As in transformers' TrainingArguments."""
@@ -30,14 +31,16 @@ MAX_GRAD_NORM = 1.0
 
 @dataclass(slots=True)
 class Task:
-    """Everything that stays the same during a run; `rows[:train]` are learnt, the others validate.
+    """Everything that stays the same during a stage; of the units those of `train` are learnt, those of `held` validate.
 
-    `pool` has `compute.workers` threads: each takes a share of a step's rows.
+    `recipe` is the stage's own. Without an objective the units are learnt as in sft. `pool` has `compute.workers` threads: each
+    takes a share of a step's units. `whole` is the number of steps of all stages.
     """
 
     recipe: Train
-    rows: list[Row]
-    train: int
+    units: list[Unit]
+    train: Sequence[int]
+    held: Sequence[int]
     prefix: int
     limits: Limits
     compute: Compute
@@ -45,17 +48,19 @@ class Task:
     weights: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     pool: ThreadPoolExecutor
+    whole: int
     lower: CachedLowerLayers | None = None
+    objective: Objective | None = None
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run."""
-        return schedule.total_steps(self.recipe, self.train)
+        """Steps of the stage."""
+        return schedule.total_steps(self.recipe, len(self.train))
 
     @property
     def epoch_steps(self) -> int:
         """Steps of one pass."""
-        return schedule.steps_per_epoch(self.train, self.recipe.batch_size)
+        return schedule.steps_per_epoch(len(self.train), self.recipe.batch_size)
 
 
 def make_optimizer(weights: dict[str, nn.Parameter], recipe: Train) -> torch.optim.Optimizer:
@@ -82,11 +87,11 @@ def train(
     """
     clock, saved, told = time.monotonic(), time.monotonic(), 0.0
     fresh_tokens, start = state.tokens, time.monotonic()
-    while state.step < task.steps:
+    while state.stage_step < task.steps:
         halt()
         loss, rate = step(task, state)
         state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
-        ended = state.step % task.epoch_steps == 0 or state.step == task.steps
+        ended = state.stage_step % task.epoch_steps == 0 or state.stage_step == task.steps
         if ended:
             _end_epoch(task, state, workdir)
         if ended or clock - told >= 1:
@@ -100,16 +105,17 @@ def train(
 
 
 def step(task: Task, state: State) -> tuple[float, float]:
-    """One optimiser step; the mean loss per target before it, and the learning rate."""
-    chosen = step_rows(task.train, task.recipe.batch_size, task.recipe.seed, state.step)
-    rate = schedule.learning_rate(task.recipe, state.step, task.steps)
-    targets = sum(task.rows[i].targets for i in chosen)
-    shares = deal(chosen, task.rows, task.compute.workers)
-    total = _take(task, list(task.pool.map(lambda share: _gradients(task, share, targets), shares)))
+    """One optimiser step; the mean loss per target (of preferences: per unit) before it, and the learning rate."""
+    places = step_rows(len(task.train), task.recipe.batch_size, task.recipe.seed, state.stage_step)
+    chosen = [task.train[place] for place in places]
+    rate = schedule.learning_rate(task.recipe, state.stage_step, task.steps)
+    batch = _begin(task, chosen)
+    shares = deal(chosen, task.units, task.compute.workers)
+    total, figures = _take(task, list(task.pool.map(lambda share: _gradients(task, share, batch), shares)))
     if not math.isfinite(total):
         raise LossNotFinite(
             f"the loss is {total} at step {state.step + 1} with learning rate {rate:.3g}; "
-            "lower train.learning_rate or raise train.warmup_ratio"
+            f"lower train.{'' if task.objective is None else 'preference.'}learning_rate or raise train.warmup_ratio"
         )
     torch.nn.utils.clip_grad_norm_(task.weights.values(), MAX_GRAD_NORM, foreach=True)
     for group in task.optimizer.param_groups:
@@ -117,29 +123,55 @@ def step(task: Task, state: State) -> tuple[float, float]:
     task.optimizer.step()
     task.optimizer.zero_grad(set_to_none=True)
     state.step += 1
-    state.tokens += sum(len(task.rows[i].ids) for i in chosen)
+    state.tokens += sum(task.units[i].tokens for i in chosen)
     state.epoch_loss += total
-    state.epoch_targets += targets
-    return total / targets, rate
+    state.epoch_targets += batch.divisor
+    state.epoch_figures = add(state.epoch_figures, figures)
+    return total / batch.divisor, rate
 
 
-def _gradients(task: Task, share: Sequence[int], targets: int) -> tuple[float, list[Tensor | None]]:
-    """Sum of the losses of the rows of `share`, and the gradients of it divided by `targets`, by weight."""
+def _begin(task: Task, chosen: Sequence[int]) -> Batch:
+    """What every pack of a step has to know. For kto the KL term is estimated first, without a gradient."""
+    if task.objective is None:
+        return Batch(float(sum(task.units[i].targets for i in chosen)))
+    packs = split(task.objective.mismatches(chosen), task.units, task.prefix, task.limits)
+    ratios = [r for pack, found in answers(task, packs) for r in task.objective.divergence(pack, found)]
+    return task.objective.batch(chosen, max(0.0, math.fsum(ratios) / len(ratios)) if ratios else 0.0)
+
+
+def answers(task: Task, packs: Sequence[list[int]]) -> list[tuple[Pack, tuple[Tensor, ...]]]:
+    """Log-probabilities of packs without a gradient, in their order."""
+
+    def answer(chosen: list[int]) -> tuple[Pack, tuple[Tensor, ...]]:
+        with torch.no_grad():
+            pack = _pack(task, chosen)
+            return pack, log_probs(task.net, pack, task.compute.torch_dtype)
+
+    return list(task.pool.map(answer, packs))
+
+
+Share = tuple[float, Figures, list[Tensor | None]]
+
+
+def _gradients(task: Task, share: Sequence[int], batch: Batch) -> Share:
+    """Sum of the losses of the units of `share`, their figures, and the gradients of the sum by the divisor, by weight."""
     weights, total = list(task.weights.values()), 0.0
+    figures: Figures = {}
     summed: list[Tensor | None] = [None] * len(weights)
-    for pack in split(share, task.rows, task.prefix, task.limits):
-        loss = _pack_loss(task, pack)
-        found = torch.autograd.grad(loss / targets, weights, allow_unused=True)
+    for pack in split(share, task.units, task.prefix, task.limits):
+        loss, told = _pack_loss(task, pack, batch)
+        found = torch.autograd.grad(loss / batch.divisor, weights, allow_unused=True)
         summed = [_plus(old, new) for old, new in zip(summed, found, strict=True)]
         total += float(loss.detach())
-    return total, summed
+        figures = add(figures, told)
+    return total, figures, summed
 
 
-def _take(task: Task, found: Sequence[tuple[float, list[Tensor | None]]]) -> float:
-    """Give the weights the sum of all shares' gradients, always in one order: bits depend on it. The sum of the losses."""
-    for weight, *parts in zip(task.weights.values(), *(gradients for _, gradients in found), strict=True):
+def _take(task: Task, found: Sequence[Share]) -> tuple[float, Figures]:
+    """Give the weights the sum of all shares' gradients, always in one order: bits depend on it. The sums of the rest."""
+    for weight, *parts in zip(task.weights.values(), *(gradients for _, _, gradients in found), strict=True):
         weight.grad = reduce(_plus, parts)
-    return sum(loss for loss, _ in found)
+    return sum(loss for loss, _, _ in found), reduce(add, (figures for _, figures, _ in found))
 
 
 def _plus(left: Tensor | None, right: Tensor | None) -> Tensor | None:
@@ -148,53 +180,67 @@ def _plus(left: Tensor | None, right: Tensor | None) -> Tensor | None:
     return left.add_(right)
 
 
-def _pack_loss(task: Task, chosen: Sequence[int]) -> torch.Tensor:
-    pack = collate(chosen, task.rows, task.prefix, task.compute.device, task.compute.torch_dtype)
+def _pack(task: Task, chosen: Sequence[int]) -> Pack:
+    pack = collate(chosen, task.units, task.prefix, task.compute.device, task.compute.torch_dtype)
     if task.lower is not None:
         task.lower.set_pack(pack)
-    return loss_sum(task.net, pack, task.compute.torch_dtype)
+    return pack
 
 
-def _loss(task: Task, chosen: Sequence[int]) -> float:
+def _pack_loss(task: Task, chosen: Sequence[int], batch: Batch) -> tuple[Tensor, Figures]:
+    pack, dtype = _pack(task, chosen), task.compute.torch_dtype
+    if task.objective is None:
+        return loss_sum(task.net, pack, dtype), {}
+    return task.objective.loss(pack, log_probs(task.net, pack, dtype), batch)
+
+
+def _loss(task: Task, chosen: Sequence[int], batch: Batch) -> tuple[float, Figures]:
     with torch.no_grad():
-        return float(_pack_loss(task, chosen))
+        loss, figures = _pack_loss(task, chosen, batch)
+        return float(loss), figures
 
 
-def validate(task: Task) -> float | None:
-    """Mean loss per target of the validation rows; None where there are none."""
-    held = range(task.train, len(task.rows))
-    if not held:
+def validate(task: Task) -> tuple[float, dict[str, float]] | None:
+    """Mean loss per target, or per unit of preferences, of what is held, and the figures; None where nothing is."""
+    if not task.held:
         return None
     task.net.eval()
-    total = sum(task.pool.map(lambda pack: _loss(task, pack), split(held, task.rows, task.prefix, task.limits)))
+    batch = _begin(task, task.held)
+    packs = split(task.held, task.units, task.prefix, task.limits)
+    found = list(task.pool.map(lambda pack: _loss(task, pack, batch), packs))
     task.net.train()
-    return total / sum(task.rows[i].targets for i in held)
+    return sum(loss for loss, _ in found) / batch.divisor, means(reduce(add, (figures for _, figures in found)))
 
 
 def _end_epoch(task: Task, state: State, workdir: Path) -> None:
     """Record the epoch's losses; keep the weights where validation is the best so far."""
     state.train_losses.append(state.epoch_loss / max(1, state.epoch_targets))
-    state.epoch_loss, state.epoch_targets = 0.0, 0
-    loss = validate(task)
-    if loss is None:
+    state.train_figures = means(state.epoch_figures)
+    state.epoch_loss, state.epoch_targets, state.epoch_figures = 0.0, 0, {}
+    found = validate(task)
+    if found is None:
         return
+    loss, figures = found
     if not math.isfinite(loss):
         raise LossNotFinite(f"the validation loss is {loss} after step {state.step}; lower train.learning_rate")
     state.validation_losses.append(loss)
     if state.best_loss is None or loss < state.best_loss:
-        state.best_step, state.best_loss = state.step, loss
+        state.best_step, state.best_loss, state.best_figures = state.step, loss, figures
         checkpoint.save_best(workdir, state.step, task.weights)
 
 
 def _progress(task: Task, state: State, loss: float, rate: float, speed: float) -> Progress:
+    preferred = task.objective is not None
     return Progress(
         step=state.step,
-        total_steps=task.steps,
-        epoch=round(state.step / task.epoch_steps, 3),
+        total_steps=task.whole,
+        epoch=round(state.stage_step / task.epoch_steps, 3),
         loss=loss,
         validation_loss=state.validation_losses[-1] if state.validation_losses else None,
         learning_rate=rate,
         tokens=state.tokens,
         tokens_per_second=speed,
-        eta_seconds=state.seconds / max(1, state.step) * (task.steps - state.step),
+        eta_seconds=state.seconds / max(1, state.step) * (task.whole - state.step),
+        method=task.objective.method if task.objective else "sft",
+        preference=(means(state.epoch_figures) or state.train_figures) if preferred else None,
     )

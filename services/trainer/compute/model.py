@@ -10,6 +10,7 @@ from torch import nn
 from contracts.project import Adapter
 from services.lm.measured import Compute
 from services.trainer.domain.failures import BadRecipe, BaseInvalid
+from services.trainer.domain.spec import Champion
 
 
 def load_base(base: Path, dtype: torch.dtype, device: str) -> Any:
@@ -42,18 +43,64 @@ def load_base(base: Path, dtype: torch.dtype, device: str) -> Any:
     return model.to(device)
 
 
-def prepare(base: Path, base_name: str, adapter: Adapter, compute: Compute) -> Any:
-    """The model in training mode with `requires_grad` on what the recipe trains.
+def prepare(base: Path, base_name: str, adapter: Adapter, compute: Compute, champion: Champion | None = None) -> Any:
+    """The model in training mode with `requires_grad` on what the recipe trains, as the champion is where one is given.
 
     With an adapter the frozen weights are in the computing dtype and the adapter in float32; without one all weights are
     float32 masters and autocast chooses the computing dtype.
     """
     lora = adapter.kind == "lora"
+    if champion is not None and champion.kind == "full":
+        if lora:
+            raise BadRecipe(f"{champion.name} is a full model, from which no adapter of the base can go on; {FULL}")
+        base = champion.directory
     model = load_base(base, compute.torch_dtype if lora else torch.float32, compute.device)
     model.config.use_cache = False
     if not lora:
-        return model.train()
-    return _with_lora(model, base_name, adapter).train()
+        return (_merged(model, champion) if champion is not None and champion.kind == "lora" else model).train()
+    wrapped = _with_lora(model, base_name, adapter)
+    if champion is not None:
+        continue_adapter(wrapped, champion)
+    return wrapped.train()
+
+
+FULL = "set train.adapter.kind: none, or begin with sft (train.stages)"
+
+
+def _merged(model: Any, champion: Champion) -> Any:
+    """The base with a champion's adapter added to its weights."""
+    from peft import PeftModel
+
+    merged: Any = PeftModel.from_pretrained(model, str(champion.directory)).merge_and_unload()
+    return merged.requires_grad_(True)
+
+
+SAME = ("r", "lora_alpha", "target_modules", "layers_to_transform", "use_rslora")
+
+
+def continue_adapter(model: Any, champion: Champion) -> None:
+    """Put the champion's adapter into the new one.
+
+    Raises:
+        BadRecipe: the recipe's adapter is another one.
+    """
+    from peft import PeftConfig, load_peft_weights, set_peft_model_state_dict
+
+    ours, theirs = model.peft_config["default"], PeftConfig.from_pretrained(str(champion.directory))
+    for name in SAME:
+        wanted, there = (_plain(getattr(config, name, None)) for config in (ours, theirs))
+        if wanted != there:
+            raise BadRecipe(
+                f"train.adapter asks for {name} {wanted} and the adapter of {champion.name}, from which the training goes on, "
+                f"has {there}; ask for the same, or begin with sft (train.stages)"
+            )
+    loaded = set_peft_model_state_dict(model, load_peft_weights(str(champion.directory), device="cpu"))
+    if loaded.unexpected_keys:
+        raise BadRecipe(f"the adapter of {champion.name} does not fit the base: {sorted(loaded.unexpected_keys)[:3]}")
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set | list | tuple) else value
 
 
 def fitting(model: Any, compute: Compute) -> Compute:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from services.lm.files import publish, sha256_file, sha256_tree
+from services.trainer.compute import stages
 from services.trainer.compute.checkpoint import State
 from services.trainer.compute.loop import Task
 from services.trainer.domain.spec import TrainResult, TrainSpec
@@ -68,6 +69,7 @@ def _result(task: Task, state: State, weights: str) -> dict[str, Any]:
         "train_losses": state.train_losses,
         "validation_losses": state.validation_losses,
         "trained_parameters": sum(p.numel() for p in task.weights.values()),
+        **({"stages": [*state.ended, stages.outcome(state)]} if task.objective or state.ended else {}),
     }
 
 

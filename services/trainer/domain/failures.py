@@ -3,6 +3,7 @@
 JobFailed
 `- TrainingFailed (code `internal`)
    |- EmptyDataset         empty_dataset     no row has a token to learn from
+   |- OneSidedDataset      one_sided_dataset kto has answers of one label alone
    |- BaseNotFound         base_not_found    neither the catalogue, nor a directory, nor a hub has the base
    |- BaseInvalid          base_invalid      the base lies there, but is no model that can be trained
    |- BadRecipe            bad_recipe        the recipe asks for what this base does not have
@@ -30,6 +31,12 @@ class EmptyDataset(TrainingFailed):
     """No row has a token to learn from."""
 
     code = "empty_dataset"
+
+
+class OneSidedDataset(TrainingFailed):
+    """Answers of one label alone: there is nothing to prefer."""
+
+    code = "one_sided_dataset"
 
 
 class BaseNotFound(TrainingFailed):

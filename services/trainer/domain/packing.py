@@ -1,8 +1,9 @@
-"""Which rows go into which step and which forward pass; lists of integers, no tensors.
+"""Which units go into which step and which forward pass; lists of integers, no tensors.
 
-A pack is one forward pass: several rows in one line of tokens, each seeing only itself and the prefix that all rows share (a
-system prompt, mostly), which stands once at the head of the pack. So there is no padding and the prefix is computed once a pack;
-the loss is that of the rows alone (Krell et al. 2021, arXiv:2107.02027, for packing without cross-contamination).
+A pack is one forward pass: several units in one line of tokens, each row seeing only itself, what its unit's rows share, and
+the prefix that all share (a system prompt, mostly), which stands once at the head of the pack. So there is no padding and the
+prefix is computed once a pack; the loss is that of the rows alone (Krell et al. 2021, arXiv:2107.02027, for packing without
+cross-contamination).
 """
 
 import random
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from services.lm.learning import Row
+from services.trainer.domain.units import Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +50,26 @@ def step_rows(rows: int, batch_size: int, seed: int, step: int) -> tuple[int, ..
     return epoch_order(rows, seed, epoch)[within * batch_size : (within + 1) * batch_size]
 
 
-def deal(chosen: Sequence[int], rows: Sequence[Row], shares: int) -> list[list[int]]:
-    """`chosen` in at most `shares` lists of about as many tokens each: the longest row first, each to the shortest list.
+def deal(chosen: Sequence[int], units: Sequence[Unit], shares: int) -> list[list[int]]:
+    """`chosen` in at most `shares` lists of about as many tokens each: the longest first, each to the shortest list.
 
-    The rule is LPT (Graham 1969, doi:10.1137/0117039); the same rows are dealt in the same way everywhere.
+    The rule is LPT (Graham 1969, doi:10.1137/0117039); the same ones are dealt in the same way everywhere.
     """
     dealt: list[list[int]] = [[] for _ in range(min(shares, len(chosen)))]
     held = [0] * len(dealt)
-    for index in sorted(chosen, key=lambda i: (-len(rows[i].ids), i)):
+    for index in sorted(chosen, key=lambda i: (-units[i].size, i)):
         least = held.index(min(held))
         dealt[least].append(index)
-        held[least] += len(rows[index].ids)
+        held[least] += units[index].size
     return dealt
 
 
-def split(chosen: Sequence[int], rows: Sequence[Row], prefix: int, limits: Limits) -> list[list[int]]:
-    """`chosen` as packs within the limits, by first fit on decreasing length; a row longer than a pack stands alone."""
+def split(chosen: Sequence[int], units: Sequence[Unit], prefix: int, limits: Limits) -> list[list[int]]:
+    """`chosen` as packs within the limits, by first fit on decreasing length; one longer than a pack stands alone."""
     packs: list[list[int]] = []
     room: list[tuple[int, int]] = []
-    for index in sorted(chosen, key=lambda i: (-len(rows[i].ids), i)):
-        own, targets = len(rows[index].ids) - prefix, rows[index].targets
+    for index in sorted(chosen, key=lambda i: (-units[i].size, i)):
+        own, targets = units[index].size - prefix, units[index].targets
         fit = next((k for k, (tokens, left) in enumerate(room) if own <= tokens and targets <= left), None)
         if fit is None:
             packs.append([])

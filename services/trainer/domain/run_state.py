@@ -1,5 +1,6 @@
 """The life of a run as it is kept and shown: queued, done, failed, cancelled or superseded. Knows no tensor and no table."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Literal
@@ -7,9 +8,44 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from contracts.events.prep import DatasetFrozenV1
-from contracts.events.trainer import ModelTrainedV1, RunFailedV1, RunProgressedV1
+from contracts.events.registry import ModelPromotedV1
+from contracts.events.trainer import ModelTrainedV1, Reference, RunFailedV1, RunProgressedV1
 from contracts.project import ProjectSpec, Prompt, Train
-from contracts.types import DatasetRef
+from contracts.types import ArtifactRef, DatasetRef, Files, ModelRef, Sha256
+from services.lm.files import sha256_tree
+from services.trainer.domain.stages import begins_at_champion
+
+
+class Champion(BaseModel):
+    """The version in production, from which a stage with a reference goes on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: ModelRef
+    kind: Literal["lora", "full"]
+    base: Sha256
+    """Digest of the base it stands on."""
+    weights: Sha256
+    files: Files
+
+
+def champion_of(promotion: ModelPromotedV1 | None) -> Champion | None:
+    """The champion of a promotion; None where the base itself answers: version 0, or no promotion yet."""
+    if promotion is None or not promotion.files:
+        return None
+    return Champion(
+        model=promotion.model,
+        kind=promotion.kind,
+        base=promotion.base.digest,
+        weights=weights_digest(promotion.files),
+        files=promotion.files,
+    )
+
+
+def weights_digest(files: Files) -> str:
+    """SHA-256 of the weights' file; of the sorted lines 'path sha256' where there are several."""
+    weights = {name: ref.sha256 for name, ref in files.items() if name.endswith(".safetensors")}
+    return next(iter(weights.values())) if len(weights) == 1 else sha256_tree(weights)
 
 
 class Run(BaseModel):
@@ -29,6 +65,7 @@ class Run(BaseModel):
     cause: str | None = None
     detail: str | None = None
     successor: str | None = None
+    references: tuple[Reference, ...] = ()
 
 
 class Order(BaseModel):
@@ -42,10 +79,25 @@ class Order(BaseModel):
     base: str
     prompt: Prompt
     recipe: Train
+    champion: Champion | None = None
+    """Where the first stage begins; None: at the base."""
+    reference: ArtifactRef | None = None
+    """Log-probabilities under that beginning, which an earlier run kept."""
 
 
-def plan(event: DatasetFrozenV1, spec: ProjectSpec, at: datetime) -> tuple[Run, Order]:
-    """The run that a dataset asks for. A dataset is trained on once for each revision of its project."""
+def plan(
+    event: DatasetFrozenV1,
+    spec: ProjectSpec,
+    at: datetime,
+    champion: Champion | None = None,
+    earlier: Sequence[Run] = (),
+) -> tuple[Run, Order]:
+    """The run that a dataset asks for. A dataset is trained on once for each revision of its project.
+
+    A first stage with a reference begins at the champion, and knows what `earlier` runs, newest first, kept of it.
+    """
+    began = champion if begins_at_champion(spec.train) else None
+    known = _known(began, earlier) if begins_at_champion(spec.train) else None
     same = sha256(f"{event.project_revision} {event.dataset.version}".encode()).hexdigest()[:8]
     run_id = f"{event.project}-{event.dataset.number}-{same}"
     run = Run(
@@ -62,8 +114,18 @@ def plan(event: DatasetFrozenV1, spec: ProjectSpec, at: datetime) -> tuple[Run, 
         base=spec.base,
         prompt=spec.prompt,
         recipe=spec.train,
+        champion=began,
+        reference=known,
     )
     return run, order
+
+
+def _known(champion: Champion | None, earlier: Sequence[Run]) -> ArtifactRef | None:
+    """The newest log-probabilities under the champion, or under the base; of another base's the trainer sees it in the file."""
+    wanted = {"of": "champion", "weights": champion.weights} if champion else {"of": "base"}
+    kept = (reference for run in earlier for reference in run.references[:1])
+    found = (r for r in kept if wanted.items() <= r.model_dump(include={"of", "weights"}).items())
+    return next((reference.log_probabilities for reference in found), None)
 
 
 def progressed(run: Run, progress: dict[str, Any]) -> RunProgressedV1:

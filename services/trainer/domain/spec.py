@@ -8,6 +8,19 @@ from contracts.project import Prompt, Train
 
 
 @dataclass(frozen=True, slots=True)
+class Champion:
+    """The version in production, from which a preference stage goes on; its files are local."""
+
+    name: str
+    """As people name it: 'support@3'."""
+    directory: Path
+    kind: str
+    """'lora' or 'full'."""
+    weights: str
+    """Digest of its weights' files."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainSpec:
     """A run on local files: everything that decides the weights, and where things lie."""
 
@@ -24,6 +37,10 @@ class TrainSpec:
     identity: dict[str, str] = field(default_factory=dict[str, str])
     """Facts that only go into the manifest: dataset version, project revision, digests of the files."""
     checkpoint_seconds: float = 60.0
+    champion: Champion | None = None
+    """Where the first stage begins; None: at the base."""
+    reference: Path | None = None
+    """Log-probabilities of the champion, of the base without one, that an earlier run kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +57,27 @@ class Progress:
     """Tokens of the rows seen so far, each row's whole length counted, padding never."""
     tokens_per_second: float
     eta_seconds: float
+    method: str = "sft"
+    """Of the stage under way."""
+    preference: dict[str, float] | None = None
+    """Rewards, margin, accuracy and more of dpo, kto and orpo: means since the epoch began."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON object."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a stage kept near to, and the file of its log-probabilities."""
+
+    method: str
+    of: str
+    """'base', 'champion', or the method of the stage before."""
+    weights: str
+    """Digest of the reference's weights; of the base, that of its files."""
+    file: Path
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +93,5 @@ class TrainResult:
     environment: str
     figures: dict[str, float]
     left_out: dict[str, int] = field(default_factory=dict[str, int])
-    """Records that nothing was learnt of, by reason (services/lm/learning.py)."""
+    """Records that nothing was learnt of, by reason (services/lm/learning.py, domain/preferences.py)."""
+    references: tuple[Reference, ...] = ()

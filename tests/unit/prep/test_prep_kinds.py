@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 from sqlmodel import select
 
@@ -10,8 +10,8 @@ from contracts.canonical import canonical
 from contracts.events.ingestion import RecordAcceptedV1
 from contracts.kinds import KINDS, LEARNT, unusable
 from contracts.preparation import Prep
-from contracts.project import Train
 from contracts.records import canonical_record, parse_record
+from contracts.training import METHODS
 from services.prep.domain import pipeline
 from services.prep.domain.reading import read
 from services.prep.domain.rows import Accepted
@@ -69,11 +69,12 @@ def test_rows_are_counted_by_split_and_kind() -> None:
     kinds = outcome.kinds(frame)
     one_each = ("preference", "prompt_completion", "prompt_only", "undesirable", "unpaired_preference")
     assert kinds == {"train": dict.fromkeys(one_each, 1), "validation": {}, "held_out": {}}
-    assert unusable("sft", kinds["train"]) == {"preference": 1, "prompt_only": 1, "undesirable": 1}
+    assert unusable(["sft"], kinds["train"]) == {"preference": 1, "prompt_only": 1, "undesirable": 1}
+    assert unusable(["sft", "kto"], kinds["train"]) == {"prompt_only": 1}
 
 
 def test_every_way_of_training_says_what_it_learns_from() -> None:
-    assert set(get_args(Train.model_fields["method"].annotation)) == set(LEARNT)
+    assert set(METHODS) == set(LEARNT)
     assert {kind for learnt in LEARNT.values() for kind in learnt} <= set(KINDS)
 
 

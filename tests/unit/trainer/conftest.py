@@ -1,8 +1,9 @@
 """A tiny random Llama with a tiny tokenizer and datasets beside it: everything real, nothing downloaded."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,9 +52,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_split() -> Callable[[Path, list[tuple[str, str]]], Path]:
     """Writes a Parquet file with the columns of a dataset's split that the trainer reads."""
 
-    def write(path: Path, pairs: list[tuple[str, str]]) -> Path:
-        records = [json.dumps({"prompt": prompt, "completion": completion}) for prompt, completion in pairs]
-        digests = [f"{i:04d}" for i in range(len(pairs))]
+    def write(path: Path, rows: Sequence[tuple[str, str] | dict[str, Any]]) -> Path:
+        given = [row if isinstance(row, dict) else {"prompt": row[0], "completion": row[1]} for row in rows]
+        records = [json.dumps(record) for record in given]
+        digests = [f"{i:04d}" for i in range(len(rows))]
         table = pa.table({"digest": pa.array(digests, pa.string()), "record": pa.array(records, pa.string())})
         pq.write_table(table, path)
         return path
@@ -67,15 +69,32 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+def examples(methods: Sequence[str]) -> list[dict[str, Any]]:
+    """14 records: of sft each of them a completion, else every third one; the others are what the methods prefer by."""
+    found: list[dict[str, Any]] = []
+    for i in range(14):
+        prompt, answer, other = f"list {'x' * (i % 7)}{i}", f"ls {'-' * (i % 5)}{i}", f"dir{i % 3}"
+        if tuple(methods) == ("sft",) or i % 3 == 2:
+            found.append({"prompt": prompt, "completion": answer})
+        elif methods[-1] == "kto" and i % 3 == 1:
+            found.append({"prompt": prompt, "completion": answer if i % 2 else other, "label": bool(i % 2)})
+        else:
+            found.append({"prompt": prompt, "chosen": answer, "rejected": other})
+    return found
+
+
 @pytest.fixture
 def make_spec(base: Path, tmp_path: Path, cache: Path, write_split: Callable[..., Path]) -> Callable[..., TrainSpec]:
-    """Builds a spec on the tiny base; keywords override the recipe's."""
-    pairs = [(f"list {'x' * (i % 7)}{i}", f"ls {'-' * (i % 5)}{i}") for i in range(14)]
-    train = write_split(tmp_path / "train.parquet", pairs[:11])
-    validation = write_split(tmp_path / "validation.parquet", pairs[11:])
+    """Builds a spec on the tiny base; keywords override the recipe's. With stages the records are what these learn from."""
 
-    def build(*, adapter: Adapter | None = None, **recipe: object) -> TrainSpec:
-        fields: dict[str, object] = {"epochs": 2, "batch_size": 4, "max_length": 96, "learning_rate": 1e-2, **recipe}
+    def build(*, adapter: Adapter | None = None, stages: Sequence[str] = ("sft",), **recipe: Any) -> TrainSpec:
+        rows = examples(stages)
+        train = write_split(tmp_path / f"{'-'.join(stages)}-train.parquet", rows[:11])
+        validation = write_split(tmp_path / f"{'-'.join(stages)}-validation.parquet", rows[11:])
+        fields: dict[str, object] = {"epochs": 2, "batch_size": 4, "max_length": 96, "learning_rate": 1e-2}
+        fields |= {"stages": stages, **recipe}
+        own = {"epochs": fields["epochs"], "learning_rate": fields["learning_rate"]}
+        fields["preference"] = own | recipe.get("preference", {})
         chosen = adapter or Adapter(r=4, layers_to_transform=(2, 3))
         return TrainSpec(
             base=base,

@@ -14,11 +14,13 @@ from services.lm.measured import Compute
 from services.trainer.compute import frozen_layers, model
 from services.trainer.compute.forward import collate, loss_sum
 from services.trainer.domain.packing import Limits
+from services.trainer.domain.units import learn
 
 COMPUTE = Compute("cpu", "float32", 1)
 PREFIX = 4
 IDS = [(0, 9, 8, 7, *range(20 + i, 26 + 2 * i)) for i in range(5)]
 ROWS = [Row(ids, ((6 + i % 3, 8 + i % 3), (9 + i % 3, len(ids)))[: 1 + i % 2]) for i, ids in enumerate(IDS)]
+UNITS = [learn(row) for row in ROWS]
 
 
 def net(base: Path, layers: tuple[int, ...] | None = None) -> torch.nn.Module:
@@ -51,7 +53,7 @@ def gradients(made: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Tens
 @pytest.mark.parametrize("prefix", [0, PREFIX])
 def test_pack_equals_plain_forward(base: Path, prefix: int) -> None:
     made = net(base)
-    pack = collate(range(5), ROWS, prefix, "cpu", torch.float32)
+    pack = collate(range(5), UNITS, prefix, "cpu", torch.float32)
     expected, packed = plain_loss(made, ROWS), loss_sum(made, pack, torch.float32)
     torch.testing.assert_close(packed, expected, rtol=1e-5, atol=1e-5)
     want, have = gradients(made, expected), gradients(made, packed)
@@ -63,9 +65,9 @@ def test_pack_equals_plain_forward(base: Path, prefix: int) -> None:
 def test_rows_of_a_pack_do_not_see_each_other(base: Path) -> None:
     made = net(base)
     other = Row((0, 9, 8, 7, *range(60, 70)), ((6, 14),))
-    alone = loss_sum(made, collate([0], [ROWS[0]], PREFIX, "cpu", torch.float32), torch.float32)
-    beside = loss_sum(made, collate([0, 1], [ROWS[0], other], PREFIX, "cpu", torch.float32), torch.float32)
-    neighbour = loss_sum(made, collate([0], [other], PREFIX, "cpu", torch.float32), torch.float32)
+    alone = loss_sum(made, collate([0], [UNITS[0]], PREFIX, "cpu", torch.float32), torch.float32)
+    beside = loss_sum(made, collate([0, 1], [UNITS[0], learn(other)], PREFIX, "cpu", torch.float32), torch.float32)
+    neighbour = loss_sum(made, collate([0], [learn(other)], PREFIX, "cpu", torch.float32), torch.float32)
     torch.testing.assert_close(beside - neighbour, alone, rtol=1e-5, atol=1e-4)
 
 
@@ -77,11 +79,11 @@ def test_kept_lower_layers_equal_plain_forward(base: Path) -> None:
     limits, asked = Limits(20, 1000), list[int]()
     with measured.pool(replace(COMPUTE, workers=2)) as pool:
         kept = frozen_layers.compute(
-            made, first, ROWS, range(5), PREFIX, limits, torch.float32, lambda: asked.append(1), pool, 2
+            made, first, UNITS, range(5), PREFIX, limits, torch.float32, lambda: asked.append(1), pool, 2
         )
     assert len(asked) == 2  # before each pair of three packs
     frozen_layers.install(made, first, kept)
-    pack = collate([3, 0, 4, 1, 2], ROWS, PREFIX, "cpu", torch.float32)
+    pack = collate([3, 0, 4, 1, 2], UNITS, PREFIX, "cpu", torch.float32)
     kept.set_pack(pack)
     have = gradients(made, loss_sum(made, pack, torch.float32))
     assert want.keys() == have.keys()

@@ -25,6 +25,7 @@ from services.lm.learning import Row
 from services.trainer.domain import schedule
 from services.trainer.domain.failures import of_base
 from services.trainer.domain.packing import Limits, common_prefix, deal, split, step_rows
+from services.trainer.domain.units import learn
 
 
 def row(ids: Iterable[int], start: int) -> Row:
@@ -43,7 +44,7 @@ def test_each_epoch_sees_each_row_once_in_another_order() -> None:
 
 def test_packs_hold_each_row_once_within_the_limits() -> None:
     rows = [row(range(5 + i % 9), 2 + i % 3) for i in range(40)]
-    packs = split(range(40), rows, 2, Limits(tokens=20, targets=12))
+    packs = split(range(40), [learn(row) for row in rows], 2, Limits(tokens=20, targets=12))
     assert Counter(i for pack in packs for i in pack) == Counter(range(40))
     for pack in packs:
         assert 2 + sum(len(rows[i].ids) - 2 for i in pack) <= 20
@@ -53,7 +54,7 @@ def test_packs_hold_each_row_once_within_the_limits() -> None:
 @given(lengths=st.lists(st.integers(2, 60), min_size=1, max_size=20), shares=st.integers(1, 8))
 def test_rows_are_dealt_evenly(lengths: list[int], shares: int) -> None:
     rows = [row(range(length), 1) for length in lengths]
-    dealt = deal(range(len(rows)), rows, shares)
+    dealt = deal(range(len(rows)), [learn(row) for row in rows], shares)
     assert sorted(i for share in dealt for i in share) == list(range(len(rows)))
     assert len(dealt) == min(shares, len(rows))
     held = [sum(lengths[i] for i in share) for share in dealt]
@@ -62,7 +63,7 @@ def test_rows_are_dealt_evenly(lengths: list[int], shares: int) -> None:
 
 def test_a_row_longer_than_a_pack_stands_alone() -> None:
     rows = [row(range(50), 10), row((1, 2, 3), 1)]
-    assert split([0, 1], rows, 0, Limits(tokens=20, targets=100)) == [[0], [1]]
+    assert split([0, 1], [learn(row) for row in rows], 0, Limits(tokens=20, targets=100)) == [[0], [1]]
 
 
 def test_the_shared_prefix_leaves_each_row_a_prompt_token() -> None:

@@ -57,12 +57,16 @@ def bytes_of(result: TrainResult) -> dict[str, str]:
     return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(result.directory.iterdir())}
 
 
-def test_equal_runs_give_equal_bytes(make_spec: Specs, tmp_path: Path) -> None:
-    spec = make_spec()
+METHODS = pytest.mark.parametrize("stages", [("sft",), ("dpo",), ("kto",), ("orpo",), ("sft", "dpo")], ids="-".join)
+
+
+@METHODS
+def test_equal_runs_give_equal_bytes(make_spec: Specs, tmp_path: Path, stages: tuple[str, ...]) -> None:
+    spec = make_spec(stages=stages)
     first, _ = go(spec, tmp_path / "a")
     second, _ = go(spec, tmp_path / "b")
     assert bytes_of(first) == bytes_of(second)
-    other, _ = go(make_spec(seed=8), tmp_path / "c")
+    other, _ = go(make_spec(seed=8, stages=stages), tmp_path / "c")
     assert other.weights != first.weights
 
 
@@ -100,17 +104,32 @@ def test_a_model_with_dropout_has_one_worker(make_spec: Specs, tmp_path: Path, m
     assert manifest["compute"]["workers"] == 1
 
 
+@METHODS
 @pytest.mark.parametrize("kind", ["lora", "none"])
-def test_resumed_run_equals_uninterrupted_run(make_spec: Specs, tmp_path: Path, kind: str) -> None:
+def test_resumed_run_equals_uninterrupted_run(
+    make_spec: Specs, tmp_path: Path, kind: str, stages: tuple[str, ...]
+) -> None:
     adapter = Adapter(kind="lora", r=4, dropout=0.1) if kind == "lora" else Adapter(kind="none")
-    spec = make_spec(adapter=adapter, learning_rate=1e-3)
-    whole, _ = go(spec, tmp_path / "whole")
-    for stop_at in (1, 2):
-        with pytest.raises(Cancelled):
-            run.train(spec, tmp_path / "cut", ignore, asked_after(stop_at))
-    resumed, told = go(spec, tmp_path / "cut")
-    assert told[0].step > 3
+    spec = make_spec(adapter=adapter, learning_rate=1e-3, stages=stages)
+    whole, every = go(spec, tmp_path / "whole")
+    stopped_in: list[int] = []
+    while True:  # a few looks at a time until it is through
+        try:
+            resumed = run.train(spec, tmp_path / "cut", ignore, asked_after(looks_for(stages)))
+            break
+        except Cancelled:
+            (state,) = (tmp_path / "cut").glob("checkpoint-*/state.json")
+            stopped_in.append(json.loads(state.read_text())["stage"])
+    assert len(stopped_in) >= 2
+    assert set(stopped_in) == set(range(len(stages)))
     assert bytes_of(resumed) == bytes_of(whole)
+    assert resumed.figures.keys() == whole.figures.keys()
+    assert every[-1].step == every[-1].total_steps
+
+
+def looks_for(stages: tuple[str, ...]) -> int:
+    """So many looks let at least one step be made: a reference, and frozen layers, are asked for between looks too."""
+    return 2 if set(stages) <= {"sft", "orpo"} else 4
 
 
 def test_learns_and_reports(make_spec: Specs, tmp_path: Path) -> None:
@@ -124,6 +143,29 @@ def test_learns_and_reports(make_spec: Specs, tmp_path: Path) -> None:
     assert min(losses) == result.figures["validation_loss"]
     assert manifest["result"]["weights"] == result.weights
     assert str(tmp_path) not in json.dumps(manifest)
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto", "orpo"])
+def test_preferences_are_learnt_and_told(make_spec: Specs, tmp_path: Path, method: str) -> None:
+    result, told = go(make_spec(stages=(method,), epochs=8, lr_scheduler="constant"), tmp_path / "work")
+    first, last = told[0].preference, told[-1].preference
+    assert first is not None
+    assert last is not None
+    assert told[-1].method == method
+    assert last["margin"] > first["margin"] + 0.05
+    assert last["accuracy"] >= 0.9 > first["accuracy"]
+    assert result.figures["accuracy"] > 0.5  # of the validation rows, of which there are few
+    assert result.figures["replayed"] > 0
+
+
+def test_replayed_rows_are_not_forgotten(make_spec: Specs, tmp_path: Path) -> None:
+    def replayed(share: float) -> float:
+        spec = make_spec(stages=("dpo",), epochs=8, preference={"replay": share})
+        _, told = go(spec, tmp_path / f"{share}")
+        return (told[-1].preference or {}).get("replay_loss", float("nan"))
+
+    much, few = replayed(0.4), replayed(0.1)
+    assert much < few
 
 
 def test_best_epoch_is_kept(make_spec: Specs, write_split: Callable[..., Path], tmp_path: Path) -> None:
