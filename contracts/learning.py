@@ -96,7 +96,7 @@ class Learning(Section):
         if source not in NATURAL:
             return 0.0
         kind = NATURAL[source]
-        return 1.0 if kind is None or any(kind in LEARNT[method] for method in methods) else 0.0
+        return 1.0 if kind is None or any(kind in LEARNT.get(method, ()) for method in methods) else 0.0
 
     def source(self, source: SourceName) -> Source:
         """What is said of a source."""

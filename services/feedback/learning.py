@@ -115,7 +115,7 @@ def _judge_again(held: Iterable[Kept], now: datetime, store: Store) -> list[Even
 def _policy(project: str, store: Store) -> tuple[Learning, tuple[str, ...]] | None:
     """What the project learns, and by which methods; None where it is not known yet."""
     known = store.projects.current(project)
-    return None if known is None else (known[1].learn, (known[1].train.method,))
+    return None if known is None else (known[1].learn, known[1].train.methods)
 
 
 def _settle(example: Example, verdict: Verdict, store: Store) -> Event:

@@ -129,7 +129,7 @@ def test_resumed_run_equals_uninterrupted_run(
 
 def looks_for(stages: tuple[str, ...]) -> int:
     """So many looks let at least one step be made: a reference, and frozen layers, are asked for between looks too."""
-    return 2 if set(stages) <= {"sft", "orpo"} else 4
+    return 2 if set(stages) <= {"sft", "orpo"} else 3
 
 
 def test_learns_and_reports(make_spec: Specs, tmp_path: Path) -> None:
