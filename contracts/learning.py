@@ -18,6 +18,7 @@ NATURAL: Mapping[SourceName, str | None] = {
     "comparisons": None,
     "thumbs": "undesirable",
     "scores": "undesirable",
+    "approved": None,
 }
 """Sources that are on by themselves: always, or where the project's method learns from this kind of row (contracts/kinds.py)."""
 
@@ -33,8 +34,8 @@ class Source(Section):
         default=None,
         ge=0,
         le=1,
-        description="Share of the source's examples that are kept, by their identity; 0: none. Absent: all of corrections and "
-        "comparisons, of pairs, thumbs and scores where train.method learns from them, none of approved answers",
+        description="Share of the source's examples that are kept, by their identity; 0: none. Absent: all of corrections, "
+        "comparisons and approved answers, and of pairs, thumbs and scores where train.method learns from them",
     )
     per_user: int = Field(default=20, ge=1, description="Examples of one user a day; more are held for review")
     per_day: int = Field(default=1000, ge=1, description="Examples a day; more are held for review")
@@ -82,10 +83,14 @@ class Learning(Section):
         exclude_if=_immediate,
         description="An example waits so long for what others say of the same answer, and is judged then",
     )
+    contested: Literal["hold", "learn"] = Field(
+        default="hold",
+        description="Whether an example is held that others contradict with as much weight as it is said",
+    )
     alike: int = Field(
         default=5,
         ge=1,
-        description="So many nearly equal answers within an hour, on other requests, count; further ones are held for review",
+        description="So many nearly equal answers within a day, on other requests, count; further ones are held for review",
     )
 
     def share(self, source: SourceName, methods: Collection[str]) -> float:
@@ -93,8 +98,6 @@ class Learning(Section):
         own = cast(Source, getattr(self, source))
         if own.weight is not None:
             return own.weight
-        if source not in NATURAL:
-            return 0.0
         kind = NATURAL[source]
         return 1.0 if kind is None or any(kind in LEARNT.get(method, ()) for method in methods) else 0.0
 

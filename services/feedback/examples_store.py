@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
-from sqlalchemy import and_, delete, func, or_
+from sqlalchemy import and_, delete, func, or_, text
 from sqlmodel import Session, col, select
 
 from contracts.records import RECORD
@@ -13,12 +13,14 @@ from contracts.types import ModelRef
 from services.chassis.retention.pruning import Horizon
 from services.feedback.domain.examples import Example, Opinion
 from services.feedback.domain.normal_form import nearly_same, sketch
-from services.feedback.domain.policy import DAY, HOUR, Seen
+from services.feedback.domain.policy import DAY, Seen
 from services.feedback.tables import ExampleRow, OpinionRow, table_of
 
 AT_ONCE = 200
 COMPARED = 200
 """So many of the newest answers are looked at for nearly equal ones."""
+VOICES = 500
+"""So many opinions on a question are counted."""
 Status = Literal["released", "held", "rejected"]
 
 
@@ -99,12 +101,13 @@ class SqlExamples:
 
     def seen(self, example: Example) -> Seen:
         """What else was said, as the policy asks for it."""
-        agreeing, contesting = self._opinions(example)
+        agreeing, weight, contesting = self._opinions(example)
         return Seen(
             by_user=0 if example.user is None else self._count(example, col(ExampleRow.user) == example.user),
             of_source=self._count(example),
             alike=self._alike(example),
             agreeing=agreeing,
+            weight=weight,
             contesting=contesting,
         )
 
@@ -157,25 +160,38 @@ class SqlExamples:
 
     def _alike(self, example: Example) -> int:
         same = (ExampleRow.project == example.project, ExampleRow.source == example.source)
-        recent = col(ExampleRow.said_at) > example.said_at - HOUR
+        recent = col(ExampleRow.said_at) > example.said_at - DAY
         others = col(ExampleRow.request_id) != example.request_id
         newest = select(ExampleRow.sketch).where(*same, recent, others).order_by(col(ExampleRow.said_at).desc())
         own = sketch(example.text)
         return sum(nearly_same(own, tuple(each.split())) for each in self._session.exec(newest.limit(COMPARED)))
 
-    def _opinions(self, example: Example) -> tuple[int, int]:
-        """(people who say what the example says, others who say the contrary)."""
-        people = func.count(func.distinct(OpinionRow.user))
-        same = (OpinionRow.project == example.project, OpinionRow.question == example.question)
-        answers = [answer for answer in (example.good, example.bad) if answer is not None]
-        query = select(OpinionRow.answer, OpinionRow.is_good, people).where(*same, col(OpinionRow.answer).in_(answers))
-        found = {
-            (answer, is_good): n
-            for answer, is_good, n in self._session.exec(query.group_by(OpinionRow.answer, col(OpinionRow.is_good)))
-        }
-        agreeing = found.get((example.good, True), 0) if example.good else found.get((example.bad or "", False), 0)
-        contrary = ((example.good, False), (example.bad, True))
-        return max(1, agreeing), sum(found.get((answer, is_good), 0) for answer, is_good in contrary if answer)
+    def _opinions(self, example: Example) -> tuple[int, float, float]:
+        """(people who say what the example says, their weight, the weight of those who say the contrary).
+
+        A person who holds an opinion of an answer on n questions has the weight 1/n on each, so that nobody becomes many by
+        asking in many words; who is not named is one person. VOICES of them count.
+        """
+        found: dict[tuple[str | None, bool], dict[str, float]] = {}
+        values = {"project": example.project, "question": example.question, "good": example.good, "bad": example.bad}
+        for row in self._session.connection().execute(_VOICES, values | {"most": VOICES}):
+            found.setdefault((row.answer, bool(row.is_good)), {})[row.user] = 1 / row.n
+        says = (example.good, True) if example.good else (example.bad, False)
+        voices = found.get(says, {})
+        contrary = {**found.get((example.good, False), {}), **found.get((example.bad, True), {})}
+        against = sum(weight for user, weight in contrary.items() if user not in voices)
+        return max(1, len(voices)), max(1.0, sum(voices.values())), against
+
+
+_VOICES = text("""
+    SELECT here.answer, here.is_good, here."user", (
+        SELECT count(DISTINCT other.question) FROM opinion AS other
+        WHERE other.project = here.project AND other."user" = here."user"
+        AND other.answer = here.answer AND other.is_good = here.is_good
+    ) AS n
+    FROM opinion AS here
+    WHERE here.project = :project AND here.question = :question AND here.answer IN (:good, :bad) LIMIT :most
+""")
 
 
 def horizons(signals: timedelta) -> tuple[Horizon, ...]:

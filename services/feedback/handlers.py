@@ -23,6 +23,8 @@ from services.feedback.store import Entry, Store
 
 AT_ONCE = 200
 UNKNOWN = "unknown_request"
+CONVERSATION = "conversation"
+"""The key of a request's `metadata` under which a client names its conversation."""
 
 
 def on_inference_completed(event: InferenceCompletedV1, meta: Meta, store: Store) -> Iterable[Event]:
@@ -32,9 +34,17 @@ def on_inference_completed(event: InferenceCompletedV1, meta: Meta, store: Store
     """
     if not event.stored:
         return ()
-    said, variables = (event.messages, event.prompt, event.output), event.prompt_variables
-    teacher = event.teacher.model if event.teacher else None
-    request = Request(event.request_id, event.project, event.model, *said, prompt_variables=variables, teacher=teacher)
+    request = Request(
+        request_id=event.request_id,
+        project=event.project,
+        model=event.model,
+        messages=event.messages,
+        prompt=event.prompt,
+        output=event.output,
+        prompt_variables=event.prompt_variables,
+        teacher=event.teacher.model if event.teacher else None,
+        conversation=(event.metadata or {}).get(CONVERSATION),
+    )
     store.remember(request, meta.time)
     return _record_waiting(request, store)
 

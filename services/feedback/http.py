@@ -15,7 +15,7 @@ from services.chassis.http.application import ApiError, errors
 from services.chassis.http.guard import By, Caller, needs
 from services.chassis.storage.pages import decode, moment, page
 from services.feedback import handlers, review
-from services.feedback.domain.signals import Feedback
+from services.feedback.domain.signals import Feedback, Given, OfConversation
 from services.feedback.examples_store import Kept
 from services.feedback.store import Entry, SqlStore, Store
 
@@ -31,11 +31,15 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
 def _add_feedback(router: APIRouter, ctx: Context[SqlStore]) -> None:
     @router.post("/v1/feedback", tags=["feedback"], status_code=202, responses=errors(409))
     @needs("feedback", by_handler=True)
-    async def give(feedback: Feedback, by: By, key: idempotency.Key = None) -> dict[str, Any]:
-        """Take feedback on an answer; it waits where the answer's own record has not arrived yet."""
+    async def give(said: Given, by: By, key: idempotency.Key = None) -> dict[str, Any]:
+        """Take feedback on an answer; it waits where the answer's own record has not arrived yet.
+
+        On a conversation it is about its last answer, which must have arrived.
+        """
         now = datetime.now(UTC)
 
         def write(store: SqlStore) -> Any:
+            feedback = said if isinstance(said, Feedback) else on_last(store, said, by)
             check(store, feedback.request_id, by)
             return given_once(store, feedback, by, key, now) if key else handlers.give(feedback, now, store)
 
@@ -85,6 +89,23 @@ def given_once(
     entries, events = handlers.give(feedback, now, store)
     idempotency.remember(store.session, same, json.dumps([entry.signal.signal_id for entry in entries]), now)
     return entries, events
+
+
+def on_last(store: Store, said: OfConversation, by: Caller) -> Feedback:
+    """What was said of a conversation as feedback on its last answer.
+
+    Raises:
+        ApiError: 403 where the project is not the caller's, 409 where no answer of the conversation has arrived.
+    """
+    by.check(said.project)
+    request_id = store.last_of(said.project, said.conversation)
+    if request_id is None:
+        message = (
+            f"no answer of the conversation {said.conversation!r} in {said.project!r} has arrived; give requests the metadata "
+            f"{{{handlers.CONVERSATION!r}: ...}}, and send this again in a moment"
+        )
+        raise ApiError(409, "conversation_not_known_yet", message, headers={"retry-after": "2"})
+    return said.on(request_id)
 
 
 def check(store: Store, request_id: str, by: Caller) -> None:

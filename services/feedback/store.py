@@ -55,6 +55,10 @@ class Store(Protocol):
         """The request, or None where its record has not arrived or is no longer kept."""
         ...
 
+    def last_of(self, project: str, conversation: str) -> str | None:
+        """The id of a conversation's last answered request, or None where nothing is known of it."""
+        ...
+
     def remember(self, request: Request, completed_at: datetime) -> None:
         """Keeps a request."""
         ...
@@ -102,7 +106,14 @@ class SqlStore(ChassisStore):
             return None
         body = dict(row.body)
         model, messages = ModelRef.model_validate(body.pop("model")), body.pop("messages")
-        return Request(row.request_id, model=model, messages=None if messages is None else tuple(messages), **body)
+        body |= {"messages": None if messages is None else tuple(messages), "conversation": row.conversation}
+        return Request(row.request_id, model=model, **body)
+
+    def last_of(self, project: str, conversation: str) -> str | None:
+        """The id of a conversation's last answered request, or None where nothing is known of it."""
+        of = (RequestRow.project == project, RequestRow.conversation == conversation)
+        newest = (col(RequestRow.completed_at).desc(), col(RequestRow.request_id).desc())
+        return self.session.exec(select(RequestRow.request_id).where(*of).order_by(*newest).limit(1)).first()
 
     def remember(self, request: Request, completed_at: datetime) -> None:
         """Keeps a request."""
@@ -115,7 +126,8 @@ class SqlStore(ChassisStore):
             **({"prompt_variables": dict(request.prompt_variables)} if request.prompt_variables else {}),
             **({"teacher": request.teacher} if request.teacher else {}),
         }
-        self.session.merge(RequestRow(request_id=request.request_id, completed_at=completed_at, body=body))
+        place = {"project": request.project, "conversation": request.conversation}
+        self.session.merge(RequestRow(request_id=request.request_id, completed_at=completed_at, body=body, **place))
         self.session.flush()
 
     def entry(self, signal_id: str) -> Entry | None:

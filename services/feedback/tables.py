@@ -18,12 +18,15 @@ class Base(SQLModel):
 
 
 class RequestRow(Base, table=True):
-    """A request; `body` is JSON, which holds any text, a NUL too."""
+    """A request; `body` is JSON, which holds any text, a NUL too. Of a conversation where the client named one."""
 
     __tablename__ = "request"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (Index("request_of_conversation", "project", "conversation", "completed_at", "request_id"),)
 
     request_id: str = Field(primary_key=True)
     completed_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False, index=True))
+    project: str | None = None
+    conversation: str | None = None
     body: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
 
@@ -86,7 +89,10 @@ class OpinionRow(Base, table=True):
     """Whether an answer to a question is good, as the last word of one person on one request says."""
 
     __tablename__ = "opinion"  # pyright: ignore[reportAssignmentType]
-    __table_args__ = (Index("opinion_on_question", "project", "question", "answer", "is_good", "user"),)
+    __table_args__ = (
+        Index("opinion_on_question", "project", "question", "answer", "is_good", "user"),
+        Index("opinion_of_user", "project", "user", "answer", "is_good", "question"),
+    )
 
     about: str = Field(primary_key=True)
     answer: str = Field(primary_key=True)

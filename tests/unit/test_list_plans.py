@@ -99,6 +99,7 @@ def ask_feedback(store: Any) -> None:
     for project in (None, "p"):
         store.examples.held(project, None, 10)
         store.examples.held(project, (NOW, "e"), 10)
+    store.last_of("p", "c")
     store.examples.due(NOW)
     store.examples.disputed("p", "q")
     store.examples.of_request("r1")

@@ -13,6 +13,8 @@ from contracts.learning import Learning
 from services.feedback.domain.examples import Example
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+OWN = ("thumbs", "scores", "approved")
+"""Sources whose answers are the model's own: that it says the same again and again is no burst."""
 Status = Literal["released", "held", "left_out"]
 
 
@@ -25,11 +27,13 @@ class Seen:
     of_source: int = 0
     """Examples of this source within DAY, this one not counted."""
     alike: int = 0
-    """Examples of this source within HOUR on other requests whose answer is nearly the same."""
+    """Examples of this source within DAY on other requests whose answer is nearly the same."""
     agreeing: int = 1
     """People who say of the answer what the example says, whoever gave this one among them."""
-    contesting: int = 0
-    """Others who say the contrary: that the good answer is bad, or the bad one good."""
+    weight: float = 1.0
+    """Their weight, at least 1: a person who says it of an answer to n questions counts 1/n on each."""
+    contesting: float = 0.0
+    """Weight of those who say the contrary: that the good answer is bad, or the bad one good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +63,13 @@ def judged(example: Example, learning: Learning, seen: Seen, now: datetime) -> V
     source = learning.source(example.source)
     if now < (until := example.said_at + learning.wait):
         return Verdict("held", "wait", f"it is judged when others had {_span(learning.wait)} to speak", until)
-    if seen.contesting and seen.contesting >= seen.agreeing:
-        return _held("contested", f"{seen.contesting} say otherwise of the same question, {seen.agreeing} say so")
+    if learning.contested == "hold" and seen.contesting and seen.contesting >= seen.weight:
+        weights = f"weight {seen.contesting:.3g} against {seen.weight:.3g}"
+        return _held("contested", f"others say otherwise of the same question, with {weights}")
     if seen.agreeing < source.agree:
         return _held("agree", f"{seen.agreeing} of the {source.agree} users that {example.source} asks for say so")
-    if seen.alike >= learning.alike and example.source not in ("thumbs", "scores"):
-        return _held("alike", f"{seen.alike} nearly equal answers to other requests came within an hour")
+    if seen.alike >= learning.alike and example.source not in OWN:
+        return _held("alike", f"{seen.alike} nearly equal answers to other requests came within a day")
     if seen.by_user >= source.per_user:
         return _held("per_user", f"the user has given {seen.by_user} of {example.source} within a day")
     if seen.of_source >= source.per_day:

@@ -27,6 +27,8 @@ class Request:
     prompt_variables: Mapping[str, str] | None = None
     teacher: str | None = None
     """The model of the project's teacher that answered; None: `model` did."""
+    conversation: str | None = None
+    """What the client called the conversation that it belongs to, in its `metadata`."""
 
 
 def record_id(signal: Signal) -> str | None:

@@ -4,9 +4,18 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 Kind = Literal["thumb", "score", "correction", "comparison", "text"]
 Thumb = Literal["up", "down"]
@@ -29,12 +38,11 @@ Text = Annotated[AnyText, AfterValidator(_not_blank)]
 RequestId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
-class Feedback(BaseModel):
-    """What one caller says of one answer, in one or several ways."""
+class Words(BaseModel):
+    """What one caller says, in one or several ways."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    request_id: RequestId = Field(description="`id` of the gateway's answer")
     thumb: Thumb | None = None
     score: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     correction: Text | None = Field(default=None, description="What the answer should have been")
@@ -44,7 +52,7 @@ class Feedback(BaseModel):
     user: Annotated[str, StringConstraints(max_length=500), AfterValidator(_without_nul)] | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> "Feedback":
+    def _says_something(self) -> Self:
         if (self.chosen is None) != (self.rejected is None):
             raise ValueError("a comparison needs both 'chosen' and 'rejected'")
         if self.chosen is not None and self.chosen == self.rejected:
@@ -53,6 +61,34 @@ class Feedback(BaseModel):
         if all(part is None for part in said):
             raise ValueError("give at least one of thumb, score, correction, chosen with rejected, text")
         return self
+
+
+class Feedback(Words):
+    """What one caller says of one answer."""
+
+    request_id: RequestId = Field(description="`id` of the gateway's answer")
+
+
+class OfConversation(Words):
+    """What one caller says of a conversation: it is said of its last answer, with all that came before."""
+
+    project: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    conversation: RequestId = Field(description="What the requests' `metadata` call it")
+
+    def on(self, request_id: str) -> Feedback:
+        """The same of an answer."""
+        return Feedback(request_id=request_id, **self.model_dump(exclude={"project", "conversation"}))
+
+
+def _about_what(raw: Any) -> str:
+    given = cast(dict[str, Any], raw) if isinstance(raw, dict) else {}
+    return "conversation" if isinstance(raw, OfConversation) or "conversation" in given else "request"
+
+
+Given = Annotated[
+    Annotated[Feedback, Tag("request")] | Annotated[OfConversation, Tag("conversation")], Discriminator(_about_what)
+]
+"""As people send it."""
 
 
 @dataclass(frozen=True, slots=True)

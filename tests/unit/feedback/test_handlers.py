@@ -17,6 +17,7 @@ from contracts.envelope import new_meta
 from contracts.events.feedback import ExampleReleasedV1, SignalRecordedV1, SignalRefusedV1
 from contracts.events.registry import ProjectDefinedV1
 from contracts.events.serving import InferenceCompletedV1, TeacherAnswer
+from contracts.learning import Learning, Source
 from contracts.project import ProjectSpec
 from contracts.types import ModelRef
 from services.chassis.context import Context
@@ -35,8 +36,9 @@ from tests.conftest import wait_until_locked
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DEADLINE = timedelta(minutes=10)
 MIGRATIONS = Path(handlers.__file__).parent / "migrations"
+LEARN = Learning(approved=Source(weight=0))
 DEFINED = ProjectDefinedV1(
-    project="shell-copilot", revision="0" * 64, spec=ProjectSpec(project="shell-copilot", base="b")
+    project="shell-copilot", revision="0" * 64, spec=ProjectSpec(project="shell-copilot", base="b", learn=LEARN)
 )
 
 

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from contracts.events.registry import ProjectDefinedV1
 from contracts.events.serving import InferenceCompletedV1
+from contracts.learning import Learning, Source
 from contracts.project import ProjectSpec
 from contracts.types import ModelRef
 from services.chassis.http import guard
@@ -36,7 +37,8 @@ class Stream:
         self.feedback = Link("feedback", FeedbackSettings(home=home), home)
         self.ingestion = Link("ingestion", IngestionSettings(home=home), home)
         self.prep = Link("prep", PrepSettings(home=home), home)
-        defined = ProjectDefinedV1(project="p", revision="0" * 64, spec=ProjectSpec(project="p", base="b"))
+        spec = ProjectSpec(project="p", base="b", learn=Learning(approved=Source(weight=0)))
+        defined = ProjectDefinedV1(project="p", revision="0" * 64, spec=spec)
         self.feedback.take([message(defined, "defined")])
         self.ingestion.take([message(defined, "defined")])
 

@@ -52,7 +52,7 @@ class Feedbacks:
             session.flush()
 
     def define(self, number: int = 1, **learn: Any) -> None:
-        spec = ProjectSpec.model_validate({"project": "p", "base": "b", "learn": learn})
+        spec = ProjectSpec.model_validate({"project": "p", "base": "b", "learn": {"approved": {"weight": 0}} | learn})
         event = ProjectDefinedV1(project="p", revision=f"{number:064d}", spec=spec, sequence=number)
         with self.store() as store:
             store.projects.remember(event, NOW)
@@ -74,6 +74,20 @@ class Feedbacks:
         with self.store() as store:
             _, events = handlers.give(Feedback.model_validate({"request_id": request_id, **said}), at, store)
         return self._took(events)
+
+    def answered(self, request_id: str, at: datetime, conversation: str, *turns: str) -> None:
+        """A request of a conversation."""
+        event = InferenceCompletedV1(
+            project="p",
+            request_id=request_id,
+            model=ModelRef(name="p", version=1),
+            endpoint="chat.completions",
+            messages=tuple({"role": "user", "content": turn} for turn in turns),
+            metadata={"conversation": conversation},
+            output=f"answer {request_id}",
+        )
+        with self.store() as store:
+            list(handlers.on_inference_completed(event, new_meta(event, "urn:x", "1", time=at), store))
 
     def settle(self, at: datetime) -> list[Event]:
         with self.store() as store:
@@ -143,7 +157,7 @@ def test_bursts_of_nearly_equal_answers_are_held_whoever_sends_them(feedbacks: F
     found = [fates(feedbacks.say(f"r{n}", correction=f"{spam} {n}", user=f"bot{n}")) for n in range(5)]
     assert found == [["released"]] * 3 + [["alike"]] * 2
     assert fates(feedbacks.say("r8", correction="tar -tf a.tar", user="ann")) == ["released"]
-    later = NOW + timedelta(hours=2)
+    later = NOW + timedelta(hours=25)
     assert fates(feedbacks.say("r9", at=later, correction=f"{spam} 9", user="bot")) == ["released"], "no burst any more"
 
 
@@ -282,3 +296,47 @@ def _rows(engine: Engine, table: str) -> list[Any]:
         for row in rows
     ]
     return sorted(plain, key=lambda row: json.dumps(row, sort_keys=True, default=str))
+
+
+def test_feedback_on_a_conversation_is_about_its_last_answer(feedbacks: Feedbacks) -> None:
+    feedbacks.define(thumbs={"weight": 1})
+    client = feedbacks.client()
+    said = {"project": "p", "conversation": "c1", "thumb": "up"}
+    early = client.post("/v1/feedback", json=said)
+    assert (early.status_code, early.json()["error"]["code"]) == (409, "conversation_not_known_yet")
+    feedbacks.answered("r2", NOW, "c1", "one", "two")
+    feedbacks.answered("r1", NOW - timedelta(seconds=1), "c1", "one")
+    feedbacks.answered("r3", NOW + timedelta(seconds=1), "c2", "other")
+    given = client.post("/v1/feedback", json=said)
+    assert given.status_code == 202
+    shown = client.get(f"/v1/feedback/{given.json()['signal_id']}").json()
+    assert (shown["request_id"], [e["source"] for e in shown["examples"]]) == ("r2", ["thumbs"])
+    neither = client.post("/v1/feedback", json={"thumb": "up"}).json()
+    assert "request_id" in str(neither)
+    assert client.post("/v1/feedback", json={**said, "request_id": "r2"}).status_code == 422
+
+
+def test_nobody_becomes_many_by_asking_in_many_words(feedbacks: Feedbacks) -> None:
+    """A person who says the same of answers to n questions counts 1/n on each, against one who says it once."""
+    feedbacks.define(alike=100)
+    for n in range(4):
+        feedbacks.say(f"l{n}", f"wording {n}", output="Paris", correction="Lyon", user="mallory")
+    feedbacks.say("r1", "wording 4", output="Paris", thumb="up", user="ann")
+    feedbacks.say("m1", "wording 4", output="Paris", correction="Lyon", user="mallory")
+    assert fates(feedbacks.say("m2", "wording 4", output="Paris", correction="Lyon", user="moll")) == [
+        "released",
+        "released",
+    ]
+    with feedbacks.store() as store:
+        found = store.examples.get("feedback-m2")
+        assert found is not None
+        seen = store.examples.seen(found.example)
+    assert (seen.agreeing, seen.weight, seen.contesting) == (2, pytest.approx(1.2), 1)
+
+
+def test_answers_with_a_thumb_up_are_learnt_by_default(feedbacks: Feedbacks) -> None:
+    feedbacks.define(approved={})
+    [released] = feedbacks.say("r1", output="Paris", thumb="up", user="ann")
+    assert isinstance(released, ExampleReleasedV1)
+    assert (released.source, released.example_id) == ("approved", "approved-r1")
+    assert feedbacks.say("r2", output="Paris", thumb="down", user="ann") == []

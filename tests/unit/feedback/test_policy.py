@@ -77,7 +77,7 @@ def test_request_that_makes_no_record_makes_no_example() -> None:
         ("sft", "comparisons", 1),
         ("sft", "pairs", 0),
         ("sft", "thumbs", 0),
-        ("sft", "approved", 0),
+        ("sft", "approved", 1),
     ],
 )
 def test_defaults_are_what_the_method_learns_from(method: str, source: SourceName, share: float) -> None:
@@ -119,8 +119,9 @@ def test_length_is_a_filter() -> None:
         ({"corrections": {"agree": 2}}, Seen(agreeing=1), "agree"),
         ({"alike": 4}, Seen(alike=3), None),
         ({"alike": 4}, Seen(alike=4), "alike"),
-        ({}, Seen(agreeing=2, contesting=1), None),
-        ({}, Seen(agreeing=2, contesting=2), "contested"),
+        ({}, Seen(agreeing=2, weight=1.5, contesting=1.4), None),
+        ({}, Seen(agreeing=2, weight=1.5, contesting=1.5), "contested"),
+        ({"contested": "learn"}, Seen(agreeing=1, contesting=9), None),
     ],
 )
 def test_what_is_doubtful_is_held_with_its_reason(policy: dict[str, Any], seen: Seen, reason: str | None) -> None:

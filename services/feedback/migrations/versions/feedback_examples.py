@@ -50,6 +50,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_opinion_said_at", "opinion", ["said_at"])
     op.create_index("opinion_on_question", "opinion", ["project", "question", "answer", "is_good", "user"])
+    op.create_index("opinion_of_user", "opinion", ["project", "user", "answer", "is_good", "question"])
 
 
 def downgrade() -> None:
