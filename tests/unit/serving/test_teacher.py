@@ -199,9 +199,15 @@ def test_the_key_goes_to_the_teacher_and_nowhere_else(
     caplog.set_level("DEBUG")
     made.ask()
     assert teacher.requests[0][1]["authorization"] == f"Bearer {secret}"
-    teacher.say(fails(400, f"the key {secret} may not"), fails(401, f"no {secret}"), fails(500, f"boom {secret}"))
-    told = [httpx.post(f"{made.url}/v1/chat/completions", json={"model": "shop", "messages": USER}) for _ in range(3)]
-    assert [each.status_code for each in told] == [400, 502, 502]
+    breaks: Any = {"error": {"message": f"late {secret}"}}
+    teacher.say(
+        fails(400, f"the key {secret} may not"),
+        fails(401, f"no {secret}"),
+        fails(500, f"boom {secret}"),
+        lambda request: request.stream([breaks]),
+    )
+    told = [httpx.post(f"{made.url}/v1/chat/completions", json={"model": "shop", "messages": USER}) for _ in range(4)]
+    assert [each.status_code for each in told] == [400, 502, 502, 502]
     assert "LARGE" in told[1].json()["error"]["message"]
     everything = "".join([*(e.text for e in told), *(r.model_dump_json() for r in made.records), caplog.text])
     assert secret not in everything
