@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from contracts.kinds import LEARNT
 from contracts.sections import Duration, Section
 
-SourceName = Literal["corrections", "pairs", "comparisons", "thumbs", "scores", "approved"]
+SourceName = Literal["corrections", "pairs", "comparisons", "thumbs", "scores", "approved", "teacher"]
 """Where an example comes from: one for each field of Learning that is a Source."""
 
 NATURAL: Mapping[SourceName, str | None] = {
@@ -35,7 +35,7 @@ class Source(Section):
         ge=0,
         le=1,
         description="Share of the source's examples that are kept, by their identity; 0: none. Absent: all of corrections, "
-        "comparisons and approved answers, and of pairs, thumbs and scores where train.method learns from them",
+        "comparisons and approved answers; pairs, thumbs and scores where train.method learns from them; no teacher's answers",
     )
     per_user: int = Field(default=20, ge=1, description="Examples of one user a day; more are held for review")
     per_day: int = Field(default=1000, ge=1, description="Examples a day; more are held for review")
@@ -76,6 +76,10 @@ class Learning(Section):
     thumbs: Source = Field(default=Source(), description="Answers labelled by a thumb")
     scores: Scores = Field(default=Scores(), description="Answers labelled by a score at one of the ends")
     approved: Source = Field(default=Source(), description="Answers with a thumb up, learnt as they were given")
+    teacher: Source = Field(
+        default=Source(weight=0, per_user=1000),
+        description="Answers of serve.teacher, learnt as they were given; what is over a cap is not learnt",
+    )
     wait: Duration = Field(
         default=timedelta(0),
         ge=timedelta(0),
@@ -96,8 +100,8 @@ class Learning(Section):
     def share(self, source: SourceName, methods: Collection[str]) -> float:
         """The share of a source's examples that is kept where these methods are trained; from 0 to 1."""
         own = cast(Source, getattr(self, source))
-        if own.weight is not None:
-            return own.weight
+        if own.weight is not None or source not in NATURAL:
+            return own.weight or 0.0
         kind = NATURAL[source]
         return 1.0 if kind is None or any(kind in LEARNT.get(method, ()) for method in methods) else 0.0
 

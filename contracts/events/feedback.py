@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 from pydantic import AwareDatetime, Field
 
 from contracts.envelope import Event
-from contracts.learning import SourceName
 from contracts.records import Record
 from contracts.types import ModelRef, ProjectName
 
@@ -73,9 +72,9 @@ class _Example(Event):
 
     project: ProjectName
     example_id: str = Field(description="Identity of the record that it becomes")
-    source: SourceName
+    source: str = Field(description="Which of the project's `learn` it comes from: corrections, pairs and so on")
     request_id: str
-    signal_id: str
+    signal_id: str = Field(description="Empty of a teacher's answer, of which nobody need have said anything")
     model: ModelRef = Field(description="Whose answer it is about")
     user: str | None = Field(default=None, description="Digest of the user; null where nobody was named")
     record: Record

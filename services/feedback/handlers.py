@@ -18,7 +18,7 @@ from services.chassis.storage.projects import on_project_defined
 from services.feedback.domain.normal_form import answer_digest, question_digest
 from services.feedback.domain.records import Request, as_record, record_id
 from services.feedback.domain.signals import Feedback, Signal, identity, says_the_same, signals
-from services.feedback.learning import learn
+from services.feedback.learning import learn, learn_teacher
 from services.feedback.store import Entry, Store
 
 AT_ONCE = 200
@@ -46,7 +46,8 @@ def on_inference_completed(event: InferenceCompletedV1, meta: Meta, store: Store
         conversation=(event.metadata or {}).get(CONVERSATION),
     )
     store.remember(request, meta.time)
-    return _record_waiting(request, store)
+    taught = learn_teacher(request, event.user, meta.time, store) if event.status == "ok" else []
+    return [*taught, *_record_waiting(request, store)]
 
 
 def give(feedback: Feedback, now: datetime, store: Store) -> tuple[list[Entry], list[Event]]:

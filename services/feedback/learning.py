@@ -12,7 +12,7 @@ from contracts.envelope import Event
 from contracts.events.feedback import ExampleHeldV1, ExampleRejectedV1, ExampleReleasedV1
 from contracts.learning import Learning
 from contracts.records import RecordInvalid, parse_record
-from services.feedback.domain.examples import Example, examples, opinions_on
+from services.feedback.domain.examples import Example, examples, of_teacher, opinions_on
 from services.feedback.domain.normal_form import answer_digest, question_digest, user_digest
 from services.feedback.domain.policy import Verdict, judged, wanted
 from services.feedback.domain.records import Request, answer_turn, bounded
@@ -47,6 +47,15 @@ def learn(signal: Signal, request: Request, said_at: datetime, store: Store) -> 
             verdict = unknown(said_at) if policy is None else judged(example, learning, seen, said_at)
             events.append(_settle(example, verdict, store))
     return [*events, *_judge_again(store.examples.disputed(request.project, question), said_at, store)]
+
+
+def learn_teacher(request: Request, user: str | None, at: datetime, store: Store) -> list[Event]:
+    """The event of a teacher's answer that is learnt; nothing where the project does not learn them, or a cap is reached."""
+    example, policy = of_teacher(request, user, at), _policy(request.project, store)
+    if example is None or policy is None or not wanted(example, *policy):
+        return []
+    verdict = judged(example, policy[0], store.examples.seen(example), at)
+    return [] if verdict.reason in ("per_user", "per_day") else [_settle(example, verdict, store)]
 
 
 def unknown(said_at: datetime) -> Verdict:

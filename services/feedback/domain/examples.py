@@ -1,7 +1,10 @@
-"""Training examples that a signal makes, and the opinions that it holds: pure. What is learnt of them: policy.py."""
+"""Training examples that a signal or a teacher's answer makes, and the opinions that a signal holds: pure.
+
+What is learnt of them: policy.py.
+"""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -68,38 +71,56 @@ def opinions_on(signal: Signal, given: str, learning: Learning) -> tuple[Opinion
 
 def examples(signal: Signal, request: Request, learning: Learning, said_at: datetime) -> tuple[Example, ...]:
     """The examples that a signal makes, whatever the policy says of them; none that is no record or too large for one."""
-    made: list[Example] = []
     try:
         drafts = list(_raw(signal, request, learning))
     except RecordInvalid:
         return ()
     said = opinions_on(signal, answer_digest(request.output), learning)
     good, bad = (next((o.answer for o in said if o.is_good is side), None) for side in (True, False))
-    for source, example_id, raw in drafts:
-        try:
-            _, record = parse_record(raw)
-            bounded(record)
-        except RecordInvalid:
-            continue  # the signal itself is refused for it, or stands without this example
-        made.append(
-            Example(
-                example_id=example_id,
-                project=request.project,
-                source=source,
-                request_id=request.request_id,
-                signal_id=signal.signal_id,
-                model=request.model,
-                user=user_digest(request.project, signal.user),
-                record=record,
-                tags=dict(request.prompt_variables or {}),
-                question=question_digest(request),
-                good=good,
-                bad=bad,
-                said_at=said_at,
-                teacher=request.teacher,
-            )
-        )
-    return tuple(made)
+    by = user_digest(request.project, signal.user)
+    found = (_example(request, source, example_id, raw, by, said_at) for source, example_id, raw in drafts)
+    return tuple(
+        replace(example, signal_id=signal.signal_id, good=good, bad=bad) for example in found if example is not None
+    )
+
+
+def of_teacher(request: Request, user: str | None, said_at: datetime) -> Example | None:
+    """The teacher's answer as an example; None where another answered, nothing was said, or it makes no record."""
+    if request.teacher is None or not request.output.strip():
+        return None
+    try:
+        raw = {"messages": [*request_turns(request), answer_turn(request.output)]}
+    except RecordInvalid:
+        return None
+    by = user_digest(request.project, user)
+    return _example(request, "teacher", f"teacher-{request.request_id}", raw, by, said_at)
+
+
+def _example(
+    request: Request, source: SourceName, example_id: str, raw: dict[str, Any], user: str | None, said_at: datetime
+) -> Example | None:
+    """The example, of no signal and no opinion yet; None where it is no record or too large for one."""
+    try:
+        _, record = parse_record(raw)
+        bounded(record)
+    except RecordInvalid:
+        return None  # the signal itself is refused for it, or stands without this example
+    return Example(
+        example_id=example_id,
+        project=request.project,
+        source=source,
+        request_id=request.request_id,
+        signal_id="",
+        model=request.model,
+        user=user,
+        record=record,
+        tags=dict(request.prompt_variables or {}),
+        question=question_digest(request),
+        good=answer_digest(request.output),
+        bad=None,
+        said_at=said_at,
+        teacher=request.teacher,
+    )
 
 
 def _raw(signal: Signal, request: Request, learning: Learning) -> Iterator[tuple[SourceName, str, dict[str, Any]]]:

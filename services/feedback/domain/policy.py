@@ -13,7 +13,7 @@ from contracts.learning import Learning
 from services.feedback.domain.examples import Example
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
-OWN = ("thumbs", "scores", "approved")
+OWN = ("thumbs", "scores", "approved", "teacher")
 """Sources whose answers are the model's own: that it says the same again and again is no burst."""
 Status = Literal["released", "held", "left_out"]
 

@@ -15,7 +15,7 @@ from sqlmodel import Session
 from contracts.envelope import Event, new_meta
 from contracts.events.feedback import ExampleHeldV1, ExampleRejectedV1, ExampleReleasedV1
 from contracts.events.registry import ProjectDefinedV1
-from contracts.events.serving import InferenceCompletedV1
+from contracts.events.serving import InferenceCompletedV1, TeacherAnswer
 from contracts.project import ProjectSpec
 from contracts.types import ModelRef
 from services.chassis.context import Context
@@ -340,3 +340,30 @@ def test_answers_with_a_thumb_up_are_learnt_by_default(feedbacks: Feedbacks) -> 
     assert isinstance(released, ExampleReleasedV1)
     assert (released.source, released.example_id) == ("approved", "approved-r1")
     assert feedbacks.say("r2", output="Paris", thumb="down", user="ann") == []
+
+
+def test_a_teacher_s_answers_are_learnt_where_the_project_says_so(feedbacks: Feedbacks) -> None:
+    def taught(n: int, **more: Any) -> list[Event]:
+        event = InferenceCompletedV1(
+            project="p",
+            request_id=f"t{n}",
+            model=ModelRef(name="p", version=0),
+            endpoint="chat.completions",
+            messages=({"role": "user", "content": f"question {n}"},),
+            user="ann",
+            output=f"answer {n}",
+            **more,
+        )
+        with feedbacks.store() as store:
+            return list(handlers.on_inference_completed(event, new_meta(event, "urn:x", "1", time=NOW), store))
+
+    teacher = TeacherAnswer(model="big", host="teacher.example")
+    feedbacks.define()
+    assert taught(1, teacher=teacher) == []
+    feedbacks.define(2, teacher={"weight": 1, "per_user": 1})
+    [released] = taught(2, teacher=teacher)
+    assert isinstance(released, ExampleReleasedV1)
+    assert (released.source, released.example_id, released.teacher) == ("teacher", "teacher-t2", teacher.model)
+    assert taught(3, teacher=teacher) == [], "what is over a cap is not learnt, and waits for nobody"
+    assert taught(4) == [], "the project's own model answered"
+    assert taught(5, teacher=teacher, status="error") == []
