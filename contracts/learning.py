@@ -67,6 +67,13 @@ class Scores(Source):
         return self
 
 
+class Teachers(Source):
+    """A teacher's answers are told by nobody's judgement, so that many of one user do no harm."""
+
+    per_user: int = Field(default=1000, ge=1, description="Answers to one user a day; more are not learnt")
+    per_day: int = Field(default=1000, ge=1, description="Answers a day; more are not learnt")
+
+
 class Learning(Section):
     """What people say of answers, as training examples: by policy, and what is doubtful is held for review."""
 
@@ -76,9 +83,8 @@ class Learning(Section):
     thumbs: Source = Field(default=Source(), description="Answers labelled by a thumb")
     scores: Scores = Field(default=Scores(), description="Answers labelled by a score at one of the ends")
     approved: Source = Field(default=Source(), description="Answers with a thumb up, learnt as they were given")
-    teacher: Source = Field(
-        default=Source(weight=0, per_user=1000),
-        description="Answers of serve.teacher, learnt as they were given; what is over a cap is not learnt",
+    teacher: Teachers = Field(
+        default=Teachers(), description="Answers of serve.teacher, learnt as they were given, where weight says so"
     )
     wait: Duration = Field(
         default=timedelta(0),
