@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def day_of(moment: datetime) -> date:
 
 def begins(day: date) -> datetime:
     """The first moment of a day."""
-    return datetime.combine(day, time(), UTC)
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def seconds_left(now: datetime) -> int:
