@@ -63,7 +63,7 @@ def is_valid(model: type[BaseModel], given: Mapping[str, Any]) -> bool:
 
 
 def consistent(given: dict[str, Any]) -> dict[str, Any]:
-    """The project with a gate that asks for a metric which is measured."""
+    """The project with a gate that asks for a metric which is measured, and with stages that there are."""
     spec = {name: part.model_dump() if isinstance(part, BaseModel) else part for name, part in given.items()}
     suite = spec.get("evaluate", {}).get("suite") or ("chrf",)
     rules = spec.get("gate", {}).get("require", ())
@@ -72,6 +72,8 @@ def consistent(given: dict[str, Any]) -> dict[str, Any]:
     margin = next(iter(spec.get("gate", {}).get("margins", {}).values()), None)
     used = margin is not None and any("champion" in rule for rule in kept)
     gate = spec.get("gate", {}) | {"require": kept, "margins": {metric: margin} if used else {}}
+    if stages := spec.get("train", {}).get("stages"):
+        spec["train"] = spec["train"] | {"stages": ("sft", "dpo", "orpo")[: len(stages)]}
     return spec | {"gate": gate, "evaluate": spec.get("evaluate", {}) | {"suite": suite}}
 
 
