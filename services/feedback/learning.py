@@ -14,7 +14,7 @@ from contracts.learning import Learning
 from contracts.records import RecordInvalid, parse_record
 from services.feedback.domain.examples import Example, examples, of_teacher, opinions_on
 from services.feedback.domain.normal_form import answer_digest, question_digest, user_digest
-from services.feedback.domain.policy import Verdict, judged, wanted
+from services.feedback.domain.policy import LEFT_OUT, Verdict, judged, wanted
 from services.feedback.domain.records import Request, answer_turn, bounded
 from services.feedback.domain.signals import Signal, about
 from services.feedback.examples_store import Kept, Place
@@ -25,8 +25,9 @@ POLICY = "policy"
 PATIENCE = timedelta(seconds=10)
 """So long an example waits for its project's definition; then it is judged by the defaults."""
 
-
-DEFAULTS: tuple[Learning, tuple[str, ...]] = (Learning(), ("sft",))
+Policy = tuple[Learning, tuple[str, ...]]
+"""What a project learns, and by which methods."""
+DEFAULTS: Policy = (Learning(), ("sft",))
 
 
 class NotHeld(Exception):
@@ -40,22 +41,19 @@ def learn(signal: Signal, request: Request, said_at: datetime, store: Store) -> 
     question, user = question_digest(request), user_digest(request.project, signal.user)
     place = Place(request.project, question, user, said_at)
     store.examples.opine(about(signal), opinions_on(signal, answer_digest(request.output), learning), place)
-    events: list[Event] = []
-    for example in examples(signal, request, learning, said_at):
-        if wanted(example, learning, methods):
-            seen = store.examples.seen(example)
-            verdict = unknown(said_at) if policy is None else judged(example, learning, seen, said_at)
-            events.append(_settle(example, verdict, store))
-    return [*events, *_judge_again(store.examples.disputed(request.project, question), said_at, store)]
+    made = examples(signal, request, learning, said_at)
+    if policy is None:
+        return [_settle(each, unknown(said_at), store) for each in made if wanted(each, learning, methods)]
+    events = [event for example in made for event in _judge(example, policy, said_at, store)]
+    held = store.examples.disputed(request.project, question)
+    others = (kept for kept in held if kept.example.signal_id != signal.signal_id)  # its own are judged by now
+    return [*events, *_judge_again(others, said_at, store)]
 
 
 def learn_teacher(request: Request, user: str | None, at: datetime, store: Store) -> list[Event]:
     """The event of a teacher's answer that is learnt; nothing where the project does not learn them, or a cap is reached."""
     example, policy = of_teacher(request, user, at), _policy(request.project, store)
-    if example is None or policy is None or not wanted(example, *policy):
-        return []
-    verdict = judged(example, policy[0], store.examples.seen(example), at)
-    return [] if verdict.reason in ("per_user", "per_day") else [_settle(example, verdict, store)]
+    return [] if example is None or policy is None else _judge(example, policy, at, store)
 
 
 def unknown(said_at: datetime) -> Verdict:
@@ -108,21 +106,27 @@ def edited(example: Example, answer: str) -> Example:
 
 
 def _judge_again(held: Iterable[Kept], now: datetime, store: Store) -> list[Event]:
-    events: list[Event] = []
-    for kept in held:
-        example = kept.example
-        learning, methods = _policy(example.project, store) or DEFAULTS
-        if not wanted(example, learning, methods):
-            events.append(_reject(example, POLICY, "the project does not learn from it", store))
-            continue
-        verdict = judged(example, learning, store.examples.seen(example), now)
-        if (verdict.status, verdict.reason, verdict.until) != (kept.status, kept.reason, kept.until):
-            events.append(_settle(example, verdict, store))
-    return events
+    return [
+        event
+        for kept in held
+        for event in _judge(kept.example, _policy(kept.example.project, store) or DEFAULTS, now, store, kept)
+    ]
 
 
-def _policy(project: str, store: Store) -> tuple[Learning, tuple[str, ...]] | None:
-    """What the project learns, and by which methods; None where it is not known yet."""
+def _judge(example: Example, policy: Policy, now: datetime, store: Store, held: Kept | None = None) -> list[Event]:
+    """The event of an example's fate, none where it is that of before; what is not learnt and was held is rejected."""
+    learning = policy[0]
+    is_wanted = wanted(example, *policy)  # first, since what else was said takes four queries
+    verdict = judged(example, learning, store.examples.seen(example), now) if is_wanted else LEFT_OUT
+    if verdict.status == "left_out":
+        return [_reject(example, POLICY, "the project does not learn from it", store)] if held else []
+    if held and (verdict.status, verdict.reason, verdict.until) == (held.status, held.reason, held.until):
+        return []
+    return [_settle(example, verdict, store)]
+
+
+def _policy(project: str, store: Store) -> Policy | None:
+    """The project's policy; None where it is not known yet."""
     known = store.projects.current(project)
     return None if known is None else (known[1].learn, known[1].train.methods)
 

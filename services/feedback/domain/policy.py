@@ -47,6 +47,14 @@ class Verdict:
 
 
 RELEASED = Verdict("released")
+LEFT_OUT = Verdict("left_out")
+
+
+def judged(example: Example, learning: Learning, seen: Seen, now: datetime) -> Verdict:
+    """What becomes of an example that is wanted."""
+    verdict = _judged(example, learning, seen, now)
+    # Nobody said anything of a teacher's answer, so there is nothing to review.
+    return LEFT_OUT if example.source == "teacher" and verdict.reason in ("per_user", "per_day") else verdict
 
 
 def wanted(example: Example, learning: Learning, methods: tuple[str, ...]) -> bool:
@@ -58,8 +66,7 @@ def wanted(example: Example, learning: Learning, methods: tuple[str, ...]) -> bo
     return drawn < learning.share(example.source, methods)
 
 
-def judged(example: Example, learning: Learning, seen: Seen, now: datetime) -> Verdict:
-    """What becomes of an example that is wanted."""
+def _judged(example: Example, learning: Learning, seen: Seen, now: datetime) -> Verdict:
     source = learning.source(example.source)
     if now < (until := example.said_at + learning.wait):
         return Verdict("held", "wait", f"it is judged when others had {_span(learning.wait)} to speak", until)

@@ -26,7 +26,7 @@ def of_example(example: ExampleReleasedV1) -> RecordSubmittedV1:
         "origin": "feedback",
         "source": example.source,
         "request_id": example.request_id,
-        "model": f"{example.model.name}@{example.model.version}",
+        "model": example.teacher or f"{example.model.name}@{example.model.version}",
         **({"reviewer": example.by} if example.by else {}),
     }
     return _submitted(

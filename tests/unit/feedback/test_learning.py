@@ -367,3 +367,13 @@ def test_a_teacher_s_answers_are_learnt_where_the_project_says_so(feedbacks: Fee
     assert taught(3, teacher=teacher) == [], "what is over a cap is not learnt, and waits for nobody"
     assert taught(4) == [], "the project's own model answered"
     assert taught(5, teacher=teacher, status="error") == []
+    feedbacks.define(3, wait="1h", teacher={"weight": 1, "per_user": 1})
+    assert fates(taught(6, teacher=teacher)) == ["wait"]
+    assert fates(feedbacks.settle(NOW + timedelta(hours=1))) == ["rejected"], "nor after its wait"
+
+
+def test_who_says_both_contests_nobody(feedbacks: Feedbacks) -> None:
+    """A person may approve an answer once and correct it another time: that is no dispute among people."""
+    feedbacks.define()
+    feedbacks.say("r1", "how?", output="so", thumb="up", user="ann")
+    assert fates(feedbacks.say("r2", "how?", output="so", correction="thus", user="ann")) == ["released"]

@@ -13,7 +13,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from contracts.project import Adapter, Prompt, Train
+from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.trainer.domain.spec import TrainSpec
+from services.trainer.settings import TrainerSettings
 
 TEMPLATE = (
     "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}</s>\n{% endfor %}"
@@ -81,6 +83,14 @@ def examples(methods: Sequence[str]) -> list[dict[str, Any]]:
         else:
             found.append({"prompt": prompt, "chosen": answer, "rejected": other})
     return found
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
+    """The store of a home of its own, as the trainer's jobs open it."""
+    monkeypatch.setenv("NORIA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NORIA_CACHE", str(cache))
+    return open_store(TrainerSettings())
 
 
 @pytest.fixture

@@ -17,22 +17,14 @@ from contracts.project import Adapter, ProjectSpec, Prompt, Train
 from contracts.schema import example_path
 from contracts.types import ArtifactRef, DatasetRef
 from services.chassis.errors import JobFailed
-from services.chassis.storage.artifacts import ArtifactStore, open_store
+from services.chassis.storage.artifacts import ArtifactStore
 from services.trainer import worker
 from services.trainer.compute import loop
 from services.trainer.domain.run_state import Order, Run, champion_of, plan
-from services.trainer.settings import TrainerSettings
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 LORA = Adapter(r=2)
 TUNING = {"learning_rate": 1e-2, "epochs": 2, "replay": 0.0}
-
-
-@pytest.fixture
-def artifacts(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
-    monkeypatch.setenv("NORIA_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("NORIA_CACHE", str(cache))
-    return open_store(TrainerSettings())
 
 
 @pytest.fixture

@@ -15,17 +15,9 @@ from contracts.types import ArtifactRef, DatasetRef
 from services.chassis.errors import ArtifactUnavailable, JobFailed, JobStopped
 from services.chassis.jobs.checkpoints import write_reference
 from services.chassis.jobs.failures import classify
-from services.chassis.storage.artifacts import ArtifactStore, open_store
+from services.chassis.storage.artifacts import ArtifactStore
 from services.trainer import worker
 from services.trainer.domain.run_state import Order
-from services.trainer.settings import TrainerSettings
-
-
-@pytest.fixture
-def artifacts(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
-    monkeypatch.setenv("NORIA_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("NORIA_CACHE", str(cache))
-    return open_store(TrainerSettings())
 
 
 @pytest.fixture
