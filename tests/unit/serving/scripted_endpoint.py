@@ -35,7 +35,8 @@ class Request(BaseHTTPRequestHandler):
     def whole(self, status: int, body: Any, **headers: str) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
-        given = {"content-type": "application/json", "content-length": str(len(data))}
+        # As it does: a client that keeps the connection would now and then send its next request into one that is being closed.
+        given = {"content-type": "application/json", "content-length": str(len(data)), "connection": "close"}
         for name, value in {**given, **{k.replace("_", "-"): v for k, v in headers.items()}}.items():
             self.send_header(name, value)
         self.end_headers()
