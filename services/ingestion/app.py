@@ -7,6 +7,7 @@ from services.chassis.http import idempotency
 from services.chassis.service import Service, Timer
 from services.ingestion import handlers
 from services.ingestion.http import make_router
+from services.ingestion.joining import keep_giving_up
 from services.ingestion.letters import concealed
 from services.ingestion.restore import RESTORE
 from services.ingestion.settings import IngestionSettings
@@ -20,6 +21,7 @@ service = Service(
     restore=RESTORE,
     conceal=concealed,
     router=make_router,
+    background=(keep_giving_up,),
     timers=(
         Timer("refuse-overdue", every=2.0, run=handlers.refuse_overdue),
         Timer("forget-idempotency-keys", every=60.0, run=idempotency.forget),

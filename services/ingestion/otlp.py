@@ -116,14 +116,16 @@ def _log_events(request: Any) -> Iterator[Span]:
     """Records with the ids of one span are its events; an event that tells a whole call is a span by itself."""
     for resource in request.resource_logs:
         about = attributes(resource.resource.attributes)
-        grouped: dict[tuple[str, str], list[tuple[str, dict[str, Any]]]] = {}
+        grouped: dict[tuple[str, str], list[tuple[int, str, dict[str, Any]]]] = {}
         for scope in resource.scope_logs:
             for record in scope.log_records:
-                name, said = _event(record)
-                grouped.setdefault((record.trace_id.hex(), record.span_id.hex()), []).append((name, said))
-        for (trace, span), events in grouped.items():
-            details = [said for name, said in events if name == names.DETAILS]
-            yield Span(trace, span, details[-1] if details else {}, about, tuple(events), items=len(events))
+                at = record.time_unix_nano or record.observed_time_unix_nano
+                grouped.setdefault((record.trace_id.hex(), record.span_id.hex()), []).append((at, *_event(record)))
+        for (trace, span), found in grouped.items():
+            details = [said for _, name, said in found if name == names.DETAILS]
+            events = tuple((name, said) for _, name, said in found)
+            times = tuple(at for at, _, _ in found)
+            yield Span(trace, span, details[-1] if details else {}, about, events, items=len(found), times=times)
 
 
 def _event(record: Any) -> tuple[str, dict[str, Any]]:

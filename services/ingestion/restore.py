@@ -29,6 +29,7 @@ def on_record_accepted(event: RecordAcceptedV1, meta: Meta, store: SqlStore) -> 
 RESTORE = Restore(
     events={RecordRefusedV1: on_record_refused, RecordAcceptedV1: on_record_accepted},
     omitted={
+        "part": "comes over HTTP, and no event tells of it before it is a record",
         "waiting.number": "a running number",
         "waiting.refuse_at": "when the timer first saw it",
     },

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Column, MetaData, Text
+from sqlalchemy import Column, Index, MetaData, Text
 from sqlmodel import Field, SQLModel
 
 from services.chassis.storage.tables import NUMBER, UtcDateTime
@@ -46,3 +46,25 @@ class WaitingRow(SQLModel, table=True):
     source: str
     source_id: str
     refuse_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+
+
+class PartRow(SQLModel, table=True):
+    """What one export of log events told of a call, as `domain.traces.parts` writes it."""
+
+    __tablename__ = "part"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (Index("part_received", "received_at"), Index("part_size", "project", "size"))
+    metadata = METADATA
+
+    project: str = Field(primary_key=True)
+    call: str = Field(primary_key=True)
+    """TRACE-SPAN."""
+    identity: str = Field(primary_key=True)
+    told: str = Field(sa_column=Column(Text, nullable=False))
+    size: int
+    """Characters of `told`, which is ASCII."""
+    log_records: int
+    answers: bool
+    """Whether it tells of an answer."""
+    settled: bool
+    """Whether it was said what became of it."""
+    received_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))

@@ -5,9 +5,8 @@ are accepted is decided where every submission is: by the handlers, from the top
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -22,13 +21,14 @@ from services.chassis.context import Context
 from services.chassis.http.application import MEANINGS, Problem
 from services.chassis.http.guard import By, Caller, needs
 from services.chassis.http.limits import BodyLimit
-from services.chassis.observability.metrics import Metrics
 from services.chassis.storage.database import is_database_fault
 from services.ingestion import otlp
 from services.ingestion.domain.policy import Policy, let_in
-from services.ingestion.domain.traces import names, records
+from services.ingestion.domain.traces import names, parts, records
 from services.ingestion.domain.traces.spans import Span
+from services.ingestion.joining import Brought, join
 from services.ingestion.otlp import JSON, PROTOBUF, Signal
+from services.ingestion.outcomes import Outcome, count
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.store import SqlStore
 from services.ingestion.upload import media_type
@@ -64,33 +64,6 @@ _BODY: dict[str, Any] = {
 }
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What became of a request's spans: events to send by project, and how many are no calls or were refused, by reason."""
-
-    events: dict[str, list[RecordSubmittedV1]] = field(default_factory=dict[str, list[RecordSubmittedV1]])
-    ignored: int = 0
-    refused: Counter[str] = field(default_factory=Counter[str])
-    first: str = ""
-
-    def refuse(self, span: Span, error: RecordInvalid) -> None:
-        """One more span that gives no record, or not all of its records."""
-        self.refused[error.code] += span.items
-        self.first = self.first or f"trace {span.trace_id} span {span.span_id}: {error.code}: {error}"
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Records that are sent on, spans that are no calls, and refused spans by reason; without what did not occur."""
-        counts = {"taken": sum(map(len, self.events.values())), "ignored": self.ignored, **self.refused}
-        return {name: n for name, n in counts.items() if n}
-
-    @property
-    def message(self) -> str:
-        """The refusals by reason, and the first one in full."""
-        counts = ", ".join(f"{n} {reason}" for reason, n in sorted(self.refused.items()))
-        return f"{counts}; first: {self.first}"[:1000] if counts else ""
-
-
 def judge(found: Iterable[Span], named: str | None, known: Mapping[str, Policy], by: Caller) -> Outcome:
     """What becomes of spans, `named` being the project of all of them where one is, and `known` the projects that are defined."""
     outcome = Outcome()
@@ -104,8 +77,24 @@ def judge(found: Iterable[Span], named: str | None, known: Mapping[str, Policy],
             for event in records.submissions(span, project):
                 outcome.events.setdefault(project, []).append(let_in(event, known[project]))
         except RecordInvalid as error:
-            outcome.refuse(span, error)
+            outcome.refuse(span.trace_id, span.span_id, span.items, error)
     return outcome
+
+
+def brought(
+    found: Iterable[Span], named: str | None, known: Mapping[str, Policy], by: Caller, outcome: Outcome
+) -> list[Brought]:
+    """Parts of calls as they may be kept; those of no project that the caller may feed are refused in `outcome`."""
+    made: list[Brought] = []
+    for span in found:
+        try:
+            project = named or project_of(span)
+            _check(project, known, by)
+            part = parts.let_in(parts.part_of(span), project, known[project])
+            made.append(Brought(project, span.trace_id, span.span_id, part))
+        except RecordInvalid as error:
+            outcome.refuse(span.trace_id, span.span_id, span.items, error)
+    return made
 
 
 def project_of(span: Span) -> str:
@@ -129,18 +118,8 @@ def _policies(store: SqlStore, found: Iterable[Span], named: str | None) -> dict
     return {project: store.policy(project) for project in wanted if project.isprintable() and store.knows(project)}
 
 
-class OtlpMetrics:
-    """What the entrance counts."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self.outcomes = metrics.counter(
-            "otlp_total", "Spans and log records over OTLP, by what became of them", "outcome"
-        )
-
-
 def add_otlp_routes(router: APIRouter, ctx: Context[SqlStore], settings: IngestionSettings) -> None:
     """Adds the routes to a router. An exporter puts /v1/traces behind its endpoint, whatever path that has."""
-    told = OtlpMetrics(ctx.metrics)
 
     async def take(signal: Signal, request: Request, by: Caller, project: str | None) -> Response:
         media = media_type(request.headers.get("content-type"))
@@ -149,7 +128,9 @@ def add_otlp_routes(router: APIRouter, ctx: Context[SqlStore], settings: Ingesti
             known = await ctx.read(lambda store: _policies(store, found, named))
             if named is not None and named not in known:
                 raise RecordInvalid("unknown_project", UNDEFINED.format(named[:63]))
-            outcome = await asyncio.to_thread(judge, found, named, known, by)
+            outcome, came = await asyncio.to_thread(_judged, signal, found, named, known, by)
+            if came:
+                outcome.add(await ctx.transact(_joining(came, known, settings.otlp_waiting_bytes)))
             await _send(ctx, outcome)
         except (Malformed, RecordInvalid) as error:
             code = error.reason if isinstance(error, Malformed) else error.code
@@ -158,12 +139,22 @@ def add_otlp_routes(router: APIRouter, ctx: Context[SqlStore], settings: Ingesti
             if not is_database_fault(error):
                 raise
             return otlp.refusal(media, 503, "the database is away, locked or full; send it again", retry_after=2)
-        for name, n in outcome.counts.items():
-            told.outcomes.labels(name).inc(n)
+        count(ctx, outcome.counts)
+        count(ctx, outcome.lost)
         ctx.log.info("otlp", signal=signal, **outcome.counts)
         return otlp.taken(signal, media, outcome.refused.total(), outcome.message)
 
     _add(router, take, BodyLimit(settings.otlp_bytes, "NORIA_INGESTION_OTLP_BYTES"))
+
+
+def _judged(
+    signal: Signal, found: Sequence[Span], named: str | None, known: Mapping[str, Policy], by: Caller
+) -> tuple[Outcome, list[Brought]]:
+    whole, partial = list[Span](), list[Span]()
+    for span in found:
+        (partial if signal == "logs" and parts.is_part(span) else whole).append(span)
+    outcome = judge(whole, named, known, by)
+    return outcome, brought(partial, named, known, by, outcome)
 
 
 async def _read(signal: Signal, request: Request, media: str, most: int) -> list[Span]:
@@ -193,6 +184,12 @@ async def _send(ctx: Context[SqlStore], outcome: Outcome) -> None:
 
 def _sending(events: Sequence[RecordSubmittedV1]) -> Callable[[SqlStore], tuple[None, Sequence[RecordSubmittedV1]]]:
     return lambda _: (None, events)
+
+
+def _joining(
+    came: Sequence[Brought], known: Mapping[str, Policy], most: int
+) -> Callable[[SqlStore], tuple[Outcome, Sequence[RecordSubmittedV1]]]:
+    return lambda store: join(store, came, known, most, datetime.now(UTC))
 
 
 def _add(router: APIRouter, take: Taker, most: BodyLimit) -> None:

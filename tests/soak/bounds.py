@@ -66,6 +66,7 @@ def bounds(policy: Policy, flow: Flow, datasets: int) -> dict[str, int]:
         "table ingestion.record": records + corrections,
         "table prep.record": records + corrections,
         "table ingestion.waiting": 0,
+        "table ingestion.part": 0,
         "table ingestion.tally": 10 * len(PROJECTS),
         "table prep.progress": len(PROJECTS),
         "table prep.shard": SHARDS * len(PROJECTS),

@@ -25,6 +25,11 @@ class Redactor:
         self._placeholders: dict[tuple[str, str], str] = {}
         self.kinds: Counter[str] = Counter()
 
+    @property
+    def placeholders(self) -> Mapping[tuple[str, str], str]:
+        """(kind, value) -> what stands for it."""
+        return self._placeholders
+
     def text(self, text: str) -> str:
         """The text with placeholders; JSON text is redacted inside, so that it stays JSON."""
         if (inner := _json(text)) is not None:

@@ -149,6 +149,12 @@ def check(engine: Engine) -> None:
         connection.execute(text("SELECT 1"))
 
 
+def lock(connection: Connection, name: str) -> None:
+    """Waits until no other transaction holds `name`, which is this one's until it ends; SQLite has one writer anyway."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
+
+
 def clock(connection: Connection) -> datetime:
     """The time by which leases are counted: one clock for all who share the database, PostgreSQL's own where it has one."""
     if connection.dialect.name == "sqlite":

@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from services.chassis.storage.database import DatabaseAway, is_database_fault, open_database, reading, writing
+from services.chassis.storage.database import DatabaseAway, is_database_fault, lock, open_database, reading, writing
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LEASE_SECONDS = 20.0
@@ -101,8 +101,8 @@ def upgrade(engine: Engine, schema: str, locations: Sequence[Path], scripts: str
     config.set_main_option("path_separator", "newline")
     config.set_main_option("version_locations", "\n".join(str(path) for path in locations))
     with writing(engine) as connection:
+        lock(connection, f"noria.{schema}")
         if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"noria.{schema}"})
             connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
             unlimited = "SELECT set_config('transaction_timeout', '0', true) FROM pg_settings WHERE name = 'transaction_timeout'"
             connection.execute(text(unlimited))

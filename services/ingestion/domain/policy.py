@@ -55,12 +55,12 @@ def cleaned(event: RecordSubmittedV1, policy: Policy) -> RecordSubmittedV1:
     record, tags, subject = redactor.value(event.record), redactor.value(event.tags), redactor.text(event.subject or "")
     identity = redactor.text(event.record_id)
     if identity != event.record_id:
-        raise RecordInvalid("holds_pii", f"record_id holds {_names(redactor)}; give an identity that says nothing")
+        raise RecordInvalid("holds_pii", f"record_id holds {names_of(redactor)}; give an identity that says nothing")
     if not redactor.kinds:
         return event
     if policy.pii == "drop":
         raise RecordInvalid(
-            "holds_pii", f"the record holds {_names(redactor)}, and the project's ingest.pii drops such"
+            "holds_pii", f"the record holds {names_of(redactor)}, and the project's ingest.pii drops such"
         )
     if subject != (event.subject or ""):
         subject = pseudonym(event.project, event.subject or "")
@@ -84,8 +84,7 @@ def judged(event: RecordSubmittedV1, policy: Policy) -> ValidRecord:
         RecordInvalid: as `validated`, `no_consent`, or `holds_pii` where its parts make such only together.
     """
     valid = validated(event, policy.columns)
-    if policy.require_consent and valid.tags.get(CONSENT, "").strip().lower() not in AGREED:
-        raise RecordInvalid("no_consent", f"the project takes records with consent alone; give the tag {CONSENT}: yes")
+    check_consent(valid.tags.get(CONSENT, ""), policy)
     if policy.pii == "keep" or valid.became.shape is None:
         return valid
     redactor = Redactor()
@@ -94,9 +93,15 @@ def judged(event: RecordSubmittedV1, policy: Policy) -> ValidRecord:
         return valid
     if policy.pii == "drop":
         raise RecordInvalid(
-            "holds_pii", f"the record holds {_names(redactor)}, and the project's ingest.pii drops such"
+            "holds_pii", f"the record holds {names_of(redactor)}, and the project's ingest.pii drops such"
         )
     return validated(event.model_copy(update={"record": record, "tags": valid.tags}))
+
+
+def check_consent(said: str, policy: Policy) -> None:
+    """Raises RecordInvalid `no_consent` where the project asks for consent, and the tag does not say so."""
+    if policy.require_consent and said.strip().lower() not in AGREED:
+        raise RecordInvalid("no_consent", f"the project takes records with consent alone; give the tag {CONSENT}: yes")
 
 
 def let_in(event: RecordSubmittedV1, policy: Policy) -> RecordSubmittedV1:
@@ -110,5 +115,6 @@ def let_in(event: RecordSubmittedV1, policy: Policy) -> RecordSubmittedV1:
     return event
 
 
-def _names(redactor: Redactor) -> str:
+def names_of(redactor: Redactor) -> str:
+    """The kinds that were found, for a message."""
     return ", ".join(sorted(redactor.kinds))

@@ -18,16 +18,16 @@ def call(span: Span) -> Call | None:
     answers = [turn for message in items(about.get(names.OUTPUT), names.OUTPUT) for turn in turns(message)]
     if answers:
         system = items(about.get(names.SYSTEM), names.SYSTEM)
-        before = turns({"role": "system", "parts": system}) if system else []
+        before, places = turns({"role": "system", "parts": system}) if system else [], None
         asked = [turn for message in items(about.get(names.INPUT), names.INPUT) for turn in turns(message)]
         offered = items(about.get(names.TOOLS), names.TOOLS)
     else:
         before, offered = [], items(about.get(names.TOOLS), names.TOOLS)
-        asked, answers = _of_events(span)
+        asked, answers, places = _of_events(span)
     if not asked and not answers:
         return None
     model = first(span.attributes, names.GENAI_MODELS)
-    return Call([*before, *asked], answers, _functions(offered) or None, model)
+    return Call([*before, *asked], answers, _functions(offered) or None, model, places)
 
 
 def _with_details(span: Span) -> Attributes:
@@ -71,19 +71,34 @@ def _result(part: dict[str, Any]) -> Any:
     return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
 
 
-def _of_events(span: Span) -> tuple[list[Any], list[Any]]:
-    asked, answers = list[Any](), list[Any]()
+def _of_events(span: Span) -> tuple[list[Any], list[Any], list[int]]:
+    """(what was asked, the answers that say something, their places among all of the call's answers)."""
+    asked, answers, indexes = list[Any](), list[Any](), list[Any]()
     for name, attributes in span.events:
         if name in names.MESSAGE_EVENTS:
             asked.append(_message(attributes, names.MESSAGE_EVENTS[name]))
         elif name == names.CHOICE:
             body = _body(attributes)
             answers.append(_message(mapping(structured(body.get("message"), names.CHOICE)) or body, "assistant"))
+            indexes.append(body.get(names.INDEX))
         elif name == names.PROMPT_EVENT:
             asked += items(attributes.get(names.PROMPT_JSON), names.PROMPT_EVENT)
         elif name == names.COMPLETION_EVENT:
             answers += items(attributes.get(names.COMPLETION_JSON), names.COMPLETION_EVENT)
-    return asked, [answer for answer in answers if _says(answer)]
+    said = [place for place, answer in enumerate(answers) if _says(answer)]
+    told = len(indexes) == len(answers) == len({i for i in indexes if type(i) is int and i >= 0})
+    places = [indexes[place] for place in said] if told else list(range(len(said)))
+    return asked, [answers[place] for place in said], places
+
+
+def says(name: str, attributes: Attributes) -> bool:
+    """Whether an event tells a text or a call of a tool: without contents an instrumentation names the roles alone.
+
+    Raises:
+        RecordInvalid: a part of it is JSON that was cut off.
+    """
+    asked, answers, _ = _of_events(Span("", "", {}, events=((name, attributes),)))
+    return bool(answers) or any(_says(turn) for turn in asked)
 
 
 def _body(attributes: Attributes) -> dict[str, Any]:

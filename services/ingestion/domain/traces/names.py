@@ -16,6 +16,7 @@ SYSTEM, TOOLS = "gen_ai.system_instructions", "gen_ai.tool.definitions"
 DETAILS = "gen_ai.client.inference.operation.details"
 MESSAGE_EVENTS = {
     "gen_ai.system.message": "system",
+    "gen_ai.developer.message": "system",
     "gen_ai.user.message": "user",
     "gen_ai.assistant.message": "assistant",
     "gen_ai.tool.message": "tool",
@@ -24,6 +25,8 @@ MESSAGE_EVENTS = {
 CHOICE = "gen_ai.choice"
 PROMPT_EVENT, COMPLETION_EVENT = "gen_ai.content.prompt", "gen_ai.content.completion"
 PROMPT_JSON, COMPLETION_JSON = "gen_ai.prompt", "gen_ai.completion"
+INDEX = "index"
+"""A choice's place among the answers of its call."""
 BODY = "gen_ai.event.content"
 """An event's body where it is a span's, which has attributes alone."""
 EVENT_NAME = "event.name"

@@ -45,7 +45,7 @@ def submissions(span: Span, project: str) -> list[RecordSubmittedV1]:
     """
     if span.failed or span.attributes.get(names.ERROR):
         raise RecordInvalid("failed_call", "the span tells of a call that failed")
-    if not _identifies(span):
+    if not identifies(span):
         raise RecordInvalid(
             "no_ids", "the span's trace id or span id is missing or zero, so its record has no identity"
         )
@@ -53,11 +53,12 @@ def submissions(span: Span, project: str) -> list[RecordSubmittedV1]:
     if call is None or not call.asked or not call.answers:
         raise RecordInvalid("no_content", NO_CONTENT)
     asked = [_shown(turn) for turn in call.asked]
-    answers = call.answers[:MAX_ANSWERS]
-    return [_submission(span, project, call, [*asked, answer], place) for place, answer in enumerate(answers)]
+    answers = list(zip(call.places or range(MAX_ANSWERS), call.answers, strict=False))[:MAX_ANSWERS]
+    return [_submission(span, project, call, [*asked, answer], place) for place, answer in answers]
 
 
-def _identifies(span: Span) -> bool:
+def identifies(span: Span) -> bool:
+    """Whether a record may be named by the span's ids."""
     sizes = ((span.trace_id, 32), (span.span_id, 16))
     return all(len(id) == size and id.strip("0") for id, size in sizes)
 

@@ -1,6 +1,6 @@
 """A span, or a group of log events, as plain data, and readers of what attributes hold."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -24,6 +24,8 @@ class Span:
     failed: bool = False
     items: int = 1
     """Spans or log records that it stands for."""
+    times: tuple[int, ...] = ()
+    """When each of the events was, in nanoseconds since 1970; 0 where nothing says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Call:
     answers: list[Any]
     tools: Any = None
     model: str | None = None
+    places: Sequence[int] | None = None
+    """Of the answers among all of the call's, where their events say so."""
 
 
 def structured(value: Any, at: str) -> Any:
