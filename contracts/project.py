@@ -5,44 +5,26 @@ Closed, so that a misspelt key is refused. Within an event the same classes are 
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    StringConstraints,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import Field, StringConstraints, model_validator
 
-from contracts.gate import Rule, margins_apart, rules, share_of_one
 from contracts.learning import Learning
 from contracts.preparation import Prep
 from contracts.prompt import Prompt as Prompt
-from contracts.sections import APPLYING, Duration, Section
+from contracts.sections import APPLYING as APPLYING
+from contracts.sections import Duration, Section
 from contracts.shapes import SHAPES, Column, readings
 from contracts.teacher import Teacher
 from contracts.training import Adapter as Adapter
 from contracts.training import Learn as Learn
 from contracts.training import Train as Train
 from contracts.types import ProjectName
+from contracts.verdicts import Evaluate as Evaluate
+from contracts.verdicts import GateRules as GateRules
+from contracts.verdicts import MetricName as MetricName
 
-
-def _in_percent(rule: str, info: ValidationInfo) -> str:
-    metric, op, threshold = re.split(r" *(>=|<=|>|<) *", rule)
-    if info.context == APPLYING and threshold != "champion" and share_of_one(metric, float(threshold)):
-        right = f"{metric} {op} {100 * float(threshold):g}"
-        raise ValueError(f"{metric} is in percent, 0 to 100, as chrf, bleu and rouge_l are; give '{right}'")
-    return rule
-
-
-Gate = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-z_0-9]+ *(>|>=|<|<=) *(champion|-?\d+(\.\d+)?)$"),
-    AfterValidator(_in_percent),
-]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-MetricName = Literal["loss", "exact_match", "chrf", "bleu", "rouge_l"]
 
 
 def _keeps_all(share: float) -> bool:
@@ -86,76 +68,6 @@ class Ingest(Section):
         if len(set(self.columns.values())) < len(self.columns):
             raise ValueError("two columns have one name; name each once")
         return self
-
-
-class Evaluate(Section):
-    """The evaluation suite."""
-
-    suite: tuple[MetricName, ...] = ("loss", "exact_match", "chrf", "rouge_l")
-    held_out: bool = True
-    compare: Literal["champion", "base"] = "champion"
-
-
-ALPHA = 0.05
-
-
-def _usual(alpha: float) -> bool:
-    return alpha == ALPHA
-
-
-def _none(margins: dict[str, float]) -> bool:
-    return not margins
-
-
-class GateRules(Section):
-    """What a candidate must reach to be promoted; an empty list promotes by hand alone.
-
-    A file may write a margin into a rule, 'chrf > champion - 1'. It is kept as 'chrf > champion' and the margin, since consumers
-    of before margins know rules without one alone.
-    """
-
-    require: tuple[Gate, ...] = ("chrf > champion",)
-    margins: dict[MetricName, float] = Field(
-        default_factory=dict[Any, float],
-        exclude_if=_none,
-        description="What rules add to the champion's figure, by metric and in its unit: {chrf: -1} lets 1 less pass",
-    )
-    alpha: float = Field(
-        default=ALPHA,
-        gt=0,
-        le=0.5,
-        exclude_if=_usual,
-        description="How often a candidate that is no better than the champion may pass by chance, over all comparisons on "
-        "the same held-out rows; one-sided",
-    )
-    approval: Literal["none", "one person"] = "none"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _margins_apart(cls, raw: Any) -> Any:
-        given = cast(dict[str, Any], raw) if isinstance(raw, dict) else {}
-        require = given.get("require")
-        if not isinstance(require, list | tuple) or not all(isinstance(r, str) for r in cast(list[Any], require)):
-            return raw
-        plain, margins = margins_apart(cast(list[str], require))
-        if not margins:
-            return raw
-        known = given.get("margins") or {}
-        if not isinstance(known, dict) or any(known.get(m, by) != by for m, by in margins.items()):
-            raise ValueError("gate.margins says otherwise than the margins in gate.require; give them once")
-        return {**given, "require": plain, "margins": {**known, **margins}}
-
-    @model_validator(mode="after")
-    def _margins_are_used(self) -> "GateRules":
-        unused = self.margins.keys() - {rule.metric for rule in self.rules if rule.threshold is None}
-        if unused:
-            raise ValueError(f"gate.margins names {sorted(unused)[0]!r}, which no rule compares with the champion")
-        return self
-
-    @property
-    def rules(self) -> tuple[Rule, ...]:
-        """The rules, parsed."""
-        return rules(self.require, {str(metric): margin for metric, margin in self.margins.items()})
 
 
 def _is_none(value: Teacher | None) -> bool:

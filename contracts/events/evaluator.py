@@ -5,6 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from contracts.envelope import Event
+from contracts.evaluation import Regressions, Slices
 from contracts.project import ProjectSpec
 from contracts.types import (
     ArtifactRef,
@@ -44,6 +45,8 @@ class ModelScoredV1(Event):
         description="By rule of the project's gate that compares with the champion, as 'chrf > champion - 1'",
     )
     held_out: HeldOutRows | None = Field(default=None, description="The rows that were measured on")
+    slices: Slices | None = Field(default=None, description="Differences by part of the rows")
+    regressions: Regressions | None = Field(default=None, description="What became of questions that people corrected")
 
 
 class EvaluationFailedV1(Event):

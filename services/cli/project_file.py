@@ -38,6 +38,8 @@ def _right(error: Any) -> str | None:
         return "give lower-case letters, digits and hyphens, at most 63, as in shell-copilot"
     if error["type"] == "string_pattern_mismatch" and error["loc"][:1] == ("gate",):
         return "give METRIC, one of > >= < <=, and 'champion' or a number, as in \"chrf > champion\""
+    if error["type"] == "string_pattern_mismatch" and error["loc"][:1] == ("evaluate",):
+        return "give METRIC >= NUMBER, as in 'chrf >= 80'"
     return None
 
 

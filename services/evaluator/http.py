@@ -101,6 +101,8 @@ OUTCOME = (
     "base_metrics",
     "differences",
     "tests",
+    "slices",
+    "regressions",
     "results",
     "examples",
     "skipped",

@@ -10,7 +10,17 @@ from services.evaluator.domain.evaluation import Evaluation, evaluation_id
 from services.evaluator.domain.task import Outcome
 from services.evaluator.store import SqlStore
 
-_TOLD = {"metrics", "champion_metrics", "base_metrics", "differences", "results", "tests", "held_out"}
+_TOLD = {
+    "metrics",
+    "champion_metrics",
+    "base_metrics",
+    "differences",
+    "results",
+    "tests",
+    "held_out",
+    "slices",
+    "regressions",
+}
 
 
 def on_model_scored(event: ModelScoredV1, meta: Meta, store: SqlStore) -> Iterable[Event]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli import api
+from services.cli import api, evaluation_words
 from services.cli.model_name import parse
 from services.cli.output import AsJson, metric, show
 
@@ -34,7 +34,9 @@ def lines(found: Json) -> Iterator[str]:
     yield f"made of dataset #{found['dataset']['number']} ({found['dataset']['version'][:12]}) by run {found['run_id']}"
     yield f"code {found['code'][:12]}, project revision {found['project_revision'][:12]}"
     if gate:
-        yield f"the gate asks: {'; '.join(gate['rules']) or 'for a person'}; alpha {gate['alpha']:g}, approval {gate['approval']}"
+        allowed = gate.get("regressions")
+        asked = [*gate["rules"], *([] if allowed is None else [f"regressions <= {allowed}"])]
+        yield f"the gate asks: {'; '.join(asked) or 'for a person'}; alpha {gate['alpha']:g}, approval {gate['approval']}"
     if decision is None:
         yield "the gate has not judged it by figures that are kept"
         return
@@ -55,3 +57,5 @@ def lines(found: Json) -> Iterator[str]:
             f"test of {rule}: p {test['p']:.3g} from {counted} {test['flips']:,} sign flips; {test['differing']} of "
             f"{test['n']} examples differ, standard deviation {test['sd']:.4g}"
         )
+    yield from evaluation_words.slices(evaluation.get("slices"))
+    yield from evaluation_words.regressions(evaluation.get("regressions"), against)

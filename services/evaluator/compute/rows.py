@@ -55,12 +55,13 @@ def read(path: Path, prompt: Prompt) -> Split:
         if (reason := unfit(record)) is not None:
             split.skipped[reason] += 1
             continue
+        tags: dict[str, str] = json.loads(row.get("tags", "{}"))
         try:
-            shown = record_prompt(prompt, record, json.loads(row.get("tags", "{}")))
+            shown = record_prompt(prompt, record, tags)
         except TextRefused as error:
             split.refused[len(split.examples)] = error.reason
             shown = Prompt()
-        split.examples.append(_example(row["record_id"], record, shown))
+        split.examples.append(replace(_example(row["record_id"], record, shown), tags=tags))
     return split
 
 

@@ -64,6 +64,7 @@ def plan(
         champion=base if against is None else _served(against),
         base=base,
         require=tuple(map(str, spec.gate.rules)),
+        right=spec.evaluate.right,
     )
     evaluation = Evaluation(
         evaluation_id=task.evaluation_id,
@@ -104,4 +105,6 @@ def scored(evaluation: Evaluation, outcome: Outcome, spec: ProjectSpec | None) -
         spec=spec,
         tests=outcome.tests,
         held_out=outcome.held_out,
+        slices=outcome.slices,
+        regressions=outcome.regressions,
     )

@@ -7,7 +7,7 @@ answered before. An example's key holds the prompt as well, so a changed prompt 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from contracts.gate import Rule
@@ -26,7 +26,7 @@ class Example:
     """A row of the split under a prompt: the messages before the completion, and the completion. No messages: plain text.
 
     `tools` and `variables`, of the chat template, are JSON texts; so is `calls`, the assistant's turn where it calls tools, whose
-    `reference` is then what the base's template writes for it.
+    `reference` is then what the base's template writes for it. `tags` are the record's; the model is not shown them.
     """
 
     record_id: str
@@ -35,6 +35,20 @@ class Example:
     tools: str | None = None
     variables: str | None = None
     calls: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def prompt(self) -> str:
+        """All turns that the model is shown, as 'role: content' lines; empty of plain text."""
+        return "\n".join(f"{turn['role']}: {turn['content']}" for turn in self.messages)
+
+    @property
+    def question(self) -> str | None:
+        """What was asked, without the system prompt: one turn as it is, several as 'role: content' lines; None of plain text."""
+        turns = [turn for turn in self.messages if turn["role"] != "system"]
+        if len(turns) == 1:
+            return str(turns[0]["content"])
+        return "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns) if self.messages else None
 
     @property
     def key(self) -> str:
@@ -112,8 +126,8 @@ def scores(examples: Sequence[Example], known: Predictions, suite: Sequence[str]
             values[name] = [prediction.loss for prediction in found]
             continue
         of: Callable[[str, str], float] = ON_ANSWERS[name]
-        pairs = zip(found, examples, strict=True)
-        values[name] = [None if p.answer is None else of(p.answer, x.reference) for p, x in pairs]
+        asked = zip(found, examples, strict=True)
+        values[name] = [None if p.answer is None else of(p.answer, x.reference) for p, x in asked]
     return Scores(values, [prediction.tokens for prediction in found])
 
 
@@ -125,10 +139,10 @@ def metrics(found: Scores) -> dict[str, Metric]:
     """
     result: dict[str, Metric] = {}
     for name, column in found.values.items():
-        pairs = [(v, w) for v, w in zip(column, found.tokens, strict=True) if v is not None]
-        if pairs:
-            values, tokens = [v for v, _ in pairs], [w for _, w in pairs]
-            result[name] = _metric(name, _summary(name, values, tokens), len(values))
+        given = [(v, w) for v, w in zip(column, found.tokens, strict=True) if v is not None]
+        if given:
+            values, tokens = [v for v, _ in given], [w for _, w in given]
+            result[name] = metric_of(name, _summary(name, values, tokens), len(values))
     return result
 
 
@@ -136,10 +150,10 @@ def differences(candidate: Scores, champion: Scores) -> dict[str, Metric]:
     """Candidate minus champion, paired by example."""
     result: dict[str, Metric] = {}
     for name in candidate.values:
-        pairs = _pairs(name, candidate, champion)
-        if pairs.own:
-            interval = intervals.difference(pairs.own, pairs.other, pairs.weights)
-            result[name] = _metric(name, interval, len(pairs.own))
+        both = pairs(name, candidate, champion)
+        if both.own:
+            interval = intervals.difference(both.own, both.other, both.weights)
+            result[name] = metric_of(name, interval, len(both.own))
     return result
 
 
@@ -149,9 +163,9 @@ def paired_tests(candidate: Scores, champion: Scores, asked: Sequence[Rule]) -> 
     for rule in asked:
         if rule.threshold is not None or rule.metric not in candidate.values:
             continue
-        pairs = _pairs(rule.metric, candidate, champion)
-        if pairs.own:
-            found = sign_flip(pairs.own, pairs.other, rule.margin, rule.upward, pairs.weights)
+        both = pairs(rule.metric, candidate, champion)
+        if both.own:
+            found = sign_flip(both.own, both.other, rule.margin, rule.upward, both.weights)
             result[str(rule)] = PairedTest(margin=rule.margin, **asdict(found))
     return result
 
@@ -163,7 +177,7 @@ def held_out(examples: Sequence[Example]) -> HeldOutRows:
     return HeldOutRows(rows=len(digests), digest=whole, smallest=tuple(d[:16] for d in digests[:SKETCH]))
 
 
-class _Pairs(NamedTuple):
+class Pairs(NamedTuple):
     """Of one metric the figures of both, on examples that both have one on; `weights` where it is a mean by tokens."""
 
     own: list[float]
@@ -171,11 +185,12 @@ class _Pairs(NamedTuple):
     weights: tuple[list[int], list[int]] | None
 
 
-def _pairs(name: str, candidate: Scores, champion: Scores) -> _Pairs:
+def pairs(name: str, candidate: Scores, champion: Scores) -> Pairs:
+    """The figures of a metric that both have, by example."""
     rows = zip(candidate.values[name], champion.values[name], candidate.tokens, champion.tokens, strict=True)
     both = [(a, b, x, y) for a, b, x, y in rows if a is not None and b is not None]
     weights = ([x for *_, x, _ in both], [y for *_, y in both]) if name == "loss" else None
-    return _Pairs([a for a, *_ in both], [b for _, b, *_ in both], weights)
+    return Pairs([a for a, *_ in both], [b for _, b, *_ in both], weights)
 
 
 def _summary(name: str, values: Sequence[float], tokens: Sequence[int]) -> Interval:
@@ -187,7 +202,8 @@ def _summary(name: str, values: Sequence[float], tokens: Sequence[int]) -> Inter
     return 100 * value, 100 * low, 100 * high
 
 
-def _metric(name: str, interval: Interval, n: int) -> Metric:
+def metric_of(name: str, interval: Interval, n: int) -> Metric:
+    """A metric's figure with its direction and unit."""
     value, low, high = interval
     kind = KINDS[name]
     return Metric(value=value, low=low, high=high, n=n, higher_is_better=kind.higher_is_better, unit=kind.unit)

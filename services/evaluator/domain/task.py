@@ -5,6 +5,7 @@ from typing import Any, Literal, cast
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
+from contracts.evaluation import RIGHT, Regressions, Slices
 from contracts.project import MetricName, Prompt
 from contracts.types import ArtifactRef, BaseRef, Files, HeldOutRows, Metrics, PairedTest
 
@@ -44,7 +45,7 @@ _KEPT = AliasChoices("predictions", "sheets")  # `sheets` in what was written be
 class Task(Part):
     """One candidate on one split. `champion` is the base where there is no champion, or none shall be compared with.
 
-    `require` are the rules of the gate, margins included.
+    `require` are the rules of the gate, margins included; `right` says when an answer to a regression case is.
     """
 
     evaluation_id: str
@@ -56,6 +57,7 @@ class Task(Part):
     base: Subject
     predictions: tuple[PredictionsRef, ...] = Field(default=(), validation_alias=_KEPT)
     require: tuple[str, ...] = ()
+    right: str = RIGHT
 
     @model_validator(mode="before")
     @classmethod
@@ -83,6 +85,8 @@ class Outcome(Part):
     seconds: dict[str, float] = {}
     tests: dict[str, PairedTest] = {}
     held_out: HeldOutRows | None = None
+    slices: Slices | None = None
+    regressions: Regressions | None = None
 
 
 def untouched(base: BaseRef, prompt: Prompt) -> Subject:

@@ -1,22 +1,27 @@
 """Whether a candidate's figures hold a gate's rules, by bounds and not by points. Knows no stage and no version.
 
 A rule on the champion is a one-sided test of the paired difference; of several such rules, Holm's procedure keeps the level of
-the family (Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979). A rule
-on a number holds where the 95% interval lies beyond it. `>=` and `<=` differ from `>` and `<` at equality alone: there a bound
-may touch the number, and a candidate that does exactly what the champion does holds.
+the family. A rule on a number holds where the 95% interval lies beyond it. `>=` and `<=` differ from `>` and `<` at equality
+alone: there a bound may touch the number, and a candidate that does exactly what the champion does holds.
+
+Regression cases that the candidate lost are counted, not tested: each is a question of its own that answers itself.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from contracts.evaluation import Regressions
 from contracts.gate import Rule
 from contracts.types import Metric, PairedTest
+from services.lm.scoring.holm import holm
 from services.registry.domain.power import deviation, examples_to_settle, least_examples
 
 Outcome = Literal["holds", "inconclusive", "worse"]
 """`worse`: shown to be on the wrong side; `inconclusive`: neither shown."""
 
+NAMED = 5
+"""So many regressed records a finding names."""
 BOUND_P = 0.025
 """What is known of p from an event of before tests, whose 95% interval lies beyond the margin."""
 
@@ -33,6 +38,7 @@ class Score:
     champion_metrics: Mapping[str, Metric]
     differences: Mapping[str, Metric]
     tests: Mapping[str, PairedTest]
+    regressions: Regressions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +82,18 @@ def judge(rules: Sequence[Rule], score: Score, alpha: float) -> tuple[Finding, .
     )
 
 
-def holm(p: Mapping[Rule, float]) -> dict[Rule, float]:
-    """Adjusted p: rule by rule, each at most the family's level where Holm's procedure lets it hold."""
-    found: dict[Rule, float] = {}
-    largest = 0.0
-    for index, rule in enumerate(sorted(p, key=lambda r: (p[r], str(r)))):
-        largest = found[rule] = max(largest, min(1.0, (len(p) - index) * p[rule]))
-    return found
+def judge_regressions(allowed: int, found: Regressions | None, against: str) -> Finding:
+    """What becomes of `gate.regressions`: whether at most `allowed` cases regressed; `against` names whom they were right by."""
+    rule = f"regressions <= {allowed}"
+    if found is None:
+        words = f"{rule}: inconclusive: regression cases were not looked at; `noria evaluate` measures again"
+        return Finding(rule, "inconclusive", words, False, allowed)
+    outcome: Outcome = "holds" if found.regressed <= allowed else "worse"
+    words = f"{found.regressed} of {found.cases} held-out questions that people corrected are right by {against} and not by it"
+    words += f" ({found.kept} kept, {found.fixed} fixed, {found.wrong} right by neither; right is {found.right})"
+    if found.records:
+        words += f": {', '.join(found.records[:NAMED])}" + (" ..." if found.regressed > NAMED else "")
+    return Finding(rule, outcome, f"{rule}: {outcome}: {words}", False, allowed, value=found.regressed, n=found.cases)
 
 
 def _test(rule: Rule, score: Score) -> PairedTest | None:

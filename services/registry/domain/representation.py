@@ -126,12 +126,15 @@ def explained(version: ModelVersion, in_force: InForce, spec: ProjectSpec | None
             "champion_metrics": _metrics(scored.champion_metrics),
             "differences": _metrics(scored.differences),
             "tests": {rule: test.model_dump(mode="json") for rule, test in scored.tests.items()},
+            "slices": scored.slices and scored.slices.model_dump(mode="json"),
+            "regressions": scored.regressions and scored.regressions.model_dump(mode="json"),
         },
         "gate": spec
         and {
             "rules": [str(rule) for rule in spec.gate.rules],
             "alpha": spec.gate.alpha,
             "approval": spec.gate.approval,
+            "regressions": spec.gate.regressions,
         },
         "dataset": {"number": trained.dataset.number, "version": trained.dataset.version},
         "run_id": trained.run_id,

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from contracts.project import ProjectSpec
-from services.registry.domain.gate import Finding, Score, judge, needs_champion
+from services.registry.domain.gate import Finding, Score, judge, judge_regressions, needs_champion
 from services.registry.domain.spending import Look, words
+
+BY_HAND = "waiting for approval: the gate has no rules, so it promotes by hand alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +50,27 @@ def compares(spec: ProjectSpec) -> bool:
 def decide(spec: ProjectSpec, score: Score, champion: int, look: Look) -> Verdict:
     """The gate's verdict on a candidate; `champion` is the version that serves now, 0 the base.
 
-    A rule on the champion is judged by figures against the champion of now alone: where another one was measured the
-    decision is 'measure'. `look` says at which level.
+    A rule on the champion, and regression cases, are judged by figures against the champion of now alone: where another one was
+    measured the decision is 'measure'. `look` says at which level; counting regression cases takes no part of it, for that can
+    only make a promotion rarer.
     """
-    rules, alpha = spec.gate.rules, spec.gate.alpha
-    if not rules:
-        return Verdict("wait", "waiting for approval: the gate has no rules, so it promotes by hand alone")
-    if spec.evaluate.compare == "champion" and compares(spec) and score.champion != champion:
+    rules, alpha, allowed = spec.gate.rules, spec.gate.alpha, spec.gate.regressions
+    if not rules and allowed is None:
+        return Verdict("wait", BY_HAND)
+    looks_at_champion = compares(spec) or allowed is not None
+    if spec.evaluate.compare == "champion" and looks_at_champion and score.champion != champion:
         return Verdict("measure", f"measured against version {score.champion}, but version {champion} serves now")
     findings = judge(rules, score, look.level(alpha))
+    if allowed is not None:
+        against = f"version {score.champion}" if score.champion else "the base"
+        findings += (judge_regressions(allowed, score.regressions, against),)
     failed = tuple(finding.words for finding in findings if finding.outcome != "holds")
     spent = f"; {words(look, alpha)}" if compares(spec) else ""
     told = "gate: " + "; ".join(failed or (finding.words for finding in findings)) + spent
     if failed:
         return Verdict("reject", told, failed, findings)
+    if not rules:
+        return Verdict("wait", f"{BY_HAND}; {told}", findings=findings)
     if spec.gate.approval == "one person":
         wait = f"waiting for approval: the gate is passed, one person has to promote it; {told}"
         return Verdict("wait", wait, findings=findings)

@@ -66,7 +66,14 @@ class ModelVersion:
 
 def score(scored: ModelScoredV1) -> Score:
     """The figures that a gate judges."""
-    return Score(scored.champion.version, scored.metrics, scored.champion_metrics, scored.differences, scored.tests)
+    return Score(
+        scored.champion.version,
+        scored.metrics,
+        scored.champion_metrics,
+        scored.differences,
+        scored.tests,
+        scored.regressions,
+    )
 
 
 def registered(version: ModelVersion) -> ModelRegisteredV1:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from contracts.project import ProjectSpec
 from services.cli.app import run
 from services.registry.domain.representation import InForce, explained
 from services.registry.domain.spending import look, spend
@@ -14,8 +15,11 @@ from tests.unit.cli.conftest import Services
 from tests.unit.registry.builders import PROJECT, START, rows, scored, trained
 
 
-def document(judged: bool = True) -> dict[str, Any]:
+def document(judged: bool = True, **sections: Any) -> dict[str, Any]:
     event, model = scored("run-1", "a" * 64, 46), trained("run-1", "a" * 64)
+    assert event.spec is not None
+    spec = ProjectSpec.model_validate(event.spec.model_dump() | sections)
+    event = event.model_copy(update={"spec": spec})
     assert event.spec is not None
     taken, version = look(None, event.held_out), ModelVersion(PROJECT, 1, "candidate", model, START)
     if judged:
@@ -47,9 +51,46 @@ def test_every_value_is_told(services: Services, capsys: pytest.CaptureFixture[s
         "comparison 1 on these held-out rows: decided at 0.03 of 0.05, 39% of which is left",
         "left by now: 39% of alpha",
         "chrf: 46 [44, 48], the base 18 [16, 20]",
+        "7 parts of the rows by tag and by the question's length: none is shown to be worse (28 tests, p by Holm over all",
+        "tool = awk: chrf 21.4 against 24.9 on 12, -3.5 [-9.1, 1.8], p 0.12 (1 by Holm)",
+        "11 smaller parts are not compared",
+        "of 9 held-out questions that people corrected 2 kept, 3 fixed, 1 lost to the base, 3 right by neither",
+        "lost: correction-req-17",
         "p 1e-05 from a random choice of 99,999 sign flips; 91 of 91 examples differ, standard deviation 2",
     ):
         assert value in shown
+
+
+def test_parts_that_are_shown_to_be_worse_are_told_alone(services: Services, capsys: pytest.CaptureFixture[str]):
+    found = document()
+    [first] = found["evaluation"]["slices"]["worst"]
+    found["evaluation"]["slices"]["worst"] = [
+        {**first, "tag": "", "value": "up to 9 characters", "adjusted": 0.04},
+        first,
+    ]
+    shown = told(services, capsys, found)
+    assert "1 of the differences shown are worse by more than chance" in shown
+    assert "question of up to 9 characters: chrf" in shown
+    assert "tool = awk" not in shown
+
+
+def test_regressions_are_asked_for_and_told(services: Services, capsys: pytest.CaptureFixture[str]):
+    shown = told(services, capsys, document(gate={"regressions": 0}))
+    assert "the gate asks: chrf > champion; regressions <= 0;" in shown
+    assert "measured beside the base: reject" in shown
+    assert (
+        "regressions <= 0: worse: 1 of 9 held-out questions that people corrected are right by the base and not by it"
+        in shown
+    )
+    assert "correction-req-17" in shown
+
+
+def test_an_evaluation_of_before_parts_tells_none(services: Services, capsys: pytest.CaptureFixture[str]):
+    found = document()
+    del found["evaluation"]["slices"], found["evaluation"]["regressions"], found["gate"]["regressions"]
+    shown = told(services, capsys, found)
+    assert "parts of the rows" not in shown
+    assert "regression" not in shown
 
 
 def test_programs_get_the_document(services: Services, capsys: pytest.CaptureFixture[str]):

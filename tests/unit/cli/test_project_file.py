@@ -60,6 +60,22 @@ def test_a_good_file_is_a_project() -> None:
             "line 11: gate.require.0 is 'exact_match >= 0.1'; exact_match is in percent, 0 to 100, as chrf, bleu and rouge_l "
             "are; give 'exact_match >= 10'",
         ),
+        (
+            b"held_out: yes",
+            b"right: loss >= 2",
+            "line 10: evaluate.right is 'loss >= 2'; 'loss' is no metric of one answer",
+        ),
+        (
+            b"held_out: yes",
+            b"right: chrfx >= 80",
+            "line 10: evaluate.right is 'chrfx >= 80'; 'chrfx' is no metric of one",
+        ),
+        (b"held_out: yes", b"right: equal", "line 10: evaluate.right is 'equal'; give METRIC >= NUMBER, as in"),
+        (
+            b'chrf > champion"]',
+            b'loss < 9"], regressions: -1',
+            "line 11: gate.regressions is -1; it should be greater than or",
+        ),
         (b"1.0e-3", b".nan", "line 9: '.nan' is no finite number"),
         (b"1.0e-3", b"-1", "line 9: train.learning_rate is -1; it should be greater than 0"),
         (b"base:", b"project: b\nbase:", "line 2: project stands here a second time (first: line 1)"),

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from contracts.canonical import canonical
 from contracts.events.registry import ProjectDefinedV1
 from contracts.gate import Rule, parse
-from contracts.project import GateRules, ProjectSpec
+from contracts.project import Evaluate, GateRules, ProjectSpec
 from contracts.schema import project_file_schema, schema
 
 
@@ -59,6 +59,10 @@ def test_editors_take_a_margin_in_a_file():
 
 def test_a_gate_of_before_has_the_text_it_had():
     assert canonical(GateRules().model_dump(mode="json")) == '{"approval":"none","require":["chrf > champion"]}'
+    assert canonical(Evaluate().model_dump(mode="json")) == (
+        '{"compare":"champion","held_out":true,"suite":["loss","exact_match","chrf","rouge_l"]}'
+    )
+    assert '"regressions":0' in canonical(GateRules(regressions=0).model_dump(mode="json"))
     assert '"alpha":0.01' in canonical(GateRules(alpha=0.01).model_dump(mode="json"))
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel, JsonValue, Tag
 from pydantic.fields import FieldInfo
 
+from contracts.evaluation import RIGHT
 from contracts.project import ProjectSpec
 
 Strategy = st.SearchStrategy[Any]
@@ -63,7 +64,8 @@ def is_valid(model: type[BaseModel], given: Mapping[str, Any]) -> bool:
 
 
 def consistent(given: dict[str, Any]) -> dict[str, Any]:
-    """The project with a gate that asks for a metric which is measured, and with stages that there are."""
+    """The project with a gate that asks for a metric which is measured, and with stages and a metric of
+    one answer that there are."""
     spec = {name: part.model_dump() if isinstance(part, BaseModel) else part for name, part in given.items()}
     suite = spec.get("evaluate", {}).get("suite") or ("chrf",)
     rules = spec.get("gate", {}).get("require", ())
@@ -74,7 +76,8 @@ def consistent(given: dict[str, Any]) -> dict[str, Any]:
     gate = spec.get("gate", {}) | {"require": kept, "margins": {metric: margin} if used else {}}
     if stages := spec.get("train", {}).get("stages"):
         spec["train"] = spec["train"] | {"stages": ("sft", "dpo", "orpo")[: len(stages)]}
-    return spec | {"gate": gate, "evaluate": spec.get("evaluate", {}) | {"suite": suite}}
+    right = re.sub(r"^[a-z_0-9]+", "chrf", spec.get("evaluate", {}).get("right", RIGHT))
+    return spec | {"gate": gate, "evaluate": spec.get("evaluate", {}) | {"suite": suite, "right": right}}
 
 
 def of(kind: Any, bounds: tuple[Any, ...] = (), with_class: type[BaseModel] | None = None) -> Strategy:

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select, update
 
 from contracts.envelope import Meta
+from contracts.evaluation import Regressions, Slices
 from contracts.events.evaluator import EvaluationFailedV1, ModelScoredV1
 from contracts.events.registry import EvaluationRequestedV1, ModelPromotedV1, ProjectDefinedV1
 from contracts.events.trainer import ModelTrainedV1
@@ -97,15 +98,20 @@ def test_the_first_candidate_is_measured_against_its_base(store: SqlStore):
 
 
 def test_the_gates_rules_are_tested_and_told_with_the_rows(store: SqlStore):
-    define(store, gate={"require": ["chrf > champion - 1", "loss < 2"]})
+    define(store, gate={"require": ["chrf > champion - 1", "loss < 2"]}, evaluate={"right": "chrf >= 80"})
     on_model_trained(trained(), meta(), store)
-    assert Task.model_validate(job(store).spec).require == ("chrf > champion - 1", "loss < 2")
+    task = Task.model_validate(job(store).spec)
+    assert (task.require, task.right) == (("chrf > champion - 1", "loss < 2"), "chrf >= 80")
     test = PairedTest(p=0.01, margin=-1, sd=9, n=91, differing=40, flips=99_999, exact=False)
     rows = HeldOutRows(rows=1, digest="a" * 64, smallest=("0" * 16,))
-    found = outcome().model_copy(update={"tests": {"chrf > champion - 1": test}, "held_out": rows})
+    parts = Slices(table=FILE, parts=1, tests=4, left_out=0, worst=())
+    cases = Regressions(cases=1, kept=0, fixed=0, regressed=1, wrong=0, records=("r1",))
+    more = {"held_out": rows, "slices": parts, "regressions": cases}
+    found = outcome().model_copy(update={"tests": {"chrf > champion - 1": test}, **more})
     (event,) = on_evaluated(store, job(store), found.model_dump(mode="json"))
     assert isinstance(event, ModelScoredV1)
     assert (event.tests, event.held_out) == ({"chrf > champion - 1": test}, rows)
+    assert (event.slices, event.regressions) == (parts, cases)
     before = store.evaluation("eval-run-1")
     restore.on_model_scored(event, meta(), store)
     after = store.evaluation("eval-run-1")
@@ -113,7 +119,14 @@ def test_the_gates_rules_are_tested_and_told_with_the_rows(store: SqlStore):
     assert before.outcome is not None
     assert after is not None
     assert after.outcome is not None
-    assert (after.outcome.tests, after.outcome.held_out) == (before.outcome.tests, before.outcome.held_out)
+    told = {"tests", "held_out", "slices", "regressions"}
+    assert (
+        after.outcome.model_dump(include=told)
+        == before.outcome.model_dump(include=told)
+        == found.model_dump(include=told)
+    )
+    shown = view(after, None)
+    assert (shown["slices"]["parts"], shown["regressions"]["records"]) == (1, ["r1"])
 
 
 def test_a_run_is_measured_once(store: SqlStore):

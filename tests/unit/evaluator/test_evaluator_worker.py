@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from services.chassis.errors import ArtifactUnavailable, JobFailed
 from services.chassis.jobs.failures import classify, final
 from services.chassis.storage.artifacts import ArtifactStore
 from services.evaluator import worker
-from services.evaluator.compute.tables import read_predictions
 from services.evaluator.domain.failures import ADVICE
 from services.evaluator.domain.task import Subject, Task, untouched
+from services.evaluator.tables import read_predictions
 from services.lm.scoring.metrics import chrf
 from tests.unit.evaluator import tiny
 
@@ -40,8 +41,14 @@ class Bench:
         self.adapters = [tiny.make_adapter(root / f"adapter-{n}", self.directory, n) for n in (1, 2)]
         self.split = self.put_split("held_out", PAIRS)
 
-    def put_split(self, name: str, pairs: list[tuple[str, str]], extra: tuple[tiny.Json, ...] = ()) -> ArtifactRef:
-        return self.store.put_file(tiny.write_split(self.root / f"{name}.parquet", pairs, extra))
+    def put_split(
+        self,
+        name: str,
+        pairs: list[tuple[str, str]],
+        extra: tuple[tiny.Json, ...] = (),
+        tags: tuple[tiny.Json, ...] | None = None,
+    ) -> ArtifactRef:
+        return self.store.put_file(tiny.write_split(self.root / f"{name}.parquet", pairs, extra, tags))
 
     def lora(self, number: int) -> Subject:
         files = self.store.put_directory(self.adapters[number])
@@ -228,6 +235,41 @@ def test_rows_that_a_model_cannot_be_shown_are_left_out_and_counted(bench: Bench
     forged = {"prompt": "\U000f0000</s>", "completion": "x"}
     outcome, _ = bench.measure(bench.task(split=bench.put_split("forged", PAIRS[:2], (forged,))), "forged")
     assert (outcome.examples, outcome.skipped) == (2, {"control_tokens": 1})
+
+
+def test_rows_are_compared_by_tag_and_by_length_and_corrections_are_cases(bench: Bench):
+    """12 rows of one tool and 12 of another; what the champion answers to two corrected questions is made their correction."""
+    pairs = [(f"ask {'x' * n} {tool}", f"{tool} {n}") for tool in ("tar", "awk") for n in range(12)]
+    tags = tuple({"tool": answer.split()[0]} for _, answer in pairs)
+    before, _ = bench.measure(bench.task(split=bench.put_split("untagged", pairs)), "untagged")
+    assert (before.regressions.cases, {d.tag for d in before.slices.worst} - {""}) == (0, set())
+    by_base = [row["champion"] for row in rows(bench, before.results)]
+    by_candidate = [row["candidate"] for row in rows(bench, before.results)]
+    asked = [i for i in range(24) if len(by_base[i].strip()) > 2 and by_base[i].split() != by_candidate[i].split()][:2]
+    feedback = {"origin": "feedback", "source": "corrections"}
+    pairs = [(ask, by_base[i] if i in asked else answer) for i, (ask, answer) in enumerate(pairs)]
+    tags = tuple({**of, **feedback} if i in asked else of for i, of in enumerate(tags))
+    split = bench.put_split("tagged", pairs, tags=tags)
+    outcome, _ = bench.measure(bench.task(split=split), "tagged")
+    table = json.loads(bench.store.read_bytes(outcome.slices.table))
+    assert {(d["tag"], d["value"]) for d in table if d["tag"]} == {("tool", "tar"), ("tool", "awk")}
+    assert {d["metric"] for d in table} == set(SUITE)
+    assert (outcome.slices.parts, outcome.slices.tests) == (len(table) // len(SUITE), len(table))
+    found = rows(bench, outcome.results)
+    loss = next(d for d in table if (d["value"], d["metric"]) == ("awk", "loss"))
+    mine = [row for row in found if json.loads(row["tags"])["tool"] == "awk"]
+    total = sum(row["candidate_loss"] * row["candidate_tokens"] for row in mine)
+    assert loss["candidate"] == pytest.approx(total / sum(row["candidate_tokens"] for row in mine))
+    assert loss["difference"]["n"] == 12
+    assert [row["question"] for row in found] == [ask for ask, _ in pairs], "without the system prompt"
+    told = outcome.regressions
+    assert (told.cases, told.regressed, told.records) == (2, 2, tuple(f"r{i}" for i in asked))
+    back, _ = bench.measure(
+        bench.task(split=split, champion=bench.lora(0), candidate=untouched(bench.base, PROMPT)), "back"
+    )
+    assert (back.regressions.fixed, back.regressions.regressed) == (2, 0)
+    lenient, _ = bench.measure(bench.task(split=split, right="chrf >= 0", predictions=outcome.predictions), "lenient")
+    assert lenient.regressions.kept == 2
 
 
 def test_a_suite_of_losses_generates_nothing(bench: Bench):

@@ -58,7 +58,9 @@ def make_adapter(path: Path, base: Path, seed: int) -> Path:
     return path
 
 
-def write_split(path: Path, pairs: list[tuple[str, str]], extra: tuple[Json, ...] = ()) -> Path:
+def write_split(
+    path: Path, pairs: list[tuple[str, str]], extra: tuple[Json, ...] = (), tags: tuple[Json, ...] | None = None
+) -> Path:
     records: list[Json] = [
         {"messages": [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}]}
         for ask, answer in pairs
@@ -66,5 +68,8 @@ def write_split(path: Path, pairs: list[tuple[str, str]], extra: tuple[Json, ...
     records += extra
     rows = [{"record_id": f"r{i}", "record": json.dumps(record)} for i, record in enumerate(records)]
     schema = pa.schema([("record_id", pa.string()), ("record", pa.string())])
+    if tags is not None:
+        schema = schema.append(pa.field("tags", pa.string()))
+        rows = [{**row, "tags": json.dumps(of)} for row, of in zip(rows, tags, strict=True)]
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
     return path

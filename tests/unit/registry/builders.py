@@ -23,7 +23,7 @@ def meta(id: str = "event-1", at: datetime = START) -> Meta:
     return Meta(id=id, source="/noria/test", type="test", time=at)
 
 
-def _example(topic: str) -> dict[str, object]:
+def example(topic: str) -> dict[str, object]:
     return json.loads((EXAMPLES / f"{topic}.json").read_text())["data"]
 
 
@@ -35,14 +35,14 @@ def define(store: SqlStore, at: datetime = START, **sections: object) -> str:
 
 
 def trained(run_id: str, project_revision: str) -> ModelTrainedV1:
-    event = ModelTrainedV1.model_validate(_example("trainer.model.trained.v1"))
+    event = ModelTrainedV1.model_validate(example("trainer.model.trained.v1"))
     return event.model_copy(update={"run_id": run_id, "project_revision": project_revision})
 
 
 def scored(
     run_id: str, project_revision: str, chrf: float, champion: tuple[int, float] = (0, 18.0), dataset: str = "d" * 64
 ) -> ModelScoredV1:
-    event = ModelScoredV1.model_validate(_example("evaluator.model.scored.v1"))
+    event = ModelScoredV1.model_validate(example("evaluator.model.scored.v1"))
     return event.model_copy(
         update={
             "run_id": run_id,

@@ -2,7 +2,8 @@ import pytest
 
 from contracts.gate import parse
 from contracts.types import Metric, PairedTest
-from services.registry.domain.gate import Finding, Score, holm, judge, needs_champion
+from services.lm.scoring.holm import holm
+from services.registry.domain.gate import Finding, Score, judge, needs_champion
 
 
 def metric(value: float, low: float, high: float, n: int = 91) -> Metric:

@@ -1,5 +1,6 @@
 """Predictions and results as Parquet files. Knows no model and no artifact store."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,16 +36,19 @@ def write_results(
     found: Mapping[str, Predictions],
     scores: Mapping[str, Scores],
 ) -> None:
-    """One row an example: record_id, prompt, reference, an answer a role, `<role>_<metric>` (float64 or null), `<role>_tokens`.
+    """One row an example: record_id, prompt, question, reference, tags, an answer a role, `<role>_<metric>`, `<role>_tokens`.
 
     All by role: candidate, champion, base. `prompt` is the candidate's turns as 'role: content' lines; a role that was asked
-    otherwise has `<role>_prompt` too. `<role>_tokens` are what its loss is the mean of.
+    otherwise has `<role>_prompt` too. `question` (null of plain text) is what is asked whatever the system prompt; `tags` are
+    JSON. Figures are float64 or null; `<role>_tokens` are what its loss is the mean of.
     """
     own = examples["candidate"]
     columns: Columns = {
         "record_id": ("string", [example.record_id for example in own]),
         "prompt": ("string", _prompts(own)),
+        "question": ("string", [example.question for example in own]),
         "reference": ("string", [example.reference for example in own]),
+        "tags": ("string", [json.dumps(dict(example.tags), ensure_ascii=False, sort_keys=True) for example in own]),
     }
     for role, asked in examples.items():
         columns[role] = ("string", [found[role][example.key].answer for example in asked])
@@ -61,7 +65,7 @@ Columns = dict[str, tuple[str, Sequence[Any]]]
 
 
 def _prompts(examples: Sequence[Example]) -> list[str]:
-    return ["\n".join(f"{m['role']}: {m['content']}" for m in example.messages) for example in examples]
+    return [example.prompt for example in examples]
 
 
 def _write(path: Path, columns: Columns) -> None:
