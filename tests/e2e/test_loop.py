@@ -7,6 +7,7 @@ schemas: another Kafka client, no import of contracts/.
 import json
 import sqlite3
 import uuid
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,18 @@ import yaml
 from confluent_kafka import Consumer
 from openai import NotFoundError, OpenAI
 
-from tests.e2e.conftest import PROJECT, RECORDS, ROOT, SERVICES, Stack, cloud_event, produce, small_project, wait_for
+from tests.e2e.conftest import (
+    PROJECT,
+    RECORDS,
+    ROOT,
+    SERVICES,
+    Stack,
+    cloud_event,
+    example_records,
+    produce,
+    small_project,
+    wait_for,
+)
 
 
 def test_status_shows_every_part_ready(loop: Stack) -> None:
@@ -218,6 +230,38 @@ def test_a_new_prompt_is_a_candidate_on_the_same_weights_and_trains_nothing(loop
     assert answer.output_text
     with pytest.raises(NotFoundError, match="there are 1, 2"):
         client(loop).responses.create(model=PROJECT, input="x", prompt={"id": PROJECT, "version": "7"})
+
+
+def test_preference_tuning_goes_on_from_the_version_in_production(loop: Stack, tmp_path: Path) -> None:
+    project = yaml.safe_load(small_project(tmp_path).read_text())
+    del project["train"]["epochs"], project["train"]["learning_rate"]  # of sft
+    project["train"] |= {"method": "dpo", "max_steps": 2}
+    path, pairs = tmp_path / "dpo.yaml", tmp_path / "pairs.jsonl"
+    path.write_text(yaml.safe_dump(project))
+    right = [record["record"]["messages"] for record in example_records()[:40]]
+    lines = [{"prompt": [asked], "chosen": [said], "rejected": [other[1]]} for (asked, said), other in pairwise(right)]
+    pairs.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (before,) = (model for model in loop.json("models")["items"] if model["stage"] == "production")
+    loop.json("apply", str(path))
+    assert not loop.json("ingest", PROJECT, str(pairs))["refused"]
+    known = {run["run_id"] for run in loop.json("runs")["items"]}
+    waiting = f"{loop.url('prep')}/v1/projects/{PROJECT}/pending"
+    wait_for("the pairs at prep", lambda: httpx.get(waiting).json()["changed"] >= len(lines), 60)
+    loop.json("datasets", "freeze", PROJECT)
+
+    def trained() -> Any:
+        new = [run for run in loop.json("runs")["items"] if run["run_id"] not in known and run["status"] == "done"]
+        return new and new[0]
+
+    (reference,) = wait_for("the run", trained, 180)["references"]
+    assert (reference["method"], reference["of"]) == ("dpo", "champion")
+    assert reference["model"] == {"name": PROJECT, "version": before["version"]}
+
+    def judged() -> Any:
+        newest = loop.json("models")["items"][0]
+        return newest if newest["version"] > 2 and newest["evaluation"]["status"] == "done" else None
+
+    assert wait_for("its evaluation", judged, 240)["champion"]["version"] == before["version"]
 
 
 def test_state_of_every_service_is_what_the_log_tells(loop: Stack) -> None:

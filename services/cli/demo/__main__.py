@@ -9,14 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from compose.local import assets, ports, stack
 from services.cli.addresses import settings
 from services.cli.demo import ask, correct, records, report, turn
 from services.cli.demo.board import Board, DemoFailed
+from services.cli.demo.parts import say, start, stop
 from services.cli.demo.screen import drawn
 from services.cli.demo.wait import Watch
 from services.cli.errors import ConsoleError
-from services.cli.health import dead_letters
 from services.cli.yaml_file import FileInvalid
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "shell-copilot"
@@ -78,25 +77,6 @@ def run(board: Board, watch: Watch, go_on: bool) -> None:
     finish(board, watch, model, asked, record)
 
 
-def start(board: Board, watch: Watch) -> None:
-    """Starts the stack, or finds it running.
-
-    Raises:
-        DemoFailed: a part does not start, with the end of its log.
-    """
-    with board.stage("stack") as stage:
-        ready: list[str] = []
-        try:
-            stack.start(watch.settings, stage.say)
-            for name, took in stack.wait_ready(watch.settings):
-                ready.append(f"{name} {took:.1f} s")
-                stage.say("ready: " + ", ".join(ready), len(ready) / len(stack.PARTS))
-            stage.say(f"{len(stack.PARTS)} parts ready: Kafka, Triton and {len(stack.PARTS) - 2} services")
-        except (stack.StackError, ports.PortTaken, assets.AssetError) as error:
-            raise DemoFailed(str(error)) from error
-        watch.letters_before = dead_letters()
-
-
 def train_and_deploy(board: Board, watch: Watch, project: str, dataset: Json) -> Json:
     """A dataset's way to an answering model; the model version in production at its end.
 
@@ -127,20 +107,6 @@ def finish(board: Board, watch: Watch, model: Json, asked: list[ask.Asked], reco
     console.print(report.listens(watch.settings, page))
     console.print(report.next_steps(model["project"], model["version"], number, record["request_id"]), highlight=False)
     console.print("\n[green]The loop closed.[/]")
-
-
-def stop() -> None:
-    """Stops the stack; what goes wrong is said, and leaves the exit status as it is."""
-    try:
-        stack.stop(settings())
-        say("The stack is stopped; `.venv/bin/noria up --detach` starts it again.")
-    except (stack.StackError, ConsoleError) as error:
-        print(f"the stack did not stop: {error}", file=sys.stderr)
-
-
-def say(text: str) -> None:
-    """Print at once."""
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_apply_sends_the_checked_project(
     services.say("POST", "/v1/projects", (200, {"project": "p", "revision": "a" * 64, "changed": True}))
     file = tmp_path / "project.yaml"
     file.write_text(PROJECT)
-    status, document, _ = ran(capsys, "apply", str(file))
+    status, document, _ = ran(capsys, "apply", str(file), "--wait", "0")
     assert (status, document["changed"]) == (0, True)
     sent = json.loads(services.asked[0][2])
     assert (sent["project"], sent["prep"]["freeze"]["quiet"]) == ("p", "20s")
@@ -125,7 +125,7 @@ def test_apply_tells_which_versions_a_new_prompt_is_measured_as(
     services.say("POST", "/v1/projects", (200, answer))
     file = tmp_path / "project.yaml"
     file.write_text(PROJECT)
-    assert run(["apply", str(file)]) == 0
+    assert run(["apply", str(file), "--wait", "0"]) == 0
     assert "prompt 2 on weights that are there is measured as p@3, p@4" in capsys.readouterr().err
 
 
