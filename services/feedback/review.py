@@ -1,6 +1,6 @@
 """Where a reviewer looks at examples that the policy held, and lets them in, changes or rejects them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -53,15 +53,20 @@ def add_routes(router: APIRouter, ctx: Context[SqlStore]) -> None:
     ) -> dict[str, Any]:
         """Examples that wait for a reviewer, the oldest first, of all projects or of one."""
         place = decode(after, moment, str)
-        rows = await ctx.read(lambda store: store.examples.held(project, place, limit + 1))
-        shown = page(rows, limit, lambda kept: [kept.example.said_at.isoformat(), kept.example.example_id])
-        return shown | {"items": [document(kept) for kept in shown["items"]]}
+
+        def read(store: SqlStore) -> dict[str, Any]:
+            rows = store.examples.held(project, place, limit + 1)
+            shown = page(rows, limit, lambda kept: [kept.example.said_at.isoformat(), kept.example.example_id])
+            return shown | {"items": documents(store, shown["items"])}
+
+        return await ctx.read(read)
 
     @router.get("/v1/review/{example_id}", tags=["review"], responses=errors(404))
     @needs("read", by_handler=True)
     async def show(example_id: str, by: By) -> dict[str, Any]:
         """An example and what became of it."""
-        return document(await ctx.read(lambda store: found(store, example_id, by)))
+        (shown,) = await ctx.read(lambda store: documents(store, [found(store, example_id, by)]))
+        return shown
 
     @router.post("/v1/review/{example_id}/accept", tags=["review"], responses=errors(404, 409, 422))
     @needs("approve", by_handler=True)
@@ -106,7 +111,8 @@ def decided(
         raise ApiError(409, "not_held", f"{error}; only held examples are decided on") from error
     except RecordInvalid as error:
         raise ApiError(422, error.code, str(error)) from error
-    return document(found(store, example_id, by)), events
+    (shown,) = documents(store, [found(store, example_id, by)])
+    return shown, events
 
 
 def found(store: SqlStore, example_id: str, by: Caller, *, lock: bool = False) -> Kept:
@@ -122,8 +128,17 @@ def found(store: SqlStore, example_id: str, by: Caller, *, lock: bool = False) -
     return kept
 
 
-def document(kept: Kept) -> dict[str, Any]:
-    """An example as JSON: what was asked, which answer it calls good or bad, why it waits, whom it comes from."""
+def documents(store: SqlStore, shown: Sequence[Kept]) -> list[dict[str, Any]]:
+    """Examples as JSON."""
+    outputs = store.outputs(sorted({kept.example.request_id for kept in shown}))
+    return [document(kept, outputs.get(kept.example.request_id)) for kept in shown]
+
+
+def document(kept: Kept, answered: str | None) -> dict[str, Any]:
+    """An example as JSON: what was asked and answered, which answer it calls good or bad, why it waits, whom it comes from.
+
+    `answered` is None where the request is no longer kept.
+    """
     example = kept.example
     raw = example.record.model_dump(mode="json")
     bad = raw["rejected"][-1]["content"] if isinstance(example.record, Preference) else None
@@ -140,6 +155,7 @@ def document(kept: Kept) -> dict[str, Any]:
         "prompt": [turn.model_dump(mode="json") for turn in prompt_turns(example.record)],
         "good": None if example.good is None else example.text,
         "bad": bad,
+        "answered": answered,
         "request_id": example.request_id,
         "signal_id": example.signal_id,
         "model": example.teacher or f"{example.model.name}@{example.model.version}",

@@ -55,6 +55,10 @@ class Store(Protocol):
         """The request, or None where its record has not arrived or is no longer kept."""
         ...
 
+    def outputs(self, request_ids: Sequence[str]) -> dict[str, str]:
+        """What was answered, of those requests that are still kept."""
+        ...
+
     def last_of(self, project: str, conversation: str) -> str | None:
         """The id of a conversation's last answered request, or None where nothing is known of it."""
         ...
@@ -108,6 +112,11 @@ class SqlStore(ChassisStore):
         model, messages = ModelRef.model_validate(body.pop("model")), body.pop("messages")
         body |= {"messages": None if messages is None else tuple(messages), "conversation": row.conversation}
         return Request(row.request_id, model=model, **body)
+
+    def outputs(self, request_ids: Sequence[str]) -> dict[str, str]:
+        """What was answered, of those requests that are still kept."""
+        rows = self.session.exec(select(RequestRow).where(col(RequestRow.request_id).in_(request_ids)))
+        return {row.request_id: row.body["output"] for row in rows}
 
     def last_of(self, project: str, conversation: str) -> str | None:
         """The id of a conversation's last answered request, or None where nothing is known of it."""

@@ -154,5 +154,7 @@ def _text(example: dict[str, Any]) -> str:
     lines = [f"{example['example_id']}  {example['project']}  {example['source']}  {clock(example['said_at'])}"]
     lines += [f"held: {example['reason']}: {example['detail']}", f"user: {example['user'] or 'nobody named'}", ""]
     lines += [f"{turn['role']}: {turn['content']}" for turn in example["prompt"]]
+    if example.get("answered") not in (None, example["good"], example["bad"]):
+        lines.append(f"answered: {example['answered']}")
     lines += [f"{name}: {example[name]}" for name in ("good", "bad") if example[name] is not None]
     return "\n".join(lines)

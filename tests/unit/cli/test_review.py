@@ -20,6 +20,7 @@ HELD: dict[str, Any] = {
     "prompt": [{"role": "user", "content": "capital of France?"}],
     "good": "Lyon",
     "bad": None,
+    "answered": "Paris",
     "request_id": "r1",
     "signal_id": "sig-1",
     "model": "p@1",
@@ -57,7 +58,7 @@ def test_it_is_listed_and_shown(waiting: Services, capsys: pytest.CaptureFixture
     assert run(["review", "next"]) == 0
     shown = capsys.readouterr().out
     assert "held: contested: 2 say otherwise" in shown
-    assert "good: Lyon" in shown
+    assert "answered: Paris\ngood: Lyon" in shown
     assert run(["review", "next", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"item": HELD}
 

@@ -220,6 +220,7 @@ def test_reviewers_learn_edit_and_reject(feedbacks: Feedbacks) -> None:
     assert len({item["example_id"] for item in items}) == 6
     pair = next(item for item in items if item["example_id"] == "pair-r1")
     assert (pair["prompt"][-1]["content"], pair["good"], pair["bad"]) == ("question r1", "text 1", "given 1")
+    assert {item["request_id"]: item["answered"] for item in items} == {f"r{n}": f"given {n}" for n in range(3)}
 
     learnt = client.post("/v1/review/feedback-r0/accept", json={"by": "rita", "signal_id": items[0]["signal_id"]})
     assert (learnt.status_code, learnt.json()["status"], learnt.json()["by"]) == (200, "released", "rita")
