@@ -1,11 +1,12 @@
 """The training recipe of a project: adapter, methods, and what preference tuning is set by."""
 
+from datetime import timedelta
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, model_validator
 
-from contracts.sections import APPLYING, Section
+from contracts.sections import APPLYING, Duration, Section
 
 METHODS = ("sft", "dpo", "kto", "orpo")
 """SFT: supervised fine-tuning. DPO: Rafailov et al. 2023, arXiv:2305.18290. KTO: Ethayarajh et al. 2024, arXiv:2402.01306.
@@ -65,6 +66,24 @@ class PreferenceTuning(Section):
     )
 
 
+class Budget(Section):
+    """What a run may spend over all of its stages and attempts; the first that is spent ends it."""
+
+    tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Of the rows that are learnt. Known before the first step: the schedule fits into it",
+    )
+    time: Duration | None = Field(
+        default=None,
+        gt=timedelta(0),
+        description="Of the steps. A run that it ends leaves the best epoch's model until then",
+    )
+    money: float | None = Field(
+        default=None, gt=0, description="Of that time, at NORIA_TRAINER_PRICE_PER_HOUR and in its currency"
+    )
+
+
 def _known(method: str, info: ValidationInfo) -> str:
     """Only who applies a project is told: to whoever reads an event it may be a method that comes later."""
     if info.context == APPLYING:
@@ -89,6 +108,10 @@ Method = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,29}$"), Af
 
 def _none(stages: tuple[str, ...]) -> bool:
     return not stages
+
+
+def _unlimited(budget: Budget) -> bool:
+    return budget == Budget()
 
 
 def _usual(preference: PreferenceTuning) -> bool:
@@ -119,6 +142,7 @@ class Train(Section):
     max_length: int = Field(default=512, ge=8, le=1_000_000, description="Tokens an example; longer ones are cut")
     seed: int = Field(default=7, ge=0, lt=2**32)
     preference: PreferenceTuning = Field(default=PreferenceTuning(), exclude_if=_usual)
+    budget: Budget = Field(default=Budget(), exclude_if=_unlimited)
 
     @model_validator(mode="before")
     @classmethod

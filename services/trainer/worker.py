@@ -1,10 +1,12 @@
 """A training job, in a process of its own: fetches what it needs, trains, stores what came of it. Knows no Kafka and no SQL."""
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from contracts.training import Budget
 from contracts.types import BaseRef
 from services.chassis.errors import (
     ArtifactCorrupt,
@@ -113,7 +115,7 @@ def spec_of(
     """The order with everything it refers to as local files.
 
     Raises:
-        BadRecipe: the champion stands on another base.
+        BadRecipe: the champion stands on another base, or money is to be spent and no price is known.
     """
     held = order.dataset.files.get("validation")
     return TrainSpec(
@@ -131,9 +133,26 @@ def spec_of(
             "project_revision": order.project_revision,
         },
         checkpoint_seconds=settings.checkpoint_seconds,
+        seconds=affordable_seconds(order.recipe.budget, settings.price_per_hour),
         champion=_champion(order, base, artifacts, workdir),
         reference=_known(order, artifacts),
     )
+
+
+def affordable_seconds(budget: Budget, price_per_hour: float) -> float:
+    """How long a run's steps may take.
+
+    Raises:
+        BadRecipe: it has a budget of money and an hour has no price.
+    """
+    time = math.inf if budget.time is None else budget.time.total_seconds()
+    if budget.money is None:
+        return time
+    if not price_per_hour:
+        raise BadRecipe(
+            "train.budget.money: nobody said what an hour costs; set NORIA_TRAINER_PRICE_PER_HOUR, or give time"
+        )
+    return min(time, budget.money / price_per_hour * 3600)
 
 
 def _champion(order: Order, base: BaseRef, artifacts: ArtifactStore, workdir: Path) -> Champion | None:

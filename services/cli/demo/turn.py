@@ -11,6 +11,10 @@ from services.cli.output import text
 Json = dict[str, Any]
 
 
+class Superseded(DemoFailed):
+    """A newer dataset came before the run began; another run trains on it."""
+
+
 def newest(service: str, path: str, project: str, **same: Any) -> Json | None:
     """The newest item whose fields are as given, or None."""
     for item in api.items(service, path, 20, project=project)["items"]:
@@ -23,6 +27,7 @@ def train(board: Board, watch: Watch, project: str, number: int) -> Json:
     """Follows the training on dataset `number`; the finished run.
 
     Raises:
+        Superseded: a newer dataset is trained on instead.
         DemoFailed: with the run's cause.
     """
     losses: list[float] = []
@@ -34,7 +39,8 @@ def train(board: Board, watch: Watch, project: str, number: int) -> Json:
                 return None
             _say_training(stage, run, losses)
             if run["status"] in ("failed", "cancelled", "superseded"):
-                raise DemoFailed(f"run {run['run_id']}: {run['cause']}: {run['detail']}; {watch.log('trainer')}")
+                failure = Superseded if run["status"] == "superseded" else DemoFailed
+                raise failure(f"run {run['run_id']}: {run['cause']}: {run['detail']}; {watch.log('trainer')}")
             return run if run["status"] == "done" else None
 
         run = watch.wait("the end of the training", look, 3600)

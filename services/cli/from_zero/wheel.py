@@ -30,6 +30,22 @@ def go_round(board: Board, watch: Watch, project: str, known: int) -> Version:
     Raises:
         DemoFailed: a stage failed, or did not come in time.
     """
+    while True:
+        dataset = _dataset(board, watch, project, known)
+        try:
+            run = turn.train(board, watch, project, dataset["number"])
+            break
+        except turn.Superseded:
+            known = dataset["number"]
+    turn.evaluate(board, watch, project, run["run_id"])
+    decided = turn.decide(board, watch, project, run["run_id"])
+    promoted = decided["stage"] == "production"
+    if promoted:
+        turn.deploy(board, watch, project, decided["version"])
+    return Version(decided["version"], promoted, decided, dataset, run)
+
+
+def _dataset(board: Board, watch: Watch, project: str, known: int) -> Json:
     with board.stage("dataset") as stage:
 
         def look() -> Json | None:
@@ -41,13 +57,7 @@ def go_round(board: Board, watch: Watch, project: str, known: int) -> Version:
 
         dataset = watch.wait("the dataset", look, 300)
         stage.say(f"#{dataset['number']}: {text(dataset['counts'])}")
-    run = turn.train(board, watch, project, dataset["number"])
-    turn.evaluate(board, watch, project, run["run_id"])
-    decided = turn.decide(board, watch, project, run["run_id"])
-    promoted = decided["stage"] == "production"
-    if promoted:
-        turn.deploy(board, watch, project, decided["version"])
-    return Version(decided["version"], promoted, decided, dataset, run)
+        return dataset
 
 
 def promote(watch: Watch, project: str, version: int, reason: str) -> None:

@@ -9,8 +9,8 @@ from contracts.project import Train
 from services.lm.learning import Encoded, encode_records
 from services.lm.tokens import TextTokenizer
 from services.trainer.compute import rows
-from services.trainer.domain import preferences
-from services.trainer.domain.failures import EmptyDataset, OneSidedDataset
+from services.trainer.domain import preferences, schedule
+from services.trainer.domain.failures import BadRecipe, EmptyDataset, OneSidedDataset
 from services.trainer.domain.packing import common_prefix
 from services.trainer.domain.preferences import Preferred
 from services.trainer.domain.spec import TrainSpec
@@ -32,6 +32,8 @@ class Stage:
     against: Mapping[int, int] = field(default_factory=lambda: NO_UNITS)
     weights: tuple[float, float] = (1.0, 1.0)
     length_ratio: float | None = None
+    shortened: bool = False
+    """Whether the budget of tokens affords fewer steps than the recipe means."""
 
     @property
     def method(self) -> str:
@@ -65,16 +67,32 @@ def load(spec: TrainSpec, tokenizer: TextTokenizer) -> Data:
 
     Raises:
         EmptyDataset, OneSidedDataset: a stage has nothing to learn from.
-        BadRecipe: a stage's method is not known here.
+        BadRecipe: a stage's method is not known here, or the budget of tokens ends before a stage has begun.
     """
     data = Data([], [])
     for recipe in stage_recipes(spec.recipe):
         make = _supervised if recipe.methods == ("sft",) else _preferred
         data.stages.append(make(spec, recipe, tokenizer, data.units))
+    if spec.recipe.budget.tokens is not None:
+        _keep_within(data, spec.recipe.budget.tokens)
     # With dropout the rows of a pack would share the prefix's mask, which plain training does not do.
     if spec.recipe.adapter.dropout == 0:
         data.prefix = common_prefix([row for unit in data.units for row in unit.rows])
     return data
+
+
+def _keep_within(data: Data, budget: int) -> None:
+    """Shortens the stages to what the budget of tokens affords, the earlier ones first."""
+    left = budget
+    for stage in data.stages:
+        steps, spent = schedule.affordable(stage.recipe, [data.units[i].tokens for i in stage.train], left)
+        if steps == 0:
+            raise BadRecipe(
+                f"train.budget.tokens: of {budget} tokens {left} are left for {stage.method}, fewer than its first step has; "
+                "raise it, or lower train.epochs or train.batch_size"
+            )
+        stage.shortened = steps < schedule.total_steps(stage.recipe, len(stage.train))
+        stage.recipe, left = stage.recipe.model_copy(update={"max_steps": steps}), left - spent
 
 
 def _place(units: list[Unit], more: Sequence[Unit]) -> range:

@@ -80,18 +80,22 @@ def train(
     halt: Callable[[], None],
     save: Callable[[], None],
     every: float,
+    seconds: float = math.inf,
 ) -> None:
     """Run the steps that are left, then put the best epoch's weights into the model. `halt` may raise between steps.
 
-    `save` publishes a checkpoint: after each epoch, and `every` so many seconds.
+    `save` publishes a checkpoint: after each epoch, and `every` so many seconds. Once all steps of the run have taken `seconds`,
+    the step under way is the last one.
     """
     clock, saved, told = time.monotonic(), time.monotonic(), 0.0
     fresh_tokens, start = state.tokens, time.monotonic()
-    while state.stage_step < task.steps:
+    spent = False
+    while state.stage_step < task.steps and not spent:
         halt()
         loss, rate = step(task, state)
         state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
-        ended = state.stage_step % task.epoch_steps == 0 or state.stage_step == task.steps
+        spent = state.seconds >= seconds
+        ended = spent or state.stage_step % task.epoch_steps == 0 or state.stage_step == task.steps
         if ended:
             _end_epoch(task, state, workdir)
         if ended or clock - told >= 1:

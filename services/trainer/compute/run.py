@@ -68,8 +68,8 @@ def train(
         while True:
             stage = found.stages[state.stage]
             task.objective = stages.objective(spec, stage, task, state, workdir, halt)
-            loop.train(task, state, workdir, report, halt, save, spec.checkpoint_seconds)
-            if state.stage == len(found.stages) - 1:
+            loop.train(task, state, workdir, report, halt, save, spec.checkpoint_seconds, spec.seconds)
+            if state.stage == len(found.stages) - 1 or state.seconds >= spec.seconds:
                 break
             stages.go_on(found, task, state)
     turns = {"turns": state.computed} if len(state.computed) > 1 else {}

@@ -143,7 +143,10 @@ def figures(found: Data, state: State) -> dict[str, float]:
     told: dict[str, float] = {}
     for ended in state.ended:
         told[f"{ended['method']}_train_loss"] = ended["train_losses"][-1]
-    last = found.stages[-1]
+    last = found.stages[state.stage]
+    early = last is not found.stages[-1] or state.stage_step < schedule.total_steps(last.recipe, len(last.train))
+    if early or any(stage.shortened for stage in found.stages):
+        told["budget_spent"] = 1.0
     if last.method == "sft":
         return told
     told |= state.best_figures or state.train_figures

@@ -1,8 +1,10 @@
 """How many steps a recipe means and the learning rate at each; pure arithmetic."""
 
 import math
+from collections.abc import Sequence
 
 from contracts.project import Train
+from services.trainer.domain.packing import step_rows
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:
@@ -15,6 +17,17 @@ def total_steps(recipe: Train, rows: int) -> int:
     if recipe.max_steps is not None:
         return recipe.max_steps
     return max(1, round(recipe.epochs * steps_per_epoch(rows, recipe.batch_size)))
+
+
+def affordable(recipe: Train, tokens: Sequence[int], budget: int) -> tuple[int, int]:
+    """(steps, tokens) of the longest run of `recipe`'s steps whose rows, of so many `tokens` each, hold at most `budget`."""
+    spent = 0
+    for step in range(total_steps(recipe, len(tokens))):
+        more = sum(tokens[row] for row in step_rows(len(tokens), recipe.batch_size, recipe.seed, step))
+        if spent + more > budget:
+            return step, spent
+        spent += more
+    return total_steps(recipe, len(tokens)), spent
 
 
 def learning_rate(recipe: Train, step: int, total: int) -> float:

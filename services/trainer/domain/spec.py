@@ -1,5 +1,6 @@
 """What a run is given, what it tells on the way and what it ends with; plain values, no tensors."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ class TrainSpec:
     checkpoint_seconds: float = 60.0
     champion: Champion | None = None
     """Where the first stage begins; None: at the base."""
+    seconds: float = math.inf
+    """So long its steps may take, over all attempts."""
     reference: Path | None = None
     """Log-probabilities of the champion, of the base without one, that an earlier run kept."""
 
