@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from contracts.evaluation import SHOWN
 from services.cli.output import metric
 
 Json = Mapping[str, Any]
@@ -13,6 +12,8 @@ NAMED = 5
 
 def slices(found: Json | None) -> Iterator[str]:
     """Of the JSON of contracts.evaluation.Slices: which parts are shown to be worse, and the worst of the others."""
+    from contracts.evaluation import SHOWN
+
     if found is None:
         return
     worst = found["worst"]

@@ -1,4 +1,5 @@
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,20 @@ def test_apply_does_not_wait_for_a_base_that_is_nowhere(
     file.write_text(PROJECT)
     assert run(["apply", str(file)]) == 0
     assert "p does not answer yet: base 'x' was not found" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("code", ["teacher_not_allowed", "teacher_key_missing"])
+def test_apply_says_at_once_that_a_teacher_is_not_set_up(
+    services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str], code: str
+) -> None:
+    services.say("POST", "/v1/projects", (200, {"project": "p", "revision": "a" * 64, "changed": True}))
+    services.say("GET", "/v1/models/p", (503, {"error": {"code": code, "message": "set NORIA_SERVING_X"}}))
+    file = tmp_path / "project.yaml"
+    file.write_text(PROJECT)
+    began = time.monotonic()
+    status, document, _ = ran(capsys, "apply", str(file))
+    assert (status, document["serves"]["why"]) == (0, "set NORIA_SERVING_X")
+    assert time.monotonic() - began < 10, "not after a minute of waiting"
 
 
 def test_apply_tells_which_versions_a_new_prompt_is_measured_as(
