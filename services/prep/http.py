@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.events.prep import Tag
-from contracts.kinds import unusable
+from contracts.kinds import lacking, unusable
 from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef
 from services.chassis.context import Context
@@ -22,7 +22,7 @@ from services.prep import annotations, handlers, segments
 from services.prep.dataset_routes import add_routes, dataset_of, telling
 from services.prep.domain import reading
 from services.prep.domain.policy import Pending, describe_next_freeze
-from services.prep.store import SqlStore
+from services.prep.store import COUNTED, SqlStore
 from services.prep.tables import DatasetRow, RecordRow
 
 NEWEST = 20
@@ -169,10 +169,19 @@ def _pending(store: SqlStore, project: str, now: datetime) -> dict[str, Any]:
     still = handlers.quiet(progress, store.positions(project), now) if progress else 0.0
     job = store.jobs.get(progress.job) if progress and progress.job else None
     waiting = Pending(store.changed(project, tried), still)
-    newest = store.newest(project)
+    newest, kinds = store.newest(project), store.kinds(project)
     return {
         "newest": newest
-        and {"number": newest.number, "method": ", ".join(spec.train.methods), "unusable": _unusable(newest, spec)},
+        and {
+            "number": newest.number,
+            "method": ", ".join(spec.train.methods),
+            "kinds": newest.kinds and newest.kinds["train"],
+            "unusable": _unusable(newest, spec),
+        },
+        "kinds": kinds,
+        "kinds_counted_to": COUNTED,
+        "unusable": unusable(spec.train.methods, kinds),
+        "lacking": lacking(spec.train.methods, kinds),
         "changed": store.changed(project, frozen),
         "total": store.total(project),
         "compacted": store.total(project) - segments.tail_rows(store.session.connection(), project),

@@ -44,6 +44,7 @@ RESTORE = Restore(
         "record.record": _SEGMENT,
         "record.sent": _SEGMENT,
         "record.segment": _SEGMENT,
+        "record.kind": "follows from the record, which is compared; of records of before it was there it is their format",
         "segment": _SEGMENT,
         "shard": _ORDER,
         "progress.frozen_positions": _ORDER,

@@ -10,6 +10,7 @@ from sqlmodel import Session, col, select
 
 from contracts.canonical import canonical
 from contracts.events.ingestion import RecordAcceptedV1
+from contracts.kinds import KINDS
 from contracts.records import canonical_record
 from services.chassis.jobs.job import Jobs
 from services.chassis.storage.bulk.insert import insert, moment, upserting
@@ -18,9 +19,12 @@ from services.chassis.storage.projects import Projects
 from services.chassis.storage.store import ChassisStore
 from services.prep import segments
 from services.prep.domain.positions import Positions
+from services.prep.domain.reading import kind_of
 from services.prep.segments import TAIL
 from services.prep.tables import PROGRESS, RECORD, SHARD, DatasetRow, ProgressRow, RecordRow
 
+COUNTED = 100_000
+"""Records of a kind that are counted: milliseconds of its index, however many there are."""
 Put = tuple[RecordAcceptedV1, datetime]
 """A revision and when it was accepted."""
 
@@ -96,13 +100,14 @@ class SqlStore(ChassisStore):
         shard = lock_free_shard(connection, SHARD, project=project)
         own = (SHARD.c.project == project, SHARD.c.shard == shard)
         before = connection.execute(select_rows(SHARD.c.sequence).where(*own)).scalar_one()
+        told = [(event, at, canonical_record(event.record)) for event, at in records]
         rows = [
             (
                 project,
                 event.record_id,
                 event.revision,
                 event.format,
-                canonical_record(event.record),
+                text,
                 event.digest,
                 canonical(event.tags),
                 event.subject,
@@ -111,8 +116,9 @@ class SqlStore(ChassisStore):
                 before + number,
                 event.shape,
                 None if event.sent is None else canonical(event.sent),
+                kind_of(event.format, text),
             )
-            for number, (event, at) in enumerate(records, 1)
+            for number, (event, at, text) in enumerate(told, 1)
         ]
         now = before + len(rows)
         if insert(connection, RECORD, COLUMNS, sorted(rows), NEWER) != len(rows):  # a later revision of some stood
@@ -176,6 +182,16 @@ class SqlStore(ChassisStore):
         """How many records the project has."""
         return self.session.exec(select(func.count()).select_from(RecordRow).where(RecordRow.project == project)).one()
 
+    def kinds(self, project: str) -> dict[str, int]:
+        """How many records of each kind the project has; of each it counts no further than COUNTED."""
+        found: dict[str, int] = {}
+        for kind in KINDS:
+            own = select_rows(RECORD.c.kind).where(RECORD.c.project == project, RECORD.c.kind == kind).limit(COUNTED)
+            counted = select_rows(func.count()).select_from(own.subquery())
+            if n := self.session.connection().execute(counted).scalar_one():
+                found[kind] = n
+        return found
+
     def latest(self, project: str, since: Positions, limit: int) -> list[RecordRow]:
         """The records that changed after `since`, newest change first."""
         found: list[RecordRow] = []
@@ -236,12 +252,12 @@ def _after(project: str, shard: str, since: Positions) -> tuple[Any, ...]:
 ZERO = ProgressRow(project="").model_dump(exclude={"project"}, exclude_none=True)
 COLUMNS = (
     *("project", "record_id", "revision", "format", "record", "digest", "tags", "subject", "accepted_at"),
-    *("shard", "sequence", "shape", "sent"),
+    *("shard", "sequence", "shape", "sent", "kind"),
 )
 NEWER = """
 ON CONFLICT (project, record_id) DO UPDATE SET revision = excluded.revision, format = excluded.format,
 record = excluded.record, digest = excluded.digest, tags = excluded.tags, subject = excluded.subject,
 accepted_at = excluded.accepted_at, shard = excluded.shard, sequence = excluded.sequence, shape = excluded.shape,
-sent = excluded.sent, segment = NULL
+sent = excluded.sent, kind = excluded.kind, segment = NULL
 WHERE excluded.revision > record.revision
 """

@@ -33,6 +33,8 @@ class RecordRow(SQLModel, table=True):
     shape: str | None = None
     sent: str | None = Field(default=None, sa_column=Column(Text))
     """JSON of the record as it came, where it was converted."""
+    kind: str
+    """One of contracts/kinds.py; of a record accepted by a release before there were kinds its format."""
     segment: int | None = None
     """The segment that holds `record` and `sent`, which are empty then; None: the row has them itself."""
 

@@ -129,6 +129,13 @@ def kind(format: str, content: Mapping[str, Any]) -> str:
     return "tools" if calls else format
 
 
+def kind_of(format: str, record: str) -> str:
+    """`kind` of a record's canonical JSON."""
+    if format == "messages" and '"tool_calls"' not in record:
+        return format  # most records are, and need not be parsed for it
+    return kind(format, json.loads(record))
+
+
 def _extra(format: str, content: Mapping[str, Any]) -> list[Any]:
     """What a format adds to turns and completion that is learnt too."""
     extra: list[Any] = []

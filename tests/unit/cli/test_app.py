@@ -96,8 +96,12 @@ def test_apply_says_what_the_method_learns_nothing_from(
     services: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     services.say("POST", "/v1/projects", (200, {"project": "p", "revision": "a" * 64, "changed": True}))
-    newest = {"number": 4, "method": "sft", "unusable": {"preference": 3, "prompt_only": 1}}
-    services.say("GET", "/v1/projects/p/pending", (200, {"newest": newest}), (200, {"newest": None}))
+    train = {"messages": 9, "preference": 3, "prompt_only": 1}
+    newest = {"number": 4, "method": "of before", "kinds": train, "unusable": {}}
+    nothing = {"kinds": {}, "kinds_counted_to": 100_000}
+    services.say(
+        "GET", "/v1/projects/p/pending", (200, {"newest": newest} | nothing), (200, {"newest": None} | nothing)
+    )
     file = tmp_path / "project.yaml"
     file.write_text(PROJECT)
     assert run(["apply", str(file), "--wait", "0"]) == 0
@@ -105,6 +109,50 @@ def test_apply_says_what_the_method_learns_nothing_from(
     assert told in capsys.readouterr().out
     assert run(["apply", str(file), "--wait", "0"]) == 0
     assert "learns nothing" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("method", "kinds", "told"),
+    [
+        (
+            "dpo",
+            {"messages": 500},
+            ["dpo has nothing to learn from yet: it needs preference,", "records are 500 messages"],
+        ),
+        ("dpo", {"messages": 500, "preference": 1}, []),
+        (
+            "sft",
+            {"preference": 7},
+            ["sft has nothing to learn", "sft learns nothing from 7 preference of the project's"],
+        ),
+        ("kto", {"unpaired_preference": 5}, ["kto has nothing to learn", "it needs preference or undesirable,"]),
+        ("kto", {"unpaired_preference": 5, "undesirable": 1}, []),
+        (
+            "sft",
+            {"messages": 100_000, "prompt_only": 100_000},
+            ["nothing from 100000 or more prompt_only of the project"],
+        ),
+        ("sft", {"messages": 500}, []),
+        ("dpo", {}, []),
+    ],
+)
+def test_apply_says_what_the_method_cannot_use_of_records_that_no_dataset_has(
+    method: str,
+    kinds: dict[str, int],
+    told: list[str],
+    services: Services,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    services.say("POST", "/v1/projects", (200, {"project": "p", "revision": "a" * 64, "changed": True}))
+    pending = {"newest": None, "kinds": kinds, "kinds_counted_to": 100_000}
+    services.say("GET", "/v1/projects/p/pending", (200, pending))
+    file = tmp_path / "project.yaml"
+    file.write_text(PROJECT + f"train: {{method: {method}}}\n")
+    assert run(["apply", str(file), "--wait", "0"]) == 0
+    said = capsys.readouterr().out
+    assert [part for part in told if part not in said] == []
+    assert told or "learn" not in said
 
 
 def test_apply_does_not_wait_for_a_base_that_is_nowhere(

@@ -50,7 +50,7 @@ def test_a_freeze_on_demand_and_its_dataset(
     kinds = {"train": {"prompt_completion": 2, "preference": 1}, "validation": {}, "held_out": {"prompt_only": 1}}
     freeze(opened, tmp_path, "freeze-p-1", "a", kinds=kinds)
     newest = client.get("/v1/projects/p/pending").json()["newest"]
-    assert newest == {"number": 1, "method": "sft", "unusable": {"preference": 1}}
+    assert newest == {"number": 1, "method": "sft", "kinds": kinds["train"], "unusable": {"preference": 1}}
     again = client.post("/v1/projects/p/freeze")
     assert (again.status_code, again.json()["unchanged"]) == (200, True)
     shown = client.get("/v1/datasets/p/1").json()

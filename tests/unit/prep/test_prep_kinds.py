@@ -8,7 +8,7 @@ from sqlmodel import select
 
 from contracts.canonical import canonical
 from contracts.events.ingestion import RecordAcceptedV1
-from contracts.kinds import KINDS, LEARNT, unusable
+from contracts.kinds import KINDS, LEARNT, NEEDED, lacking, unusable
 from contracts.preparation import Prep
 from contracts.records import canonical_record, parse_record
 from contracts.training import METHODS
@@ -102,3 +102,36 @@ def test_what_was_sent_is_kept_beside_the_record(handle: Callable[[Any], None], 
         rows = {row.record_id: row for row in store.session.exec(select(RecordRow)).all()}
     assert (rows["r"].shape, rows["r"].sent) == ("alpaca", canonical(sent))
     assert (rows["plain"].shape, rows["plain"].sent) == (None, None)
+
+
+def test_accepted_records_are_counted_by_kind_before_any_dataset(
+    handle: Callable[..., None], events: Events, opened: Opened, client: Any, monkeypatch: Any
+) -> None:
+    def of(record_id: str, revision: int = 1, **record: Any) -> RecordAcceptedV1:
+        name, typed = parse_record(record)
+        return events.accepted(record_id, "").model_copy(update={"format": name, "record": typed, "revision": revision})
+
+    plain = [USER, {"role": "assistant", "content": "Blue."}]
+    handle(
+        [events.defined(), *(of(f"r{n}", messages=plain) for n in range(5)), of("call", messages=[USER, call("{}")])]
+    )
+    handle([of("prompt", prompt="q", completion=""), of("bad", prompt="q", completion="a", label=False)])
+    handle([of("r0", 2, prompt="q", chosen="a", rejected="b"), of("r1", 0, prompt="late", completion="")])
+    counts = {"messages": 4, "tools": 1, "prompt_only": 1, "undesirable": 1, "preference": 1}
+    with opened() as store:
+        assert store.kinds("p") == counts
+        assert store.kinds("other") == {}
+    pending = client.get("/v1/projects/p/pending").json()
+    assert (pending["kinds"], pending["lacking"]) == (counts, {})
+    assert pending["unusable"] == {"preference": 1, "prompt_only": 1, "undesirable": 1}
+    monkeypatch.setattr("services.prep.store.COUNTED", 2)
+    with opened() as store:
+        assert store.kinds("p")["messages"] == 2
+
+
+def test_a_method_lacks_what_it_cannot_do_without() -> None:
+    assert set(NEEDED) == set(METHODS)
+    assert lacking(["sft", "dpo"], {"messages": 3}) == {"dpo": ["preference"]}
+    assert lacking(["kto"], {"undesirable": 1}) == {"kto": ["preference", "unpaired_preference"]}
+    assert lacking(["kto"], {"undesirable": 1, "unpaired_preference": 1}) == {}
+    assert lacking(["kto", "dpo", "orpo"], {"preference": 1}) == {}

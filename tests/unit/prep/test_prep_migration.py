@@ -61,6 +61,7 @@ def test_what_was_frozen_stays_frozen_and_what_waited_waits(older: str, tmp_path
         assert (progress.frozen_positions, progress.tried_positions, progress.tried) == ({"0": 2}, {"0": 2}, 2)
         assert store.changed("p", progress.frozen_positions) == 1
         assert store.positions("new") == {}
+        assert store.kinds("p") == {"text": 1}
     with writing(engine) as connection, Session(connection) as session:
         assert [(row.project, positions) for row, positions in SqlStore(session).unfrozen()] == [("p", {"0": 3})]
     engine.dispose()
