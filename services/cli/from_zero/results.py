@@ -62,6 +62,15 @@ def comparisons(versions: Sequence[Measured], pairs: Sequence[tuple[str, str]]) 
         yield (f"{first} - {second}", *(interval(f, signed=True) for f in found.values()), sentence(found["chrF"]))
 
 
+def summary(versions: Sequence[Measured], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """What helped and what did not, a line each."""
+    told: dict[str, list[str]] = {}
+    for line in comparisons(versions, pairs):
+        told.setdefault(line[-1], []).append(line[0].replace(" - ", " and "))
+    words = {"better": "Better by chrF", "worse": "Worse by chrF", "not shown to differ": "Not shown to differ by chrF"}
+    return [f"{words[what]}: {', '.join(told[what])}." for what in words if what in told]
+
+
 def sentence(found: Interval) -> str:
     """What a difference says."""
     _, low, high = found
@@ -86,6 +95,7 @@ def page(told: Told, versions: Sequence[Measured], pairs: Sequence[tuple[str, st
         markdown(HEAD, rows(versions)),
         "Differences are paired by question:",
         markdown(PAIRED, comparisons(versions, pairs)),
+        *summary(versions, pairs),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -42,6 +42,9 @@ def go_round(board: Board, watch: Watch, project: str, known: int) -> Version:
     promoted = decided["stage"] == "production"
     if promoted:
         turn.deploy(board, watch, project, decided["version"])
+    else:
+        with board.stage("deployment") as stage:
+            stage.say("what was in service stays")
     return Version(decided["version"], promoted, decided, dataset, run)
 
 
