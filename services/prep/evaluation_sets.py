@@ -35,6 +35,11 @@ def words(
     return {name: partial(_words, [artifacts.get(ref) for ref in refs]) for name, refs in files.items()}
 
 
+def paths(files: Mapping[str, Sequence[ArtifactRef]], artifacts: ArtifactStore) -> dict[str, dict[str, Path]]:
+    """Each dataset's file of each split."""
+    return {name: dict(zip(SPLITS, map(artifacts.get, refs), strict=True)) for name, refs in files.items()}
+
+
 def _files(name: str, store: SqlStore) -> list[ArtifactRef]:
     project, _, number = name.partition("@")
     found = store.dataset(project, int(number))

@@ -6,7 +6,7 @@ Changes nothing in the database: the service takes the result in.
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -80,7 +80,11 @@ def freeze(spec: dict[str, Any], folder: Path, report: Report, settings: PrepSet
     result = {"version": made.version, "through": through, "segments": {"made": records.made, "gone": records.gone}}
     if made.version == spec["newest"]:
         return result
-    return result | write(made, project, settings) | {"counts": counts, "drops": drops, "kinds": outcome.kinds(frame)}
+    return (
+        result
+        | write(made, project, settings, sets)
+        | {"counts": counts, "drops": drops, "kinds": outcome.kinds(frame)}
+    )
 
 
 def read(
@@ -169,13 +173,16 @@ def nothing_left(frame: Frame, outcome: Outcome) -> str:
     return f"{left}; send more records or change `prep`"
 
 
-def write(made: dataset.Dataset, project: ProjectSpec, settings: PrepSettings) -> dict[str, Any]:
-    """Stores the parts, the profile and its page; gives their references and the time."""
+def write(
+    made: dataset.Dataset, project: ProjectSpec, settings: PrepSettings, sets: Mapping[str, Sequence[ArtifactRef]]
+) -> dict[str, Any]:
+    """Stores the parts, the profile and its page; gives their references and the time. `sets`: as `read` gives them."""
     artifacts = open_store(settings)
     files = {name: _plain(artifacts.put_file(path)) for name, path in made.files.items()}
     count, unit = tokens.counter(project.base, settings.cache)
     embed = open_embedder(settings.cache, settings.profile_topic_tokens)
-    found = profile(made.files, made.version, count, unit, settings.profile_rows, embed)
+    against = evaluation_sets.paths(sets, artifacts)
+    found = profile(made.files, made.version, count, unit, settings.profile_rows, embed, against)
     text = json.dumps(found, ensure_ascii=False, indent=1)
     return {
         "files": files,

@@ -4,7 +4,8 @@ As the reports of GPT-3 (https://arxiv.org/abs/2005.14165, C) and Llama 2 (https
 is held for overlapping where most of its n-grams are among the training's.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from services.prep.domain import normalise
@@ -18,22 +19,36 @@ MOST_WORDS = 1_000
 """Of a text that are looked at."""
 
 
-def leakage(trained: Iterable[Sampled], judged: Sequence[Sampled]) -> dict[str, Any]:
-    """Of the judged rows with N words or more: how many overlap with the trained ones, by what share, and the worst of them."""
-    seen = {gram for row in trained for gram in _grams(row)}
-    shares: list[tuple[float, str]] = []
+def grams(trained: Iterable[Sampled]) -> dict[int, str]:
+    """Each n-gram of the rows, and the first row that has it."""
+    seen: dict[int, str] = {}
+    for row in trained:
+        for gram in _grams(row):
+            seen.setdefault(gram, row.record_id)
+    return seen
+
+
+def leakage(seen: Mapping[int, str], judged: Sequence[Sampled]) -> dict[str, Any]:
+    """Of the judged rows with N words or more: how many overlap with the trained ones, by what share, and the worst of them.
+
+    `seen` are the trained rows' `grams`; an example's `trained` is the one of them that has most of its n-grams.
+    """
+    shares: list[tuple[float, str, str]] = []
     for row in judged:
-        grams = list(_grams(row))
-        if grams:
-            shares.append((sum(gram in seen for gram in grams) / len(grams), row.record_id))
+        own = list(_grams(row))
+        if own:
+            at = Counter(seen[gram] for gram in own if gram in seen)
+            most = min(at, key=lambda id: (-at[id], id), default="")
+            shares.append((at.total() / len(own), row.record_id, most))
     worst = sorted((s for s in shares if s[0] > 0), key=lambda found: (-found[0], found[1]))[:EXAMPLES]
     return {
         "ngram": N,
         "sampled": len(judged),
         "compared": len(shares),
-        "overlapping": sum(share >= OVERLAPPING for share, _ in shares),
-        "mean_share": round(sum(share for share, _ in shares) / len(shares), 4) if shares else 0.0,
-        "examples": [{"record_id": record_id, "share": round(share, 4)} for share, record_id in worst],
+        "sharing": sum(share > 0 for share, *_ in shares),
+        "overlapping": sum(share >= OVERLAPPING for share, *_ in shares),
+        "mean_share": round(sum(share for share, *_ in shares) / len(shares), 4) if shares else 0.0,
+        "examples": [{"record_id": id, "share": round(share, 4), "trained": most} for share, id, most in worst],
     }
 
 

@@ -1,4 +1,6 @@
-"""A dataset's profile as plain data, from its files alone: the same files have the same profile. Draws nothing.
+"""A dataset's profile as plain data, from files alone, its own and those of datasets that it is held against. Draws nothing.
+
+The same files have the same profile.
 
 What costs by the text is measured on even samples, and says on how many rows.
 """
@@ -42,8 +44,12 @@ def profile(
     unit: str,
     sample: int,
     embed: EmbedTexts | None = None,
+    against: Mapping[str, Mapping[str, Path]] | None = None,
 ) -> Profile:
-    """The profile of a dataset by its splits and drops. `unit` says what a token is; texts are read of at most `sample` rows."""
+    """The profile of a dataset by its splits and drops. `unit` says what a token is; texts are read of at most `sample` rows.
+
+    `against`: other datasets by name, their splits' files; what stands of them in training is told.
+    """
     counts = {split: pq.read_metadata(files[split]).num_rows for split in SPLITS}
     total = sum(counts.values())
     some = texts.sample(files, SPLITS, sample)
@@ -74,7 +80,7 @@ def profile(
         "quality": _quality(evenly(some, SEARCHED)),
         "drops": left_out,
         "repeats": repeats.repeats(files, SPLITS),
-        "leakage": _leakage(some),
+        "leakage": _leakage(some, against or {}),
         "topics": _topics(some, embed),
         "longest": [_told(row, characters=_size(row)) for row in sorted(some, key=_longest_first)[:OUTLIERS]],
         "examples": {split: [_example(row) for row in some if row.split == split][:EXAMPLES] for split in SPLITS},
@@ -126,12 +132,17 @@ def _quality(some: Sequence[Sampled]) -> dict[str, Any]:
     return {"sampled": len(some), "found": top(Counter({name: n for name, n in broken.items() if n}))}
 
 
-def _leakage(some: Sequence[Sampled]) -> dict[str, Any]:
+def _leakage(some: Sequence[Sampled], against: Mapping[str, Mapping[str, Path]]) -> dict[str, Any]:
     trained = [row for row in some if row.split == "train"]
+    seen = leakage.grams(trained)
     judged = {split: evenly([row for row in some if row.split == split], JUDGED) for split in SPLITS[1:]}
     return {
         "trained": len(trained),
-        **{split: leakage.leakage(trained, rows) for split, rows in judged.items()},
+        **{split: leakage.leakage(seen, rows) for split, rows in judged.items()},
+        "against": {
+            name: leakage.leakage(seen, evenly(texts.sample(files, SPLITS, JUDGED), JUDGED))
+            for name, files in sorted(against.items())
+        },
     }
 
 

@@ -78,20 +78,25 @@ def repeats(found: Part) -> str:
 
 
 def leakage(found: Part) -> str:
-    """What of the other splits stands in the training's."""
+    """What of the other splits, and of the evaluation sets that steps name, stands in the training's."""
+    parts = {name: part for name, part in found.items() if name not in ("trained", "against")}
+    parts |= found.get("against", {})
     rows = [
         (
-            escape(split.replace("_", "-")),
+            escape(name.replace("_", "-") if name in found else name),
             f"{part['compared']:,} of {part['sampled']:,}",
+            f"{part['sharing']:,}",
             f"{part['overlapping']:,}",
             f"{100 * part['mean_share']:.1f} %",
-            "<br>".join(f"{_id(each)} {100 * each['share']:.0f} %" for each in part["examples"]) or "-",
+            "<br>".join(
+                f"{_id(each)} {100 * each['share']:.0f} %, as {escape(each['trained'])}" for each in part["examples"]
+            )
+            or "-",
         )
-        for split, part in found.items()
-        if split != "trained"
+        for name, part in parts.items()
     ]
-    gram = next((part["ngram"] for split, part in found.items() if split != "trained"), 0)
-    heads = ("split", "rows compared", "mostly in training", "n-grams in training, mean", "the most")
+    gram = next((part["ngram"] for part in parts.values()), 0)
+    heads = ("split or dataset", "rows compared", "with one in training", "mostly in training", "mean", "the most")
     note = (
         f"<p><small>Word {gram}-grams of sampled rows against those of {found['trained']:,} sampled training rows; "
         "shorter texts tell nothing.</small></p>"

@@ -72,6 +72,13 @@ def test_a_bare_record_gets_its_identity_from_its_content() -> None:
     assert submitted("p", {"record": {"text": "other"}}).record_id != bare.record_id
 
 
+def test_a_row_that_an_earlier_release_named_by_its_content_is_another_record_of_the_same_content() -> None:
+    pair = {"prompt": "q", "completion": "a"}
+    now, then = submitted("p", {"record_id": 17, **pair}), submitted("p", {"record": pair, "tags": {"record_id": "17"}})
+    assert (now.record_id, then.record_id[:4]) == ("17", "sha-"), "docs/data.md says so"
+    assert validated(now).digest == validated(then).digest, "by which the step duplicates finds them"
+
+
 def test_a_column_record_id_is_a_bare_row_s_identity_and_no_tag() -> None:
     row = {"record_id": "eg-1", "prompt": "q", "completion": "a", "topic": "tar", "subject": "physics"}
     sent = submitted("p", row)

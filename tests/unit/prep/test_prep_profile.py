@@ -255,10 +255,35 @@ def test_held_out_rows_that_stand_in_training_are_found() -> None:
         row("new", "q " * 20),
         row("short", "w1 w2"),
     ]
-    found = leakage.leakage([row("t", f"before {long} after")], judged)
-    assert (found["sampled"], found["compared"], found["overlapping"]) == (4, 3, 2)
-    assert [each["record_id"] for each in found["examples"]] == ["same", "half"]
+    few = " ".join([*long.split()[:8], *(f"z{i}" for i in range(20))])
+    trained = [row("a", " ".join(long.split()[:8])), row("t", f"before {long} after")]
+    found = leakage.leakage(leakage.grams(trained), [*judged, row("few", few)])
+    assert (found["sampled"], found["compared"], found["sharing"], found["overlapping"]) == (5, 4, 3, 2)
+    assert [(each["record_id"], each["trained"]) for each in found["examples"]] == [
+        ("same", "t"),
+        ("half", "t"),
+        ("few", "a"),
+    ]
     assert found["examples"][0]["share"] == 1.0
+
+
+def test_what_of_a_named_evaluation_set_stands_in_training_is_told(tmp_path: Path) -> None:
+    leaked = pair(1, " ".join(f"asked{i}" for i in range(12)))
+    new = pair(77, " ".join(f"new{i}" for i in range(20)))
+    for name in ("own", "exam"):
+        (tmp_path / name).mkdir()
+    files = write(tmp_path / "own", {"train": [leaked], "validation": [], "held_out": []})
+    exam_rows = {"train": [new], "validation": [], "held_out": [leaked | {"record_id": "exam-1"}]}
+    exam = write(tmp_path / "exam", exam_rows)
+    found = made(files, against={"<exam>@1": exam})
+    told = found["leakage"]["against"]["<exam>@1"]
+    assert (told["sampled"], told["compared"], told["sharing"], told["overlapping"]) == (2, 2, 1, 1)
+    assert told["examples"] == [{"record_id": "exam-1", "share": 1.0, "trained": leaked["record_id"]}]
+    assert made(files)["leakage"]["against"] == {}
+    html = page("p", found)
+    assert f"exam-1</code> 100 %, as {leaked['record_id']}" in html
+    assert "&lt;exam&gt;@1" in html
+    assert "<exam>" not in html
 
 
 def test_records_that_repeat_each_other_are_one_cluster(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from services.chassis.storage.artifacts import open_store
 from services.prep import parquet, worker
 from services.prep.domain.positions import total
 from services.prep.settings import PrepSettings
-from services.prep.tables import RecordRow
-from tests.unit.prep.builders import Events
+from services.prep.tables import DatasetRow, RecordRow
+from tests.unit.prep.builders import NOW, Events, Opened
 
 
 @pytest.fixture
@@ -173,3 +173,30 @@ def test_every_step_runs_on_files(settings: PrepSettings, events: Events, handle
     assert sum(result["counts"].values()) + sum(result["drops"].values()) == 30
     tools = [json.loads(row["tags"])["tool"] for row in rows(settings, result, "train")]
     assert abs(tools.count("a") - tools.count("b")) <= 1
+
+
+def test_the_profile_tells_what_of_a_named_dataset_stands_in_training_though_no_step_drops_it(
+    settings: PrepSettings, events: Events, handle: Any, opened: Opened, tmp_path: Path
+) -> None:
+    texts = [" ".join(f"word{i}x{n}" for n in range(12)) for i in range(40)]
+    handle([events.defined(base="tiny"), *(events.accepted(f"r{i}", text) for i, text in enumerate(texts))])
+    first = run(events, tmp_path)
+    row = DatasetRow(
+        **{name: first[name] for name in ("version", "counts", "drops", "kinds", "files", "profile", "report")},
+        project="exam",
+        number=1,
+        project_revision="0" * 64,
+        cause="policy",
+        frozen_at=NOW,
+    )
+    with opened() as store:
+        store.add(row)
+    step = {"step": "decontaminate", "words": 100, "against": ["exam@1"]}
+    defined = events.defined(base="tiny", steps=[step])
+    handle([defined])
+    spec = {"project": "p", "revision": defined.revision, "cause": "policy", "positions": {}, "newest": None}
+    second = worker.run(spec, tmp_path, lambda _: None)
+    assert (second["counts"], second["drops"]) == (first["counts"], {})
+    profile = json.loads(open_store(settings).read_bytes(ArtifactRef.model_validate(second["profile"])))
+    told = profile["leakage"]["against"]["exam@1"]
+    assert (told["compared"], told["sharing"]) == (40, second["counts"]["train"])
