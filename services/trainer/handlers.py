@@ -68,7 +68,8 @@ def supersede(run: Run, store: Store) -> list[Event]:
     events: list[Event] = []
     for id in store.jobs.never_leased(KIND, run.project):
         old = store.run(id)
-        if old is None or not supersedes(run, old):
+        # A state that is built anew from the log knows that a run ended, and of no job that it began.
+        if old is None or old.status != "queued" or not supersedes(run, old):
             continue
         ended, event = superseded(old, run)
         if store.jobs.cancel_queued(id, Failure("superseded", event.detail)) is not None:

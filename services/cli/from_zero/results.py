@@ -66,7 +66,7 @@ def summary(versions: Sequence[Measured], pairs: Sequence[tuple[str, str]]) -> l
     """What helped and what did not, a line each."""
     told: dict[str, list[str]] = {}
     for line in comparisons(versions, pairs):
-        told.setdefault(line[-1], []).append(line[0].replace(" - ", " and "))
+        told.setdefault(line[-1], []).append(line[0].replace(" - ", " against "))
     words = {"better": "Better by chrF", "worse": "Worse by chrF", "not shown to differ": "Not shown to differ by chrF"}
     return [f"{words[what]}: {', '.join(told[what])}." for what in words if what in told]
 

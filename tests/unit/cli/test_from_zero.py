@@ -90,7 +90,7 @@ def test_the_page_has_a_line_a_version_and_one_a_difference() -> None:
     assert page.startswith("# Title\n\nHow.\n\n| version | what it is | chrF | ROUGE-L | exact match |")
     assert "| base | a\\|b | 1.5 [1.0, 2.0] |" in page
     assert "| version 1 - base | +0.0 [+0.0, +0.0] |" in page
-    assert page.endswith("Not shown to differ by chrF: version 1 and base.\n")
+    assert page.endswith("Not shown to differ by chrF: version 1 against base.\n")
 
 
 def version(number: int, promoted: bool, **decided: Any) -> Version:

@@ -368,6 +368,17 @@ def test_replay_finds_again_how_runs_ended(engine: Engine) -> None:
     assert (last.status, last.successor) == ("superseded", first)
 
 
+def test_replay_lets_a_newer_dataset_end_no_run_that_has_ended(engine: Engine) -> None:
+    """In the log's order: a run ended before the next dataset was frozen. The jobs of a rebuilding never begin."""
+    arrive(engine, defined(), frozen(1))
+    with opened(engine) as store:
+        (first,) = store.runs("p", 10)
+        trained = ModelTrainedV1.model_validate({**RESULT, **first.model_dump(include=OURS)})
+        list(restore.on_model_trained(trained, new_meta(trained, "urn:x", "1", time=NOW), store))
+    assert arrive(engine, frozen(2)) == []
+    assert [by_number(engine)[n]["status"] for n in (1, 2)] == ["done", "queued"]
+
+
 def test_training_of_a_project_taken_out_of_service_ends_and_begins_again_with_it(engine: Engine) -> None:
     arrive(engine, defined(), frozen())
     run_id = only_run(engine)
