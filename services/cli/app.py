@@ -9,6 +9,7 @@ from services.cli.errors import ConsoleError
 from services.cli.output import drop_stdout
 from services.cli.verbs import (
     chat,
+    compare,
     datasets,
     decisions,
     dlq,
@@ -49,6 +50,7 @@ app.add_typer(jobs.runs, name="runs")
 app.command()(jobs.evaluate)
 app.command()(lists.models)
 app.command()(lineage.lineage)
+app.command()(compare.compare)
 app.command()(explain.explain)
 app.command()(report.report)
 app.command()(decisions.promote)

@@ -6,8 +6,8 @@ from typing import Any
 from services.cli.output import metric
 
 Json = Mapping[str, Any]
-NAMED = 5
-"""So many of the worst parts are told."""
+WORSE, WORST = 10, 5
+"""So many parts are told: of those that are shown to be worse, and where none is."""
 
 
 def slices(found: Json | None) -> Iterator[str]:
@@ -16,6 +16,8 @@ def slices(found: Json | None) -> Iterator[str]:
 
     if found is None:
         return
+    from contracts.evaluation import SHOWN
+
     worst = found["worst"]
     worse = [each for each in worst if each["adjusted"] <= SHOWN]
     count = f"{found['parts']} parts of the rows by tag and by the question's length"
@@ -23,7 +25,7 @@ def slices(found: Json | None) -> Iterator[str]:
         f"{len(worse)} of the differences shown are worse by more than chance" if worse else "none is shown to be worse"
     )
     yield f"{count}: {said} ({found['tests']} tests, p by Holm over all, level {SHOWN:g})"
-    for each in worse or worst[:NAMED]:
+    for each in worse[:WORSE] or worst[:WORST]:
         yield f"  {part(each)}"
     if found["left_out"]:
         yield f"  {found['left_out']} smaller parts are not compared"

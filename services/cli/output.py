@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -83,6 +84,11 @@ def brief(raw: object, length: int = 160) -> str | None:
         return None
     words = " ".join(str(raw).split())
     return words if len(words) <= length else f"{words[:length]}..."
+
+
+def printable(text: str) -> str:
+    """A text of somebody else's without the signs that steer a terminal (Unicode's categories C)."""
+    return "".join("\ufffd" if unicodedata.category(sign)[0] == "C" else sign for sign in text)
 
 
 def clock(raw: object) -> str:

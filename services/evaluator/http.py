@@ -1,4 +1,4 @@
-"""The evaluator's routes: evaluations as pages and one by one, and measuring once more."""
+"""The evaluator's routes: evaluations as pages and one by one, measuring once more, and two versions side by side."""
 
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ from services.chassis.http.guard import By, Caller, needs
 from services.chassis.http.projects import check_in_service
 from services.chassis.jobs.job import Job, status_of, tries_of
 from services.chassis.storage.pages import decode, moment, page
+from services.evaluator.comparison_routes import add_comparisons
 from services.evaluator.domain.evaluation import Evaluation
 from services.evaluator.store import Store
 
@@ -17,7 +18,7 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 
 
 def make_router(ctx: Context[Store]) -> APIRouter:
-    """`GET /v1/evaluations`, `GET /v1/evaluations/{evaluation_id}` and `POST /v1/evaluations/{evaluation_id}/retry`."""
+    """`GET /v1/evaluations`, `GET /v1/evaluations/{evaluation_id}` `POST /v1/evaluations/{evaluation_id}/retry`, comparisons."""
     routes = APIRouter()
 
     @routes.get("/v1/evaluations")
@@ -42,6 +43,7 @@ def make_router(ctx: Context[Store]) -> APIRouter:
         """Measure once more, after a failure or to see the figures again; end the pause before a next try."""
         return await ctx.transact(lambda store: (retried(store, evaluation_id, by), ()))
 
+    add_comparisons(routes, ctx)
     return routes
 
 

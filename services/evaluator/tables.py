@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from services.evaluator.domain.comparison import MeasuredRow, Side
 from services.evaluator.domain.predictions import Example, Prediction, Predictions, Scores
 
 
@@ -58,6 +59,32 @@ def write_results(
         columns |= {f"{role}_{name}": ("float64", column) for name, column in figures.values.items()}
         columns[f"{role}_tokens"] = ("int64", figures.tokens)
     _write(path, columns)
+
+
+def read_results(path: Path, role: str) -> Side:
+    """What one role made of the rows that `write_results` wrote; files of before have no questions and no tags."""
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    names = [n.removeprefix(f"{role}_") for n in rows[0] if n.startswith(f"{role}_")] if rows else []
+    measured = [name for name in names if name not in ("prompt", "tokens")]
+    return Side(
+        rows=[
+            MeasuredRow(
+                record_id=row["record_id"],
+                prompt=row.get(f"{role}_prompt", row["prompt"]),
+                question=row.get("question"),
+                reference=row["reference"],
+                tags=json.loads(row.get("tags", "{}")),
+            )
+            for row in rows
+        ],
+        answers=[row[role] for row in rows],
+        scores=Scores(
+            {name: [row[f"{role}_{name}"] for row in rows] for name in measured},
+            [row[f"{role}_tokens"] for row in rows],
+        ),
+    )
 
 
 Columns = dict[str, tuple[str, Sequence[Any]]]

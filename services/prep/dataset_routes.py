@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,9 @@ from fastapi.responses import FileResponse
 
 from contracts.types import ArtifactRef
 from services.chassis.context import Context
-from services.chassis.errors import ArtifactCorrupt, ArtifactMissing, ArtifactRefused, ArtifactUnavailable
+from services.chassis.errors import ArtifactCorrupt, ArtifactMissing
 from services.chassis.http.application import ApiError, Number, errors
+from services.chassis.http.artifacts import telling
 from services.chassis.storage import pages
 from services.prep.domain.drift import drift
 from services.prep.domain.filters import DROP_FIELDS, ROW_FIELDS, Filter, FilterInvalid, parse_all
@@ -116,21 +116,6 @@ def _local(ctx: Context[SqlStore], dataset: DatasetRow, names: Sequence[str]) ->
         raise ApiError(404, "unknown_file", f"dataset {dataset.number} has no file {unknown[0]!r}; it has {known}")
     with telling():
         return {name: ctx.artifacts.get(ArtifactRef.model_validate(dataset.files[name])) for name in names}
-
-
-@contextmanager
-def telling() -> Generator[None]:
-    """What the artifact store says of a file, as ApiError: 409 where it is lost or altered, 503 where the store is away."""
-    try:
-        yield
-    except ArtifactMissing as error:
-        raise ApiError(409, "artifact_missing", str(error)) from error
-    except ArtifactCorrupt as error:
-        raise ApiError(409, "artifact_corrupt", str(error)) from error
-    except ArtifactRefused as error:
-        raise ApiError(409, "artifact_refused", str(error)) from error
-    except ArtifactUnavailable as error:
-        raise ApiError(503, "store_unavailable", str(error), headers={"retry-after": "5"}) from error
 
 
 def _profile(ctx: Context[SqlStore], store: SqlStore, project: str, number: int) -> dict[str, Any]:

@@ -15,11 +15,13 @@ from contracts.project import ProjectSpec
 from contracts.types import ArtifactRef
 from services.chassis.context import Context
 from services.chassis.http.application import ApiError, Number, errors
+from services.chassis.http.artifacts import telling
 from services.chassis.http.projects import check_in_service
 from services.chassis.jobs.job import tries_of
+from services.chassis.page import HEADERS
 from services.chassis.storage import pages
 from services.prep import annotations, handlers, segments
-from services.prep.dataset_routes import add_routes, dataset_of, telling
+from services.prep.dataset_routes import add_routes, dataset_of
 from services.prep.domain import reading
 from services.prep.domain.policy import Pending, describe_next_freeze
 from services.prep.store import COUNTED, SqlStore
@@ -55,8 +57,7 @@ def make_router(ctx: Context[SqlStore]) -> APIRouter:
             with telling():
                 return ctx.artifacts.read_bytes(ArtifactRef.model_validate(dataset_of(store, project, number).report))
 
-        policy = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
-        return HTMLResponse(await ctx.read(content), headers=policy)
+        return HTMLResponse(await ctx.read(content), headers=HEADERS)
 
     @router.get("/v1/datasets/{project}/{number}/profile", responses=errors(404, 409, 503))
     async def profile(project: str, number: Number) -> dict[str, Any]:

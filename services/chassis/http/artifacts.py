@@ -1,17 +1,34 @@
-"""The route by which the collection of artifacts learns what a service's rows name. Decides nothing."""
+"""Artifacts over HTTP: how a service's routes tell that one is not to be had, and what the collection learns of its rows."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from sqlalchemy import Engine
 
+from services.chassis.errors import ArtifactCorrupt, ArtifactMissing, ArtifactRefused, ArtifactUnavailable
 from services.chassis.http.application import ApiError
 from services.chassis.retention import references
 from services.chassis.storage.database import reading
 from services.chassis.storage.pages import decode_list, encode
+
+
+@contextmanager
+def telling() -> Generator[None]:
+    """What the artifact store says of a file, as ApiError: 409 where it is lost or altered, 503 where the store is away."""
+    try:
+        yield
+    except ArtifactMissing as error:
+        raise ApiError(409, "artifact_missing", str(error)) from error
+    except ArtifactCorrupt as error:
+        raise ApiError(409, "artifact_corrupt", str(error)) from error
+    except ArtifactRefused as error:
+        raise ApiError(409, "artifact_refused", str(error)) from error
+    except ArtifactUnavailable as error:
+        raise ApiError(503, "store_unavailable", str(error), headers={"retry-after": "5"}) from error
 
 
 def make_router(engine: Engine, sources: Sequence[references.ArtifactReference], days: float) -> APIRouter:

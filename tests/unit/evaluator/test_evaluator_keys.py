@@ -13,7 +13,10 @@ from services.chassis.settings import Settings
 from services.evaluator import http
 
 STORE: Any = SimpleNamespace(
-    evaluation=lambda _: SimpleNamespace(project="bank"), jobs=SimpleNamespace(get=lambda _: None)
+    evaluation=lambda _: SimpleNamespace(project="bank"),
+    evaluations=lambda *_: [],
+    jobs=SimpleNamespace(get=lambda _: None),
+    projects=SimpleNamespace(current=lambda _: None),
 )
 
 
@@ -34,3 +37,6 @@ def test_an_evaluation_is_for_keys_of_its_project(
     ctx: Any = Ctx()
     install(app, Guard(Settings(home=tmp_path)), answer, http.make_router(ctx))
     assert TestClient(app).get("/v1/evaluations/e-1").status_code == status
+    for path in ("", "/page"):
+        told = TestClient(app).get(f"/v1/comparisons/bank{path}", params={"a": 0, "b": 1, "b_run": "r"})
+        assert told.status_code == (404 if status == 200 else 403), "nothing was measured; others are not told"
