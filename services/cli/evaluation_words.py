@@ -16,7 +16,6 @@ def slices(found: Json | None) -> Iterator[str]:
 
     if found is None:
         return
-    from contracts.evaluation import SHOWN
 
     worst = found["worst"]
     worse = [each for each in worst if each["adjusted"] <= SHOWN]

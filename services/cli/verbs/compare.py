@@ -15,6 +15,8 @@ from services.cli.output import AsJson, brief, metric, printable, show, table
 Json = Mapping[str, Any]
 LOOKED_AT = 200
 """So many of a project's newest versions are looked through for a candidate."""
+SECONDS = 300.0
+"""A comparison on 10,000 rows is computed for a minute the first time that it is asked for."""
 ANSWERS = 5
 """So many of the answers that differ most are printed; the page has more."""
 
@@ -33,7 +35,8 @@ def compare(
     asked = {"a": a, "b": b, "a_run": _run(project, a), "b_run": _run(project, b)}
     given = {name: value for name, value in asked.items() if value is not None}
     path = f"/v1/comparisons/{quote(project, safe='')}"
-    found = api.get("evaluator", path, **given)
+    with api.client("evaluator", SECONDS) as http:
+        found = api.checked("evaluator", http.get(path, params=given))
     page = f"{settings().url('evaluator')}{path}/page?{urlencode(given)}"
     show({**found, "page": page}, as_json, lambda: _shown(found, page))
 

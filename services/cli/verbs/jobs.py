@@ -56,7 +56,11 @@ def evaluate(
         answer = {"status": "requested", "model": model}
     else:
         answer = api.post("evaluator", f"/v1/evaluations/{_path(_newest_evaluation(name, found['run_id']))}/retry")
-    show(answer, as_json, lambda: f"{model} is measured again ({answer['status']}); `noria models` shows the figures")
+    show(
+        answer,
+        as_json,
+        lambda: f"{model} is measured again ({answer['status']}); `noria compare {model}` shows what was measured",
+    )
 
 
 def _newest_evaluation(project: str, run: str) -> str:
