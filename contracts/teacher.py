@@ -1,32 +1,13 @@
 """`serve.teacher` of a project file: somebody else's model, behind any OpenAI-compatible endpoint. Asks nobody."""
 
-import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import Field
 
+from contracts.endpoint import Endpoint
 from contracts.sections import Duration, Section
 
-MILLION = 1_000_000
-
-
-_URL = r"^https?://([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9a-f:]{2,39}\])(:[1-9][0-9]{0,4})?(/[A-Za-z0-9._~-]{1,100}){0,4}$"
-
-
-def _address(url: Any) -> Any:
-    if not isinstance(url, str):
-        return url
-    bare = url.rstrip("/")
-    if re.match(_URL, bare):
-        return bare
-    if re.match(r"https?://[^/]*@|https?://.*[?#]", bare):
-        raise ValueError("no user, password, query or fragment stands in the URL; a secret is named in 'key'")
-    raise ValueError("give the endpoint's URL, as https://api.example.com/v1")
-
-
-Address = Annotated[str, BeforeValidator(_address), StringConstraints(pattern=_URL)]
-SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 Optional = Literal[
     "temperature",
     "top_p",
@@ -38,14 +19,6 @@ Optional = Literal[
     "stream_options",
 ]
 _NOTHING = timedelta(0)
-
-
-class Price(Section):
-    """What the teacher costs, in money for a million tokens."""
-
-    prompt: float = Field(ge=0, le=MILLION, description="Money for a million tokens of prompts")
-    completion: float = Field(ge=0, le=MILLION, description="Money for a million tokens of answers")
-    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="ISO 4217")
 
 
 class TeacherTimeout(Section):
@@ -63,23 +36,13 @@ class Breaker(Section):
     pause: Duration = Field(default=timedelta(seconds=30), gt=_NOTHING, description="After it one request tries again")
 
 
-class Teacher(Section):
+class Teacher(Endpoint):
     """The endpoint that answers until a version of the project's own is promoted, and a share of the requests always."""
 
-    url: Address = Field(description="What stands before /chat/completions: https://api.example.com/v1")
-    model: str = Field(min_length=1, max_length=200, description="The model's name there")
-    key: SecretName | None = Field(default=None, description="Name of the secret that holds the endpoint's API key")
-    price: Price | None = None
     share: float = Field(
         default=0.0, ge=0, le=1, description="Of the requests, that it answers when a version of one's own is promoted"
     )
-    budget: float | None = Field(
-        default=None, ge=0, description="Money a day (UTC), in the price's currency; then it is not asked any more"
-    )
     timeout: TeacherTimeout = TeacherTimeout()
-    retries: int = Field(
-        default=2, ge=0, le=10, description="Further tries of a request, before anything of its answer came"
-    )
     breaker: Breaker = Breaker()
     length_parameter: Literal["max_tokens", "max_completion_tokens"] = Field(
         default="max_tokens", description="How the endpoint calls the most tokens of an answer"
@@ -87,15 +50,3 @@ class Teacher(Section):
     leave_out: tuple[Optional, ...] = Field(
         default=(), description="Parameters that the endpoint refuses, such as temperature: not sent to it"
     )
-
-    @model_validator(mode="after")
-    def _budget_has_a_price(self) -> "Teacher":
-        if self.budget is not None and self.price is None:
-            raise ValueError("a budget needs a price; give price: {prompt: ..., completion: ...} for a million tokens")
-        return self
-
-    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """Money for an answer, in the price's currency; None where there is no price."""
-        if self.price is None:
-            return None
-        return (prompt_tokens * self.price.prompt + completion_tokens * self.price.completion) / MILLION

@@ -4,10 +4,10 @@ https://github.com/open-telemetry/semantic-conventions, docs/gen-ai/gen-ai-spans
 7b0c0fe1e6d7b7fc857ba496aad7919e368453e7: the last one there before the conventions moved to a repository of their own.
 """
 
+from services.chassis.endpoints.hosts import host_of
 from services.serving.domain.asked import Asked
 from services.serving.domain.record import Progress
 from services.serving.domain.routing import Target
-from services.serving.domain.teacher_hosts import host_of
 
 PROVIDER = "triton"
 OPERATIONS = {"chat.completions": "chat", "completions": "text_completion", "responses": "chat"}

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from contracts.events.serving import InferenceCompletedV1, TeacherAnswer
+from services.chassis.endpoints.hosts import host_of
 from services.serving.domain.answers import Usage
 from services.serving.domain.asked import Asked
 from services.serving.domain.routing import Target
-from services.serving.domain.teacher_hosts import host_of
 from services.serving.domain.token_scores import Score
 
 Outcome = Literal["ok", "error", "cancelled"]

@@ -2,23 +2,26 @@
 
 import asyncio
 import json
-import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any, cast
+from typing import Any
 
 import httpx
 
 from contracts.teacher import Teacher
+from services.chassis.endpoints.failures import (
+    LONGEST_PAUSE,
+    MOST_ERROR_BYTES,
+    error_object,
+    pause_before,
+    retry_after,
+)
 from services.chassis.observability.redaction import redact
 from services.serving.domain.errors import ApiFault, Invalid, TeacherAway, TeacherBusy, TeacherFailed
 from services.serving.domain.record import Progress
 from services.serving.domain.teacher_answer import nonsense
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
-"""Seconds; a teacher that wants to be left alone for longer is not asked again for this request."""
 MOST_BYTES = 2_000_000
 """Of a whole answer, of an event of a stream, of what is read of an error."""
 DONE = "[DONE]"
@@ -48,8 +51,7 @@ async def answering(
         try:
             response = await _sent(client, teacher, key, path, body)
         except _Again as failed:
-            jittered = FIRST_PAUSE * 2 ** (progress.attempts - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-            pause = min(jittered, LONGEST_PAUSE) if failed.pause is None else failed.pause
+            pause = pause_before(progress.attempts) if failed.pause is None else failed.pause
             if progress.attempts > teacher.retries or pause > LONGEST_PAUSE:
                 raise failed.fault from failed
             await asyncio.sleep(pause)
@@ -115,30 +117,12 @@ async def _fault(response: httpx.Response, teacher: Teacher, seconds: float) -> 
 
 
 async def _error(response: httpx.Response, seconds: float) -> Mapping[str, Any]:
-    """OpenAI's error object of a body; what is none says nothing."""
+    """OpenAI's error object of a response; what is none, or does not come in time, says nothing."""
     try:
         async with asyncio.timeout(seconds):
-            given: Any = json.loads(await _whole(response, 65_536))
-    except (ValueError, TimeoutError, ApiFault, httpx.HTTPError):
+            return error_object(await _whole(response, MOST_ERROR_BYTES))
+    except (TimeoutError, ApiFault, httpx.HTTPError):
         return {}
-    error: Any = cast(dict[str, Any], given).get("error") if isinstance(given, dict) else None
-    if isinstance(error, str):
-        return {"message": error}
-    return cast(dict[str, Any], error) if isinstance(error, dict) else {}
-
-
-def retry_after(given: str | None, now: datetime) -> float | None:
-    """Seconds to wait, of a Retry-After header (RFC 9110, 10.2.3); None where it says nothing."""
-    if given is None:
-        return None
-    try:
-        return (
-            max(0.0, float(given))
-            if given.strip().isdigit()
-            else max(0.0, (parsedate_to_datetime(given) - now).total_seconds())
-        )
-    except (ValueError, TypeError):
-        return None
 
 
 async def objects(response: httpx.Response) -> AsyncGenerator[Any]:

@@ -3,14 +3,14 @@
 import time
 from datetime import UTC, datetime
 
+from services.chassis.endpoints.hosts import host_of, is_allowed
+from services.chassis.endpoints.secret import PREFIX, find_secret
 from services.serving.domain.asked import Asked
 from services.serving.domain.errors import ApiFault, TeacherAway, TeacherBusy
 from services.serving.domain.routing import Target
 from services.serving.domain.spending import day_of, seconds_left
-from services.serving.domain.teacher_hosts import host_of, is_allowed
 from services.serving.domain.teacher_request import unfit
 from services.serving.runtime import Runtime
-from services.serving.teacher.secret import PREFIX, find_secret
 
 
 def set_up_fault(runtime: Runtime, target: Target) -> ApiFault | None:

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any, cast
 
 from contracts.teacher import Teacher
+from services.chassis.endpoints.secret import find_secret
 from services.chassis.observability.redaction import redact
 from services.serving.completion import Completion, note
 from services.serving.domain.errors import ApiFault, Cut, Invalid, TeacherAway, TeacherFailed
@@ -14,7 +15,6 @@ from services.serving.domain.teacher_answer import Piece, TeacherReader
 from services.serving.domain.teacher_request import body, estimated, path
 from services.serving.runtime import Runtime
 from services.serving.teacher.calls import answering, objects
-from services.serving.teacher.secret import find_secret
 from services.serving.triton.client import Chunk
 
 

@@ -30,8 +30,8 @@ from services.serving.runtime import Runtime
 from services.serving.settings import ServingSettings
 from services.serving.triton import client
 from services.serving.triton.client import Chunk
+from tests.scripted_endpoint import Endpoint
 from tests.unit.serving.builders import TemplatesHere, target
-from tests.unit.serving.scripted_endpoint import Endpoint
 
 PRICE = {"prompt": 2.0, "completion": 10.0}
 """Of 100 and 20 tokens: 0.0004."""

@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from tests.unit.serving.scripted_endpoint import (
+from tests.scripted_endpoint import (
     Endpoint,
     Request,
     answer,

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from contracts.project import Serve
+from services.chassis.endpoints.failures import retry_after
+from services.chassis.endpoints.hosts import host_of, is_allowed
 from services.serving.domain.breaker import Circuit
 from services.serving.domain.errors import ApiFault, ModelNotFound, TeacherAway, TeacherBusy, TeacherFailed
 from services.serving.domain.routing import Routes, Target, build
 from services.serving.domain.spending import Paid, Spending, day_of, seconds_left
 from services.serving.domain.teacher_answer import TeacherReader
-from services.serving.domain.teacher_hosts import host_of, is_allowed
 from services.serving.domain.teacher_routing import answerer
-from services.serving.teacher.calls import retry_after
 from tests.unit.serving.builders import target
 
 SERVE = Serve.model_validate({"teacher": {"url": "https://a.example", "model": "m", "share": 0.25}})

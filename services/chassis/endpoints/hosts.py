@@ -1,4 +1,4 @@
-"""Which addresses a teacher may have: only hosts that the operator names. Resolves no name and connects to none."""
+"""Which addresses a project file may name: only hosts that the operator names. Resolves no name and connects to none."""
 
 from urllib.parse import urlsplit
 

@@ -1,6 +1,6 @@
 """A secret by its name: a file of the secrets' folder, else a variable NORIA_SECRET_<NAME>. Keeps none.
 
-Never any other variable: whoever writes a project file would choose what of this process's environment goes to the teacher.
+Never any other variable: whoever writes a project file would choose what of this process's environment goes to the endpoint.
 """
 
 import contextlib
