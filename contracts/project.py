@@ -117,8 +117,9 @@ class ProjectSpec(Section):
     def _gate_is_measured(self) -> "ProjectSpec":
         for rule in self.gate.require:
             metric = re.split(r"[ <>=]", rule)[0]
-            if metric not in self.evaluate.suite:
-                raise ValueError(f"gate.require names {metric!r}, which evaluate.suite does not measure")
+            if metric not in self.evaluate.measured:
+                where = "evaluate.judge" if metric == "judge" else "evaluate.suite"
+                raise ValueError(f"gate.require names {metric!r}, which {where} does not measure")
         return self
 
 

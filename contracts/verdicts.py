@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, m
 
 from contracts.evaluation import RIGHT
 from contracts.gate import Rule, margins_apart, parse, rules, share_of_one
+from contracts.judge import Judge
 from contracts.sections import APPLYING, Section
 
 
@@ -46,6 +47,10 @@ def _by_exact_match(right: str) -> bool:
     return right == RIGHT
 
 
+def _is_none(value: Judge | None) -> bool:
+    return value is None
+
+
 class Evaluate(Section):
     """The evaluation suite."""
 
@@ -57,6 +62,16 @@ class Evaluate(Section):
         exclude_if=_by_exact_match,
         description="When an answer to a regression case is right: METRIC >= NUMBER of the answer against the correction",
     )
+    judge: Judge | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="Somebody else's model that says whose answer is better: the metric `judge`, the candidate's wins in percent",
+    )
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The metrics that rules of a gate may name."""
+        return (*self.suite, "judge") if self.judge else self.suite
 
 
 ALPHA = 0.05
@@ -113,6 +128,8 @@ class GateRules(Section):
         plain, margins = margins_apart(cast(list[str], require))
         if not margins:
             return raw
+        if "judge" in margins:  # a schema's enumeration of metrics does not grow
+            raise ValueError("judge is a win rate, 50 for the champion itself; give 'judge > 55' for a margin of 5")
         known = given.get("margins") or {}
         if not isinstance(known, dict) or any(known.get(m, by) != by for m, by in margins.items()):
             raise ValueError("gate.margins says otherwise than the margins in gate.require; give them once")

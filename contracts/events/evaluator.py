@@ -6,6 +6,7 @@ from pydantic import Field
 
 from contracts.envelope import Event
 from contracts.evaluation import Regressions, Slices
+from contracts.judge import JudgeReport
 from contracts.project import ProjectSpec
 from contracts.types import (
     ArtifactRef,
@@ -47,6 +48,10 @@ class ModelScoredV1(Event):
     held_out: HeldOutRows | None = Field(default=None, description="The rows that were measured on")
     slices: Slices | None = Field(default=None, description="Differences by part of the rows")
     regressions: Regressions | None = Field(default=None, description="What became of questions that people corrected")
+    judge: JudgeReport | None = Field(
+        default=None,
+        description="What the project's judge found; the metric `judge` of the figures above is its win rate",
+    )
 
 
 class EvaluationFailedV1(Event):

@@ -105,6 +105,7 @@ OUTCOME = (
     "tests",
     "slices",
     "regressions",
+    "judge",
     "results",
     "examples",
     "skipped",

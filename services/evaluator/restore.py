@@ -20,6 +20,7 @@ _TOLD = {
     "held_out",
     "slices",
     "regressions",
+    "judge",
 }
 
 
@@ -51,6 +52,7 @@ RESTORE = Restore(
     events={ModelScoredV1: on_model_scored, EvaluationFailedV1: on_evaluation_failed},
     omitted={
         "predictions": "save asking a model twice; what is lost is asked again",
+        "judge_call": "save asking a judge twice, and count what the day has cost",
         **{
             f"evaluation.document.outcome.{x}": _JOB
             for x in ("examples", "predictions", "skipped", "computed", "seconds")

@@ -1,6 +1,7 @@
 """Settings of the evaluator."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
@@ -19,6 +20,16 @@ class EvaluatorSettings(Settings):
     )
     predictions_examples: int = Field(
         default=20_000, ge=1, description="Examples a file of predictions holds, beyond those of its last evaluation"
+    )
+
+    judge_hosts: str = Field(
+        default="",
+        description="Hosts that a project's evaluate.judge may name, with commas between them; over https, unless one begins "
+        "with http://",
+    )
+    secrets: Path | None = Field(
+        default=None,
+        description="Folder whose files hold the secrets that project files name; else the environment's NORIA_SECRET_<NAME> do",
     )
 
     @property

@@ -63,6 +63,26 @@ class PredictionsRow(Base, table=True):
     used_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
 
 
+class JudgeCallRow(Base, table=True):
+    """A request to a judge: what was asked, its verdict, and what it cost; written by judge/ledger.py as it is sent."""
+
+    __tablename__ = "judge_call"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (
+        Index("judge_call_key", "key"),
+        Index("judge_call_day", "project", "asked_at"),
+        Index("judge_call_asked", "asked_at"),
+    )
+
+    number: int | None = Field(default=None, primary_key=True)
+    key: str
+    project: str
+    asked_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    win: float | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+
 class Store(Protocol):
     """What handlers and HTTP ask for, within one transaction."""
 
@@ -168,9 +188,13 @@ class SqlStore(ChassisStore):
 
 
 def horizons(predictions: timedelta) -> tuple[Horizon, ...]:
-    """Predictions are kept for so long after an evaluation last wanted them; who wants them later has them made anew."""
-    table: Table = getattr(PredictionsRow, "__table__")  # noqa: B009 - SQLModel's types do not know the attribute
-    return (Horizon(table, table.c.used_at, predictions),)
+    """Predictions are kept for so long after an evaluation last wanted them, verdicts of a judge after it gave them.
+
+    Who wants them later has them made anew.
+    """
+    tables: list[Table] = [getattr(row, "__table__") for row in (PredictionsRow, JudgeCallRow)]  # noqa: B009
+    table, calls = tables
+    return Horizon(table, table.c.used_at, predictions), Horizon(calls, calls.c.asked_at, predictions)
 
 
 def artifact_references() -> tuple[ArtifactReference, ...]:

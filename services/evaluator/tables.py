@@ -12,7 +12,7 @@ from services.evaluator.domain.predictions import Example, Prediction, Predictio
 def write_predictions(path: Path, found: Predictions) -> None:
     """Columns key (text), answer (text or null), loss (float64 or null), tokens (int64), in the order given."""
     rows = list(found.items())
-    _write(
+    write_columns(
         path,
         {
             "key": ("string", [key for key, _ in rows]),
@@ -58,7 +58,7 @@ def write_results(
     for role, figures in scores.items():
         columns |= {f"{role}_{name}": ("float64", column) for name, column in figures.values.items()}
         columns[f"{role}_tokens"] = ("int64", figures.tokens)
-    _write(path, columns)
+    write_columns(path, columns)
 
 
 def read_results(path: Path, role: str) -> Side:
@@ -95,7 +95,8 @@ def _prompts(examples: Sequence[Example]) -> list[str]:
     return [example.prompt for example in examples]
 
 
-def _write(path: Path, columns: Columns) -> None:
+def write_columns(path: Path, columns: Columns) -> None:
+    """Writes a Parquet file wholly or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Measures one candidate, its champion and their base on a split; runs as the job's child process. Knows no Kafka and no SQL."""
+"""Measures one candidate, its champion and their base on a split; runs as the job's child process. Knows no Kafka."""
 
 import json
 import time
@@ -33,6 +33,7 @@ from services.evaluator.domain.predictions import (
 )
 from services.evaluator.domain.regressions import Answered, regressions
 from services.evaluator.domain.task import Outcome, PredictionsRef, Subject, Task
+from services.evaluator.judge.run import judged
 from services.evaluator.settings import EvaluatorSettings
 from services.evaluator.tables import read_predictions, write_predictions, write_results
 from services.lm.device import choose
@@ -53,15 +54,14 @@ def run(spec: dict[str, Any], workdir: Path, report: Report) -> dict[str, Any]:
     """
     keep_pages()
     try:
-        settings = EvaluatorSettings()
-        outcome = measure(
-            Task.model_validate(spec), open_store(settings), workdir, report, settings.predictions_examples
-        )
+        settings, task = EvaluatorSettings(), Task.model_validate(spec)
+        store = open_store(settings)
+        measured = measure(task, store, workdir, report, settings.predictions_examples)
+        return judged(task, measured, store, settings, workdir, report).model_dump(mode="json")
     except ArtifactUnavailable:
         raise
     except ArtifactError as error:
         raise ModelMissing(str(error)) from error
-    return outcome.model_dump(mode="json")
 
 
 def measure(task: Task, store: ArtifactStore, workdir: Path, report: Report, others: int = 20_000) -> Outcome:
@@ -91,10 +91,11 @@ def measure(task: Task, store: ArtifactStore, workdir: Path, report: Report, oth
     asked = time.monotonic() - started
     report({"stage": "figures", "done": 0, "total": 0})
     fresh: list[PredictionsRef] = []
-    for model in dict.fromkeys(one.subject.model for one in wanted):
+    for model in dict.fromkeys(subject.model for subject in subjects.values()):
         place = _file(workdir, model, settings)
-        write_predictions(place, kept(known[model], _asked(model, subjects, examples), others))
-        fresh.append(PredictionsRef(model=model, settings=settings, file=store.put_file(place)))
+        if place.exists():  # asked now, or by an attempt that was cut short
+            write_predictions(place, kept(known[model], _asked(model, subjects, examples), others))
+            fresh.append(PredictionsRef(model=model, settings=settings, file=store.put_file(place)))
     found = {role: known[subject.model] for role, subject in subjects.items()}
     return _outcome(task, examples, found, store, workdir).model_copy(
         update={

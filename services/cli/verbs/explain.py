@@ -51,6 +51,8 @@ def lines(found: Json) -> Iterator[str]:
     evaluation = found["evaluation"] or {}
     for name, value in evaluation.get("metrics", {}).items():
         yield f"{name}: {metric(value)}, {against} {metric(evaluation['champion_metrics'].get(name, '-'))}"
+    for sentence in (evaluation.get("judge") or {}).get("words", ()):
+        yield f"  {sentence}"
     for rule, test in evaluation.get("tests", {}).items():
         counted = "all" if test["exact"] else "a random choice of"
         yield (

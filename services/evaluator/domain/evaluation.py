@@ -65,6 +65,8 @@ def plan(
         base=base,
         require=tuple(map(str, spec.gate.rules)),
         right=spec.evaluate.right,
+        judge=spec.evaluate.judge,
+        project=trained.project,
     )
     evaluation = Evaluation(
         evaluation_id=task.evaluation_id,
@@ -107,4 +109,5 @@ def scored(evaluation: Evaluation, outcome: Outcome, spec: ProjectSpec | None) -
         held_out=outcome.held_out,
         slices=outcome.slices,
         regressions=outcome.regressions,
+        judge=outcome.judge,
     )

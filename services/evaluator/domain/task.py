@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from contracts.evaluation import RIGHT, Regressions, Slices
+from contracts.judge import Judge, JudgeReport
 from contracts.project import MetricName, Prompt
 from contracts.types import ArtifactRef, BaseRef, Files, HeldOutRows, Metrics, PairedTest
 
@@ -45,7 +46,8 @@ _KEPT = AliasChoices("predictions", "sheets")  # `sheets` in what was written be
 class Task(Part):
     """One candidate on one split. `champion` is the base where there is no champion, or none shall be compared with.
 
-    `require` are the rules of the gate, margins included; `right` says when an answer to a regression case is.
+    `require` are the rules of the gate, margins included; `right` says when an answer to a regression case is. What the judge
+    costs is `project`'s.
     """
 
     evaluation_id: str
@@ -58,6 +60,8 @@ class Task(Part):
     predictions: tuple[PredictionsRef, ...] = Field(default=(), validation_alias=_KEPT)
     require: tuple[str, ...] = ()
     right: str = RIGHT
+    judge: Judge | None = None
+    project: str = ""
 
     @model_validator(mode="before")
     @classmethod
@@ -87,6 +91,7 @@ class Outcome(Part):
     held_out: HeldOutRows | None = None
     slices: Slices | None = None
     regressions: Regressions | None = None
+    judge: JudgeReport | None = None
 
 
 def untouched(base: BaseRef, prompt: Prompt) -> Subject:

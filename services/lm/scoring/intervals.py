@@ -47,8 +47,8 @@ def difference(candidate: Sequence[float], champion: Sequence[float], weights: W
     return _bootstrap(lambda at: first(at) - second(at), len(candidate))
 
 
-def share(hits: int, n: int) -> Interval:
-    """The share of `hits` among `n`, 0 to 1, with Wilson's score interval.
+def share(hits: float, n: int) -> Interval:
+    """The share of `hits` among `n`, 0 to 1, with Wilson's score interval; half a hit is a tie.
 
     Raises:
         ValueError: without any example, or with more hits than examples.

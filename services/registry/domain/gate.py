@@ -13,6 +13,7 @@ from typing import Literal
 
 from contracts.evaluation import Regressions
 from contracts.gate import Rule
+from contracts.judge import JudgeReport, why_not
 from contracts.types import Metric, PairedTest
 from services.lm.scoring.holm import holm
 from services.registry.domain.power import deviation, examples_to_settle, least_examples
@@ -22,6 +23,8 @@ Outcome = Literal["holds", "inconclusive", "worse"]
 
 NAMED = 5
 """So many regressed records a finding names."""
+JUDGE = "judge"
+"""The metric whose rules hold only while its judge counts (contracts/judge.py)."""
 BOUND_P = 0.025
 """What is known of p from an event of before tests, whose 95% interval lies beyond the margin."""
 
@@ -31,6 +34,7 @@ class Score:
     """What a version was measured to be: its figures and those of the champion's version, on the same rows.
 
     `differences` are paired, the candidate's minus the champion's; `tests` are by rule, none in an event of before tests.
+    `judge` is what the metric of that name comes from.
     """
 
     champion: int
@@ -39,6 +43,7 @@ class Score:
     differences: Mapping[str, Metric]
     tests: Mapping[str, PairedTest]
     regressions: Regressions | None = None
+    judge: JudgeReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +77,15 @@ def needs_champion(rules: Sequence[Rule]) -> bool:
 
 def judge(rules: Sequence[Rule], score: Score, alpha: float) -> tuple[Finding, ...]:
     """What becomes of each rule, in their order; `alpha` is the level of all rules on the champion together."""
-    tested = {rule: _test(rule, score) for rule in rules if rule.threshold is None}
+    barred = why_not(score.judge) if any(rule.metric == JUDGE for rule in rules) else None
+    tested = {
+        rule: _test(rule, score) for rule in rules if rule.threshold is None and not (barred and rule.metric == JUDGE)
+    }
     adjusted = holm({rule: test.p for rule, test in tested.items() if test is not None})
     return tuple(
-        _on_number(rule, rule.threshold, score.metrics.get(rule.metric))
+        _barred(rule, barred)
+        if barred and rule.metric == JUDGE
+        else _on_number(rule, rule.threshold, score.metrics.get(rule.metric))
         if rule.threshold is not None
         else _on_champion(rule, score.differences.get(rule.metric), tested[rule], adjusted.get(rule, 1.0), alpha)
         for rule in rules
@@ -94,6 +104,12 @@ def judge_regressions(allowed: int, found: Regressions | None, against: str) -> 
     if found.records:
         words += f": {', '.join(found.records[:NAMED])}" + (" ..." if found.regressed > NAMED else "")
     return Finding(rule, outcome, f"{rule}: {outcome}: {words}", False, allowed, value=found.regressed, n=found.cases)
+
+
+def _barred(rule: Rule, why: str) -> Finding:
+    """A rule on a judge that does not count: it can neither promote nor show a candidate to be worse."""
+    words = f"{rule}: inconclusive: {why}"
+    return Finding(str(rule), "inconclusive", words, rule.threshold is None, rule.threshold or rule.margin)
 
 
 def _test(rule: Rule, score: Score) -> PairedTest | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from contracts.judge import words as judge_words
 from contracts.project import ProjectSpec
 from contracts.prompt import prompt_digest
 from contracts.types import Metric
@@ -125,6 +126,8 @@ def explained(version: ModelVersion, in_force: InForce, spec: ProjectSpec | None
             "metrics": _metrics(scored.metrics),
             "champion_metrics": _metrics(scored.champion_metrics),
             "differences": _metrics(scored.differences),
+            "judge": scored.judge
+            and {**scored.judge.model_dump(mode="json"), "words": list(judge_words(scored.judge))},
             "tests": {rule: test.model_dump(mode="json") for rule, test in scored.tests.items()},
             "slices": scored.slices and scored.slices.model_dump(mode="json"),
             "regressions": scored.regressions and scored.regressions.model_dump(mode="json"),

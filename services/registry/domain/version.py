@@ -73,6 +73,7 @@ def score(scored: ModelScoredV1) -> Score:
         scored.differences,
         scored.tests,
         scored.regressions,
+        scored.judge,
     )
 
 

@@ -56,6 +56,12 @@ def test_every_value_is_told(services: Services, capsys: pytest.CaptureFixture[s
         "11 smaller parts are not compared",
         "of 9 held-out questions that people corrected 2 kept, 3 fixed, 1 lost to the base, 3 right by neither",
         "lost: correction-req-17",
+        "judge large-1 at api.example.com judged 90 of 91 examples in both orders",
+        "it prefers the candidate in 78.3 [71.1, 85.0] percent; 12 equal answers, 9 contradicted in the other order: ties",
+        "it agrees with people by kappa 0.71 [0.45, 0.86] on 44 pairs; 0.4 is its floor",
+        "the answer shown first wins 54.5 [51.2, 58.1] percent (50 without bias)",
+        "it chooses the longer answer 4.1 [-6.8, 14.9] percent points beyond people",
+        "247 requests, 0.3458 USD, 0 verdicts known from before, 2 busy, 1 nonsense",
         "p 1e-05 from a random choice of 99,999 sign flips; 91 of 91 examples differ, standard deviation 2",
     ):
         assert value in shown

@@ -129,6 +129,29 @@ def test_the_gates_rules_are_tested_and_told_with_the_rows(store: SqlStore):
     assert (shown["slices"]["parts"], shown["regressions"]["records"]) == (1, ["r1"])
 
 
+def test_a_judge_is_asked_as_the_project_says_and_what_it_found_is_told_and_restored(store: SqlStore):
+    judge = {"url": "https://api.example.com/v1", "model": "large-1", "rubric": "Be right."}
+    define(store, evaluate={"judge": judge})
+    on_model_trained(trained(), meta(), store)
+    task = Task.model_validate(job(store).spec)
+    assert task.judge is not None
+    assert (task.judge.rubric, task.project) == ("Be right.", PROJECT)
+    report = ModelScoredV1.model_validate(example("evaluator.model.scored.v1")).judge
+    found = outcome().model_copy(update={"judge": report})
+    (event,) = on_evaluated(store, job(store), found.model_dump(mode="json"))
+    assert isinstance(event, ModelScoredV1)
+    assert event.judge == report
+    evaluation = store.evaluation("eval-run-1")
+    assert evaluation is not None
+    assert view(evaluation, None)["judge"]["model"] == "large-1"
+    store.keep(evaluation.model_copy(update={"outcome": None}))
+    restore.on_model_scored(event, meta(), store)
+    after = store.evaluation("eval-run-1")
+    assert after is not None
+    assert after.outcome is not None
+    assert after.outcome.judge == report
+
+
 def test_a_run_is_measured_once(store: SqlStore):
     define(store)
     on_model_trained(trained(), meta(), store)
@@ -259,7 +282,7 @@ def test_predictions_that_no_evaluation_wanted_for_long_are_pruned(store: SqlSto
     base = Task.model_validate(job(store).spec).base.model
     for model in (base, "m" * 64):
         on_evaluated(store, job(store), outcome(model).model_dump(mode="json"))
-    (rule,) = horizons(EvaluatorSettings(predictions_days=90).predictions_retention)
+    rule, _ = horizons(EvaluatorSettings(predictions_days=90).predictions_retention)
     store.session.flush()
     connection, now = store.session.connection(), datetime.now(UTC)
     connection.execute(update(rule.table).values(used_at=now - timedelta(days=60)))
