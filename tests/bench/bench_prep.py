@@ -67,7 +67,7 @@ def prompts(kind: str, count: int) -> Iterator[str]:
         yield " ".join(words)
 
 
-def fill(settings: PrepSettings, kind: str, count: int) -> str:
+def fill(settings: PrepSettings, words: str, count: int) -> str:
     """Defines a project and accepts records; gives the revision."""
     engine = open_engine(settings)
     migrate(engine, "prep", Path(handlers.__file__).parent / "migrations")
@@ -77,9 +77,10 @@ def fill(settings: PrepSettings, kind: str, count: int) -> str:
         list(handlers.on_project_defined(defined, meta(), SqlStore(session)))
         session.flush()
     rows: list[tuple[Any, ...]] = []
-    for i, prompt in enumerate(prompts(kind, count)):
+    for i, prompt in enumerate(prompts(words, count)):
         record = json.dumps({"completion": f"answer {i} " + "text " * 20, "prompt": prompt}, separators=(",", ":"))
-        rows.append(("p", f"r{i:09}", 1, "prompt_completion", record, "0" * 64, "{}", None, 0, 0, i + 1, None, None))
+        kind = "prompt_completion"
+        rows.append(("p", f"r{i:09}", 1, kind, record, "0" * 64, "{}", None, 0, 0, i + 1, None, None, kind))
         if len(rows) == 10_000 or i == count - 1:
             with writing(engine) as connection:
                 at = moment(connection, datetime(2026, 1, 31, tzinfo=UTC))
