@@ -62,8 +62,9 @@ def run(
             wait(running, flow, begun + seconds * quarter / 100)
             if quarter:
                 collected.append(collect(running))
-            flow.note(time.monotonic(), measure.produced(running))
+            moment = time.monotonic()
             looks[quarter] = measure.measure(running)
+            flow.note(moment, measure.produced(running))  # after it: what comes meanwhile may be among the rows
             limits = bounds.bounds(policy, flow, load.done["datasets"] + 50)
             limits["folder artifacts"] = bounds.artifacts(policy, flow)
             say(f"{quarter} %: {dict(load.done)}")
