@@ -5,18 +5,14 @@ Exit status 0 only if the loop closed: a tuned model promoted, deployed and answ
 
 import argparse
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from services.cli.addresses import settings
 from services.cli.demo import ask, correct, records, report, turn
 from services.cli.demo.board import Board, DemoFailed
-from services.cli.demo.parts import say, start, stop
+from services.cli.demo.parts import carry_out, start
 from services.cli.demo.screen import drawn
 from services.cli.demo.wait import Watch
-from services.cli.errors import ConsoleError
-from services.cli.yaml_file import FileInvalid
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "shell-copilot"
 STAGES = ("stack", "project", "records", "dataset", "training", "evaluation", "gate", "deployment")
@@ -39,24 +35,8 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Runs the demo; its exit status."""
     options = arguments()
-    board = Board()
-    try:
-        where = settings()
-        say("\nNoria: from raw events to a better model, served. State lies under " + str(where.home) + "\n")
-        run(board, Watch(where, time.monotonic() + options.timeout), options.go_on)
-        if not options.stop:
-            say("The stack stays up; `.venv/bin/noria down` stops it.")
-        return 0
-    except (DemoFailed, ConsoleError, FileInvalid) as error:
-        at = next((s.title for s in board.stages if s.state == "failed"), "start")
-        print(f"\nscripts/demo failed at {at}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; what was started goes on: `.venv/bin/noria down` stops it", file=sys.stderr)
-        return 130
-    finally:
-        if options.stop:
-            stop()
+    hello = "Noria: from raw events to a better model, served."
+    return carry_out("scripts/demo", hello, options, lambda board, watch: run(board, watch, options.go_on))
 
 
 def run(board: Board, watch: Watch, go_on: bool) -> None:

@@ -1,6 +1,9 @@
-"""Starts the parts of the local stack as a stage, and stops them at the end."""
+"""What the demo and the examples have around them: the stack's start as a stage, its stop, and how they end."""
 
+import argparse
 import sys
+import time
+from collections.abc import Callable
 
 from compose.local import assets, ports, stack
 from services.cli.addresses import settings
@@ -8,6 +11,29 @@ from services.cli.demo.board import Board, DemoFailed
 from services.cli.demo.wait import Watch
 from services.cli.errors import ConsoleError
 from services.cli.health import dead_letters
+from services.cli.yaml_file import FileInvalid
+
+
+def carry_out(name: str, hello: str, options: argparse.Namespace, run: Callable[[Board, Watch], None]) -> int:
+    """Runs what the command `name` is for; its exit status. `options` has `timeout` (seconds) and `stop`."""
+    board = Board()
+    try:
+        where = settings()
+        say(f"\n{hello} State lies under {where.home}\n")
+        run(board, Watch(where, time.monotonic() + options.timeout))
+        if not options.stop:
+            say("The stack stays up; `.venv/bin/noria down` stops it.")
+        return 0
+    except (DemoFailed, ConsoleError, FileInvalid) as error:
+        at = next((s.title for s in board.stages if s.state == "failed"), "start")
+        print(f"\n{name} failed at {at}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was started goes on: `.venv/bin/noria down` stops it", file=sys.stderr)
+        return 130
+    finally:
+        if options.stop:
+            stop()
 
 
 def start(board: Board, watch: Watch) -> None:

@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from services.cli import api, kafka
-from services.cli.addresses import settings
 from services.cli.demo import produce, records
 from services.cli.demo.board import Board, DemoFailed
-from services.cli.demo.parts import say, start, stop
+from services.cli.demo.parts import carry_out, start
 from services.cli.demo.screen import drawn
 from services.cli.demo.wait import Watch
-from services.cli.errors import ConsoleError, Refused
+from services.cli.errors import Refused
 from services.cli.from_zero import about, results, traffic, users, wheel
 from services.cli.from_zero.results import Measured
 from services.cli.from_zero.users import Question
-from services.cli.yaml_file import FileInvalid
+from services.lm.scoring.metrics import exact_match
 
 ROOT = Path(__file__).parents[3]
 PROJECT = ROOT / "docs" / "examples" / "from-zero" / "project.yaml"
@@ -53,30 +52,17 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Runs the example; its exit status."""
     options = arguments()
-    board = Board()
-    try:
-        where = settings()
-        say(f"\nFrom zero: no record, a base, and people. State lies under {where.home}\n")
-        run(board, Watch(where, time.monotonic() + options.timeout), options)
-        if not options.stop:
-            say("The stack stays up; `.venv/bin/noria down` stops it.")
-        return 0
-    except (DemoFailed, ConsoleError, FileInvalid, ValueError) as error:
-        at = next((s.title for s in board.stages if s.state == "failed"), "start")
-        print(f"\nscripts/examples from-zero failed at {at}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; what was started goes on: `.venv/bin/noria down` stops it", file=sys.stderr)
-        return 130
-    finally:
-        if options.stop:
-            stop()
+    hello = "From zero: no record, a base, and people."
+    return carry_out("scripts/examples from-zero", hello, options, lambda board, watch: run(board, watch, options))
 
 
 def run(board: Board, watch: Watch, options: argparse.Namespace) -> None:
     """All turns, the measuring and the page."""
     began = time.monotonic()
-    unseen, asked = users.part(questions(), options.unseen, options.seed)
+    try:
+        unseen, asked = users.part(questions(), options.unseen, options.seed)
+    except ValueError as error:
+        raise DemoFailed(f"--unseen: {error}") from error
     people = users.people(options.seed)
     turns = users.turns(asked, people, options.turns, options.requests, options.seed)
     control = () if options.no_control else CONTROL
@@ -149,7 +135,7 @@ def ask(board: Board, project: str, turn: users.Turn, asked: Sequence[Question])
         answers = traffic.use(
             project, turn, asked, lambda done: stage.say(f"{done}/{total} asked and judged", done / total)
         )
-        right = sum(results.exact_match(a.text, a.question.reference) == 100 for a in answers)
+        right = sum(exact_match(a.text, a.question.reference) == 100 for a in answers)
         by = ", ".join(sorted({a.version for a in answers}))
         stage.say(f"{total} asked of version {by}, {right} answered to the letter; each was corrected or got a thumb")
 
@@ -190,15 +176,17 @@ def measure(
                 raise DemoFailed(f"version {version} was to be measured, but {', '.join(sorted(wrong))} answered")
             found.append(results.measured(name, what, answers))
 
-        scored("base", f"{project}@base", 0, "version 0: what there is without feedback")
-        for version in versions:
-            wheel.promote(watch, project, version.number, "measured on questions that nobody asked")
-            scored(f"version {version.number}", project, version.number, about.words(version))
-        if control is not None:
-            wheel.promote(watch, f"{project}-sft", control.number, "measured as a control")
-            what = f"the conversations of version {versions[-1].number} by SFT alone"
-            scored("control", f"{project}-sft", control.number, what)
-        wheel.restore(watch, project, served)
+        try:
+            scored("base", f"{project}@base", 0, "version 0: what there is without feedback")
+            for version in versions:
+                wheel.promote(watch, project, version.number, "measured on questions that nobody asked")
+                scored(f"version {version.number}", project, version.number, about.words(version))
+            if control is not None:
+                wheel.promote(watch, f"{project}-sft", control.number, "measured as a control")
+                what = f"the conversations of version {versions[-1].number} by SFT alone"
+                scored("control", f"{project}-sft", control.number, what)
+        finally:  # Ctrl-C too: what the gate rejected does not stay in service
+            wheel.restore(watch, project, served)
         stage.say(
             f"{len(found)} models on {len(unseen)} questions each; version {served or 'base'} is in service again"
         )

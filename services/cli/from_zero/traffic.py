@@ -34,13 +34,13 @@ class Answer:
     text: str
 
 
-def ask(model: str, questions: Sequence[Question], told: Told, seconds: float = PATIENCE) -> list[Answer]:
+def ask(model: str, questions: Sequence[Question], told: Told) -> list[Answer]:
     """Greedy answers in the order of the questions.
 
     Raises:
         DemoFailed: the gateway did not answer one of them.
     """
-    return asyncio.run(_with_client(model, [(question, None) for question in questions], told, seconds))
+    return asyncio.run(_with_client(model, [(question, None) for question in questions], told))
 
 
 def use(model: str, turn: Turn, questions: Sequence[Question], told: Told) -> list[Answer]:
@@ -56,16 +56,13 @@ def use(model: str, turn: Turn, questions: Sequence[Question], told: Told) -> li
         said = says(user, question, answer.text, questions, f"{place} {user.name} {question.text}")
         api.post("feedback", "/v1/feedback", {"request_id": answer.request_id, **said})
 
-    return asyncio.run(
-        _with_client(model, [(question, user.name) for user, question in turn.asked], told, PATIENCE, give)
-    )
+    return asyncio.run(_with_client(model, [(question, user.name) for user, question in turn.asked], told, give))
 
 
 async def _with_client(
     model: str,
     asked: Sequence[tuple[Question, str | None]],
     told: Told,
-    seconds: float,
     give: Callable[[int, Answer], None] | None = None,
 ) -> list[Answer]:
     from openai import AsyncOpenAI, OpenAIError
@@ -74,7 +71,7 @@ async def _with_client(
 
     key = os.environ.get(API_KEY) or "none"
     room, done = asyncio.Semaphore(AT_ONCE), 0
-    async with AsyncOpenAI(base_url=f"{gateway()}/v1", api_key=key, timeout=seconds, max_retries=RETRIES) as client:
+    async with AsyncOpenAI(base_url=f"{gateway()}/v1", api_key=key, timeout=PATIENCE, max_retries=RETRIES) as client:
 
         async def one(place: int, question: Question, user: str | None) -> Answer:
             nonlocal done

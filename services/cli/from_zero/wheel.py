@@ -15,13 +15,12 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version that came of a turn; `decided` is the registry's document, `counts` are of what it learnt from."""
+    """A version that came of a turn; `decided` is the registry's document of it, `dataset` prep's."""
 
     number: int
     promoted: bool
     decided: Json
     dataset: Json
-    run: Json
 
 
 def go_round(board: Board, watch: Watch, project: str, known: int) -> Version:
@@ -45,7 +44,7 @@ def go_round(board: Board, watch: Watch, project: str, known: int) -> Version:
     else:
         with board.stage("deployment") as stage:
             stage.say("what was in service stays")
-    return Version(decided["version"], promoted, decided, dataset, run)
+    return Version(decided["version"], promoted, decided, dataset)
 
 
 def _dataset(board: Board, watch: Watch, project: str, known: int) -> Json:

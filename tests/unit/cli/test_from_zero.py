@@ -94,7 +94,7 @@ def test_the_page_has_a_line_a_version_and_one_a_difference() -> None:
 
 
 def version(number: int, promoted: bool, **decided: Any) -> Version:
-    return Version(number, promoted, decided, {"counts": {"train": 7, "held_out": 2}}, {})
+    return Version(number, promoted, decided, {"counts": {"train": 7, "held_out": 2}})
 
 
 def test_every_version_is_compared_with_base_and_the_one_before_and_the_last_with_the_control() -> None:
