@@ -1,6 +1,5 @@
 """Measures one candidate, its champion and their base on a split; runs as the job's child process. Knows no Kafka."""
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
@@ -8,7 +7,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from contracts.evaluation import WORST, Regressions, Slices
 from contracts.gate import parse
 from contracts.types import Files
 from services.chassis.errors import ArtifactError, ArtifactUnavailable
@@ -16,12 +14,10 @@ from services.chassis.storage.artifacts import ArtifactStore, open_store
 from services.evaluator.compute.ask import GenerationSettings, Wanted, predict_all
 from services.evaluator.compute.model import open_text
 from services.evaluator.compute.rows import as_shown, read
-from services.evaluator.domain import slices
 from services.evaluator.domain.failures import EmptyHeldOut, LossNotFinite, ModelMissing
 from services.evaluator.domain.predictions import (
     Example,
     Predictions,
-    Scores,
     differences,
     held_out,
     kept,
@@ -31,8 +27,8 @@ from services.evaluator.domain.predictions import (
     scores,
     settings_key,
 )
-from services.evaluator.domain.regressions import Answered, regressions
 from services.evaluator.domain.task import Outcome, PredictionsRef, Subject, Task
+from services.evaluator.findings import compared_parts, lost_cases
 from services.evaluator.judge.run import judged
 from services.evaluator.settings import EvaluatorSettings
 from services.evaluator.tables import read_predictions, write_predictions, write_results
@@ -123,36 +119,11 @@ def _outcome(
         differences=differences(scored["candidate"], scored["champion"]),
         results=store.put_file(results),
         examples=len(examples["candidate"]),
-        slices=_slices(examples["candidate"], scored, store, workdir),
-        regressions=_regressions(task, examples, found),
+        slices=compared_parts(examples["candidate"], scored, store, workdir),
+        regressions=lost_cases(examples, found, task.right),
         tests=paired_tests(scored["candidate"], scored["champion"], [parse(rule) for rule in task.require]),
         held_out=held_out(examples["candidate"]),
     )
-
-
-def _slices(rows: Sequence[Example], scored: Mapping[str, Scores], store: ArtifactStore, workdir: Path) -> Slices:
-    """Where candidate and champion differ by part of the rows, with the table of all parts in the store."""
-    found = slices.compare(rows, scored["candidate"], scored["champion"])
-    table = workdir / "slices.json"
-    table.write_text(json.dumps([each.model_dump(mode="json") for each in found.differences], ensure_ascii=False))
-    worst = slices.worst(found.differences, WORST)
-    ref, tests = store.put_file(table), len(found.differences)
-    return Slices(table=ref, parts=found.parts, tests=tests, left_out=found.left_out, worst=worst)
-
-
-def _regressions(task: Task, examples: Examples, found: Mapping[str, Predictions]) -> Regressions:
-    rows = [
-        Answered(
-            record_id=own.record_id,
-            prompt=own.prompt,
-            tags=own.tags,
-            reference=own.reference,
-            candidate=found["candidate"][own.key].answer,
-            champion=found["champion"][other.key].answer,
-        )
-        for own, other in zip(examples["candidate"], examples["champion"], strict=True)
-    ]
-    return regressions(rows, task.right)
 
 
 def _examples(

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from contracts.events.trainer import ModelTrainedV1
 from contracts.project import Adapter, Prompt, Train
+from contracts.training import Budget
 from contracts.types import ArtifactRef, DatasetRef
 from services.chassis.errors import ArtifactUnavailable, JobFailed, JobStopped
 from services.chassis.jobs.checkpoints import write_reference
@@ -51,6 +52,17 @@ def test_result_is_what_the_event_needs(order: Callable[..., Any], artifacts: Ar
     assert manifest["base"]["digest"] == event.base.digest == manifest["given"]["base_digest"]
     assert told[0]["stage"] == "preparing"
     assert (told[-1]["step"], told[-1]["final"]) == (4, True)
+
+
+def test_a_job_keeps_to_the_projects_budget(
+    order: Callable[..., Any], artifacts: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Train(adapter=Adapter(r=2), epochs=2, batch_size=2, max_length=64, budget=Budget(money=1e-9))
+    with pytest.raises(JobFailed, match="NORIA_TRAINER_PRICE_PER_HOUR"):
+        worker.run(order(recipe=recipe), tmp_path / "unpriced", ignore)
+    monkeypatch.setenv("NORIA_TRAINER_PRICE_PER_HOUR", "2")
+    figures = worker.run(order(recipe=recipe), tmp_path / "priced", ignore)["figures"]
+    assert (figures["steps"], figures["budget_spent"]) == (1.0, 1.0)
 
 
 def test_failures_carry_their_code(order: Callable[..., Any], tmp_path: Path) -> None:
